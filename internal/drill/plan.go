@@ -1,0 +1,97 @@
+package drill
+
+// Plan is a pipeline or a drill made concrete: which hosts, which attack with which arguments, what must be seen and how fast. It can
+// be printed and replayed; a log carries its plan.
+type Plan struct {
+	Service      string        `json:"service"`
+	Endpoint     string        `json:"endpoint"`
+	Objectives   Objectives    `json:"objectives"`
+	Environments []Environment `json:"environments"`
+	Dependencies []Dependency  `json:"dependencies,omitempty"`
+	Clients      []Client      `json:"clients,omitempty"`
+	Alarms       []Alarm       `json:"alarms,omitempty"` // expanded: one for each host
+	Failover     []Failover    `json:"failover,omitempty"`
+	Deploy       *Deploy       `json:"deploy,omitempty"`
+	Live         string        `json:"live"` // environment that is answered before the first step
+	Steps        []Step        `json:"steps"`
+}
+
+// The kinds of steps.
+const (
+	StepDeploy  = "deploy"
+	StepDrill   = "drill"
+	StepPromote = "promote"
+)
+
+// Step is one item of a pipeline.
+type Step struct {
+	Kind        string        `json:"kind"`
+	Name        string        `json:"name"`        // "drill lose-host on blue"
+	Environment string        `json:"environment"` // what is deployed to, promoted or attacked
+	Live        string        `json:"live"`        // what must be answered when the step starts
+	LiveAfter   string        `json:"live_after"`  // what must be answered when it has ended
+	Drill       *PlannedDrill `json:"drill,omitempty"`
+}
+
+// PlannedDrill is a drill on named hosts.
+type PlannedDrill struct {
+	Name         string        `json:"name"`
+	Hosts        []Host        `json:"hosts"` // the hosts that are attacked
+	Attack       Order         `json:"attack"`
+	Expectations []Expectation `json:"expectations"`
+	UntilDecided bool          `json:"until_decided,omitempty"`
+	SteadyFor    Seconds       `json:"steady_for_seconds"`
+	SteadyWithin Seconds       `json:"steady_within_seconds"`
+}
+
+// Order is what to attack with: the arguments after "firedrill attack", and what the conductor must know of them.
+type Order struct {
+	Attack   string   `json:"attack"`                   // the kind
+	Args     []string `json:"args"`                     // flags, each as --name=value
+	Length   Seconds  `json:"length_seconds,omitempty"` // 0 for one-way kinds
+	OneWay   bool     `json:"one_way,omitempty"`        // the host goes down; nothing is taken back, it boots again
+	Canaries []string `json:"canaries,omitempty"`       // host:port that must not be reachable while in force
+}
+
+// The kinds of expectations.
+const (
+	ExpectAlarm       = "alarm" // the alarm goes to ALARM within Within of the impact
+	ExpectAlarmOK     = "alarm stays OK"
+	ExpectNoOther     = "no other alarm" // no alarm but the expected ones is raised
+	ExpectMoves       = "answer moves"   // to Environment within Within of the impact
+	ExpectStays       = "answer stays"
+	ExpectRecover     = "clients recover" // first good answer within Within of the impact: the RTO
+	ExpectNoFailure   = "clients see no failure"
+	ExpectAvailable   = "availability"                 // at least Value percent of the client samples
+	ExpectSteadyAfter = "steady state"                 // within Within of the revert
+	ExpectNoLoss      = "nothing acknowledged is lost" // ledger, at most Within of span
+)
+
+// Expectation is one thing that must be seen.
+type Expectation struct {
+	Kind        string  `json:"kind"`
+	Text        string  `json:"text"` // as a person reads it
+	Alarm       string  `json:"alarm,omitempty"`
+	Environment string  `json:"environment,omitempty"`
+	Within      Seconds `json:"within_seconds,omitempty"`
+	Value       float64 `json:"value,omitempty"`
+}
+
+// AttackKind describes one kind of attack as data: for the compiler, the help, the reference pages and the completion.
+type AttackKind struct {
+	Name    string       `json:"name"`
+	Group   string       `json:"group"`   // network, state or resource
+	Summary string       `json:"summary"` // one sentence
+	Flags   []AttackFlag `json:"flags"`
+	OneWay  bool         `json:"one_way,omitempty"`
+	Remains string       `json:"remains"` // if all of us die: nothing, until deadline, until next start, one-way
+}
+
+// AttackFlag is one flag of an attack.
+type AttackFlag struct {
+	Name    string `json:"name"`            // long name, without dashes
+	Short   string `json:"short,omitempty"` // one letter
+	Type    string `json:"type"`            // seconds, minutes, list, int, float, bool, string
+	Default string `json:"default,omitempty"`
+	Usage   string `json:"usage"`
+}

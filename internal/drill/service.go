@@ -1,0 +1,176 @@
+package drill
+
+import "net/netip"
+
+// Service is what a user writes in firedrill.yaml: the thing that must survive, what it stands on, and how that is proven.
+// Slices with the option "keyed" are mappings in the file; the key becomes Name and the order of the file is kept.
+type Service struct {
+	Name         string        `yaml:"service,required" json:"service"`
+	Endpoint     string        `yaml:"endpoint,required" json:"endpoint"` // URL that clients use
+	Objectives   Objectives    `yaml:"objectives" json:"objectives"`
+	Environments []Environment `yaml:"environments,keyed,required" json:"environments"`
+	Dependencies []Dependency  `yaml:"dependencies,keyed" json:"dependencies,omitempty"`
+	Clients      []Client      `yaml:"clients,keyed" json:"clients,omitempty"`
+	Deploy       *Deploy       `yaml:"deploy" json:"deploy,omitempty"`
+	Watch        *Watch        `yaml:"watch" json:"watch,omitempty"`
+	Metrics      []Metric      `yaml:"metrics,keyed" json:"metrics,omitempty"`
+	Alarms       []Alarm       `yaml:"alarms,keyed" json:"alarms,omitempty"`
+	Failover     []Failover    `yaml:"failover,keyed" json:"failover,omitempty"`
+	Drills       []Drill       `yaml:"drills,keyed" json:"drills,omitempty"`
+	Pipeline     []string      `yaml:"pipeline" json:"pipeline,omitempty"`
+}
+
+// Objectives are what the service promises; a measured value beyond one fails the drill.
+type Objectives struct {
+	RTO          Seconds  `yaml:"rto" json:"rto_seconds,omitempty"`           // longest time until clients are served again
+	RPO          *Seconds `yaml:"rpo" json:"rpo_seconds,omitempty"`           // longest span of acknowledged writes that may be lost; nil = not stated
+	Availability Percent  `yaml:"availability" json:"availability,omitempty"` // share of good client samples over a drill
+}
+
+// Percent is a share in 0..100; files write "99%" or 99.
+type Percent float64
+
+// Environment is blue or green: hosts that run one release and are answered together.
+type Environment struct {
+	Name  string `yaml:"-" json:"name"`
+	Hosts []Host `yaml:"hosts,required" json:"hosts"`
+}
+
+// Host is one machine of an environment, reached over SSH.
+type Host struct {
+	Name    string     `yaml:"name,required" json:"name"`
+	Address netip.Addr `yaml:"address,required" json:"address"` // what the service's name leads to
+	SSH     SSH        `yaml:"ssh" json:"ssh"`
+}
+
+// SSH says how to reach a host. Host keys are always checked.
+type SSH struct {
+	Address    string `yaml:"address" json:"address,omitempty"`         // host or host:port; default the host's address, port 22
+	User       string `yaml:"user" json:"user,omitempty"`               // default: the caller's
+	Identity   string `yaml:"identity" json:"identity,omitempty"`       // private key file; default: agent and the usual files
+	KnownHosts string `yaml:"known_hosts" json:"known_hosts,omitempty"` // default: ~/.ssh/known_hosts
+	Become     string `yaml:"become" json:"become,omitempty"`           // "" or "sudo": how to become root for an attack
+}
+
+// Dependency is something the service needs and that can be taken away.
+type Dependency struct {
+	Name     string   `yaml:"-" json:"name"`
+	Address  string   `yaml:"address,required" json:"address"`    // host:port
+	Critical string   `yaml:"critical" json:"critical,omitempty"` // "always", or a daily window
+	RTO      Seconds  `yaml:"rto" json:"rto_seconds,omitempty"`
+	RPO      *Seconds `yaml:"rpo" json:"rpo_seconds,omitempty"`
+	Playbook string   `yaml:"playbook" json:"playbook,omitempty"`
+}
+
+// Client is a place from which the service is measured as its clients see it.
+type Client struct {
+	Name     string  `yaml:"-" json:"name"`
+	SSH      *SSH    `yaml:"ssh" json:"ssh,omitempty"`                 // nil: from where the conductor runs
+	HTTP     string  `yaml:"http" json:"http,omitempty"`               // path below the endpoint, default the endpoint itself
+	Every    Seconds `yaml:"every" json:"every_seconds,omitempty"`     // default 100ms
+	Timeout  Seconds `yaml:"timeout" json:"timeout_seconds,omitempty"` // default 1s
+	Resolver string  `yaml:"resolver" json:"resolver,omitempty"`       // name server to ask, host:port; default the system's
+	Ledger   string  `yaml:"ledger" json:"ledger,omitempty"`           // path that takes POST and GET of ledger entries; empty: no ledger
+}
+
+// Deploy says how a release gets to the hosts of an environment.
+type Deploy struct {
+	Source       Source  `yaml:"source,required" json:"source"`
+	Directory    string  `yaml:"directory,required" json:"directory"`      // on the host; holds releases/, shared/ and current
+	Restart      string  `yaml:"restart" json:"restart,omitempty"`         // exec command after the switch
+	Timeout      Seconds `yaml:"timeout" json:"timeout_seconds,omitempty"` // of the exec command, default 2m
+	Healthy      Healthy `yaml:"healthy" json:"healthy"`
+	KeepReleases int     `yaml:"keep_releases" json:"keep_releases,omitempty"` // default 5
+}
+
+// Source is where a release comes from.
+type Source struct {
+	Git      string   `yaml:"git,required" json:"git"`            // URL or path of the repository
+	Revision string   `yaml:"revision" json:"revision,omitempty"` // branch, tag or commit, default HEAD
+	Files    []string `yaml:"files" json:"files,omitempty"`       // Ant patterns, default **/*
+}
+
+// Healthy is the gate after a restart: HTTP on the host's own address.
+type Healthy struct {
+	HTTP   string  `yaml:"http" json:"http,omitempty"`             // path; empty: no gate
+	Port   int     `yaml:"port" json:"port,omitempty"`             // default 80
+	Status int     `yaml:"status" json:"status,omitempty"`         // default 200
+	Within Seconds `yaml:"within" json:"within_seconds,omitempty"` // default 30s
+	Times  int     `yaml:"times" json:"times,omitempty"`           // this often in a row, default 3
+}
+
+// Watch is the part that stays on: it samples, raises alarms, and moves answers.
+type Watch struct {
+	URL       string `yaml:"url,required" json:"url"`                // where it is asked, as http://control:7070
+	TokenFile string `yaml:"token_file" json:"token_file,omitempty"` // secret for what changes something (switch)
+	Listen    string `yaml:"listen" json:"listen,omitempty"`         // where it listens, default the port of URL
+}
+
+// Metric is a measurement that is repeated on every host.
+type Metric struct {
+	Name      string  `yaml:"-" json:"name"`
+	From      string  `yaml:"from" json:"from,omitempty"`               // "each host", the only place so far
+	Connect   string  `yaml:"connect" json:"connect,omitempty"`         // dependency by name, or host:port: 1 when TCP connects, else 0
+	Heartbeat bool    `yaml:"heartbeat" json:"heartbeat,omitempty"`     // 0 while the host says that it lives
+	Every     Seconds `yaml:"every" json:"every_seconds,omitempty"`     // default 1s
+	Timeout   Seconds `yaml:"timeout" json:"timeout_seconds,omitempty"` // default half of every
+}
+
+// Alarm follows the rules of CloudWatch; its name and metric stand for each host when the name holds {host}.
+type Alarm struct {
+	Name        string     `yaml:"-" json:"name"`
+	Metric      string     `yaml:"metric,required" json:"metric"`
+	Host        string     `yaml:"-" json:"host,omitempty"`          // after expansion
+	Environment string     `yaml:"-" json:"environment,omitempty"`   // after expansion
+	Average     string     `yaml:"average" json:"average,omitempty"` // comparison, as "< 1"; exactly one of average, minimum, maximum, unless missing is breaching
+	Minimum     string     `yaml:"minimum" json:"minimum,omitempty"`
+	Maximum     string     `yaml:"maximum" json:"maximum,omitempty"`
+	Period      Seconds    `yaml:"period" json:"period_seconds,omitempty"` // default 1m; from 1s
+	Datapoints  Datapoints `yaml:"datapoints" json:"datapoints"`           // "2 of 3", default 1 of 1
+	Missing     string     `yaml:"missing" json:"missing,omitempty"`       // missing (default), ignore, breaching, notBreaching
+	Disabled    bool       `yaml:"disabled" json:"disabled,omitempty"`     // keeps its state, does nothing
+}
+
+// Datapoints is M of N.
+type Datapoints struct {
+	M int `json:"m"`
+	N int `json:"n"`
+}
+
+// Failover is a DNS name with a primary and a secondary environment.
+type Failover struct {
+	Name           string   `yaml:"-" json:"name"`
+	Provider       string   `yaml:"provider" json:"provider,omitempty"` // "authority", the embedded server, is the only one so far
+	Servers        []string `yaml:"servers" json:"servers,omitempty"`   // name servers to verify the answer on, host or host:port
+	TTL            Seconds  `yaml:"ttl" json:"ttl_seconds"`             // 0 to 60s, default 5s
+	Primary        string   `yaml:"primary,required" json:"primary"`
+	Secondary      string   `yaml:"secondary,required" json:"secondary"`
+	UnhealthyWhen  []string `yaml:"unhealthy_when" json:"unhealthy_when,omitempty"`     // alarms, with {host}
+	Failback       string   `yaml:"failback" json:"failback,omitempty"`                 // manual (default) or auto
+	MinHold        Seconds  `yaml:"min_hold" json:"min_hold_seconds,omitempty"`         // no second move sooner than this
+	OnAllUnhealthy string   `yaml:"on_all_unhealthy" json:"on_all_unhealthy,omitempty"` // primary (default) or last_known
+	Frozen         bool     `yaml:"frozen" json:"frozen,omitempty"`                     // never move: for `prove`, and for maintenance
+}
+
+// Drill is a rehearsed disaster.
+type Drill struct {
+	Name   string     `yaml:"-" json:"name"`
+	On     string     `yaml:"on" json:"on"` // "idle environment", "active environment", or an environment's name; the pipeline may say otherwise
+	Attack AttackSpec `yaml:"attack,required" json:"attack"`
+	Expect []string   `yaml:"expect" json:"expect,omitempty"`
+	Until  string     `yaml:"until" json:"until,omitempty"`                         // "length" (default) or "decided"
+	Steady Seconds    `yaml:"steady_for" json:"steady_for_seconds,omitempty"`       // how long all must be well before and after; default 3s
+	Within Seconds    `yaml:"steady_within" json:"steady_within_seconds,omitempty"` // how long to wait for that; default 60s
+}
+
+// AttackSpec is one attack of the catalogue with its options, as {blackhole: {hostname: [cdn, db], length: 240s}}.
+type AttackSpec struct {
+	Kind    string   `json:"kind"`
+	Options []Option `json:"options,omitempty"` // in the order of the file
+}
+
+// Option is one option of an attack; Name is the long flag of the command line.
+type Option struct {
+	Name   string   `json:"name"`
+	Values []string `json:"values"`
+}

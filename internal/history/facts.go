@@ -1,0 +1,392 @@
+package history
+
+import (
+	"encoding/json"
+	"time"
+
+	"firedrill/internal/drill"
+)
+
+// The kinds of facts, grouped by who sees them.
+const (
+	KindRunStarted   Kind = "run.started"
+	KindRunFinished  Kind = "run.finished"
+	KindStepStarted  Kind = "step.started"
+	KindStepFinished Kind = "step.finished"
+	KindPhase        Kind = "phase"
+	KindPermit       Kind = "permit"
+	KindStop         Kind = "stop"
+	KindCheck        Kind = "check"
+	KindNote         Kind = "note"
+
+	KindAttackPlanned  Kind = "attack.planned"
+	KindAttackTarget   Kind = "attack.target"
+	KindAttackInForce  Kind = "attack.in_force"
+	KindAttackHits     Kind = "attack.hits"
+	KindAttackCanary   Kind = "attack.canary"
+	KindAttackReverted Kind = "attack.reverted"
+	KindAttackAccount  Kind = "attack.account"
+	KindAttackRefused  Kind = "attack.refused"
+
+	KindSample    Kind = "sample"
+	KindDatapoint Kind = "datapoint"
+	KindAlarm     Kind = "alarm"
+	KindAnswer    Kind = "answer"
+	KindHost      Kind = "host"
+	KindDeploy    Kind = "deploy"
+	KindPromote   Kind = "promote"
+	KindLedger    Kind = "ledger"
+	KindClock     Kind = "clock"
+)
+
+// Outcome is the three-valued result of a step or a run.
+type Outcome string
+
+// The outcomes, and Refused for what a safeguard did not let start.
+const (
+	Passed       Outcome = "passed"
+	Failed       Outcome = "failed"
+	Inconclusive Outcome = "inconclusive"
+	Refused      Outcome = "refused"
+	Interrupted  Outcome = "interrupted"
+)
+
+// RunStarted opens every log: with it alone a log can be judged again.
+type RunStarted struct {
+	Run      string     `json:"run"`  // UUID version 7
+	Plan     drill.Plan `json:"plan"` // what was going to be done
+	Tool     string     `json:"tool"` // our version
+	Host     string     `json:"host"` // where the conductor ran
+	Kernel   string     `json:"kernel,omitempty"`
+	Operator string     `json:"operator,omitempty"` // who started it, as known to the system
+}
+
+// RunFinished closes a log. A log without one is of a run that was cut off, and never passed.
+type RunFinished struct {
+	Outcome Outcome `json:"outcome"`
+	Reason  string  `json:"reason,omitempty"`
+}
+
+// StepStarted marks the begin of one step of the pipeline, counted from 0 as in Plan.Steps.
+type StepStarted struct {
+	Step int    `json:"step"`
+	Name string `json:"name"`
+}
+
+// StepFinished marks its end.
+type StepFinished struct {
+	Step    int     `json:"step"`
+	Name    string  `json:"name"`
+	Outcome Outcome `json:"outcome"`
+	Reason  string  `json:"reason,omitempty"`
+}
+
+// The phases of a drill, in their order.
+const (
+	PhaseSteadyBefore = "steady before"
+	PhaseAttack       = "attack"
+	PhaseRevert       = "revert"
+	PhaseSteadyAfter  = "steady after"
+	PhaseDone         = "done"
+)
+
+// Phase marks that a drill entered a phase.
+type Phase struct {
+	Step   int    `json:"step"`
+	Phase  string `json:"phase"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Permit is the guard's decision on a step.
+type Permit struct {
+	Step    int    `json:"step"`
+	Granted bool   `json:"granted"`
+	Reason  string `json:"reason"`         // why not, or on what grounds
+	Cure    string `json:"cure,omitempty"` // what would allow it
+}
+
+// Stop says that a stop condition held and the impact was taken back early.
+type Stop struct {
+	Step      int    `json:"step"`
+	Condition string `json:"condition"`
+	Detail    string `json:"detail,omitempty"`
+}
+
+// Check is a named yes-or-no observation with its detail: "rollback ready", "release on green", "nothing in force".
+type Check struct {
+	Step   int    `json:"step"`
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Note is for people; no verdict reads it.
+type Note struct {
+	Text string `json:"text"`
+}
+
+// AttackPlanned says what an attack is going to do, before it touches anything.
+type AttackPlanned struct {
+	GUID    string        `json:"guid"`
+	Attack  string        `json:"attack"` // the kind, as "blackhole"
+	Host    string        `json:"host"`
+	Length  drill.Seconds `json:"length_seconds,omitempty"` // 0 for one-way kinds
+	Steps   []string      `json:"steps"`                    // one line each
+	Remains string        `json:"remains"`                  // if all of us die: nothing, until deadline, until next start, one-way
+}
+
+// AttackTarget says that an address is now cut or spared, in one direction.
+type AttackTarget struct {
+	GUID      string `json:"guid"`
+	Address   string `json:"address"`        // address or CIDR; "all" when no target was named
+	Name      string `json:"name,omitempty"` // the hostname it came from
+	Verb      string `json:"verb"`           // "drop" or "spare"
+	Direction string `json:"direction"`      // "egress" or "ingress"
+}
+
+// AttackInForce says that the impact began.
+type AttackInForce struct {
+	GUID  string    `json:"guid"`
+	Until time.Time `json:"until"` // the deadline
+}
+
+// AddressHits counts packets that the kernel dropped for one address.
+type AddressHits struct {
+	Address string `json:"address"`
+	Name    string `json:"name,omitempty"`
+	Egress  uint64 `json:"egress"`
+	Ingress uint64 `json:"ingress"`
+}
+
+// AttackHits is a reading of the kernel's counters, totals since the begin of the attack.
+type AttackHits struct {
+	GUID      string        `json:"guid"`
+	Egress    uint64        `json:"egress"`
+	Ingress   uint64        `json:"ingress"`
+	Forward   uint64        `json:"forward,omitempty"`
+	Addresses []AddressHits `json:"addresses,omitempty"` // only those hit
+}
+
+// AttackCanary is one try of the positive control: a connection of our own that must fail while the impact is in force.
+type AttackCanary struct {
+	GUID    string `json:"guid"`
+	Target  string `json:"target"`  // "db.bookstore.example.test:5432"
+	Address string `json:"address"` // the address tried
+	Flow    string `json:"flow"`    // "new" or "established"
+	When    string `json:"when"`    // "before", "in force" or "after"
+	Through bool   `json:"through"` // the other side answered
+	Detail  string `json:"detail,omitempty"`
+}
+
+// AttackReverted says that the impact was taken back and looked for again.
+type AttackReverted struct {
+	GUID    string   `json:"guid"`
+	Why     string   `json:"why"`               // "deadline", "halt", "signal terminated", "connection lost"
+	Residue []string `json:"residue,omitempty"` // what is still there; empty means nothing
+}
+
+// AttackAccount is the last event of an attack: what can be said of it as a whole.
+type AttackAccount struct {
+	GUID      string     `json:"guid"`
+	Attack    string     `json:"attack"`
+	Bit       bool       `json:"bit"`      // evidence that the impact was felt: packets dropped, canary held off, host down
+	Reverted  bool       `json:"reverted"` // nothing remains
+	InForceAt *time.Time `json:"in_force_at,omitempty"`
+	FirstHit  *time.Time `json:"first_hit,omitempty"`
+	LastHit   *time.Time `json:"last_hit,omitempty"`
+	EndedAt   *time.Time `json:"ended_at,omitempty"`
+	Packets   uint64     `json:"packets,omitempty"`
+	Evidence  []string   `json:"evidence,omitempty"` // sentences; why Bit is what it is
+}
+
+// AttackRefused says that an attack did not start, and why.
+type AttackRefused struct {
+	Attack string `json:"attack"`
+	Reason string `json:"reason"`
+	Cure   string `json:"cure,omitempty"`
+}
+
+// The causes of a failed sample: the first thing that went wrong.
+const (
+	CauseResolve = "resolve"
+	CauseConnect = "connect"
+	CauseRefused = "refused"
+	CauseTLS     = "tls"
+	CauseTimeout = "timeout"
+	CauseReset   = "reset"
+	CauseStatus  = "status"
+	CauseContent = "content"
+)
+
+// Sample is one try of a probe. It belongs to the moment it was scheduled for, not to when it happened to end.
+type Sample struct {
+	Probe     string        `json:"probe"` // "client", "db-connectivity", ...
+	Host      string        `json:"host,omitempty"`
+	Scheduled time.Time     `json:"scheduled"`
+	Lag       drill.Seconds `json:"lag_seconds"`  // how much later than scheduled it was sent: our own fault
+	Took      drill.Seconds `json:"took_seconds"` // from send to end
+	OK        bool          `json:"ok"`
+	Cause     string        `json:"cause,omitempty"`
+	Detail    string        `json:"detail,omitempty"`
+	Address   string        `json:"address,omitempty"` // the address that was tried
+	Status    int           `json:"status,omitempty"`  // HTTP status
+}
+
+// Datapoint is an aggregate of samples over one period.
+type Datapoint struct {
+	Metric  string        `json:"metric"`
+	Host    string        `json:"host"`
+	Start   time.Time     `json:"start"`
+	Period  drill.Seconds `json:"period_seconds"`
+	Average float64       `json:"average"`
+	Minimum float64       `json:"minimum"`
+	Maximum float64       `json:"maximum"`
+	Samples int           `json:"samples"`
+}
+
+// The states of an alarm.
+const (
+	AlarmOK           = "OK"
+	AlarmRaised       = "ALARM"
+	AlarmInsufficient = "INSUFFICIENT_DATA"
+)
+
+// Alarm is a change of state, or with From empty the state at the moment of asking.
+type Alarm struct {
+	Name       string          `json:"name"`
+	Host       string          `json:"host,omitempty"`
+	From       string          `json:"from,omitempty"`
+	To         string          `json:"to"`
+	Reason     string          `json:"reason,omitempty"`
+	ReasonData json.RawMessage `json:"reason_data,omitempty"`
+}
+
+// Answer says what a DNS name leads to. Decided by the watch, or seen by asking a name server.
+type Answer struct {
+	Name        string   `json:"name"`
+	Server      string   `json:"server,omitempty"` // the name server asked; empty when decided
+	Addresses   []string `json:"addresses"`
+	Environment string   `json:"environment,omitempty"` // the one that the addresses belong to
+	Serial      uint64   `json:"serial,omitempty"`
+	Decided     bool     `json:"decided,omitempty"`
+	Reason      string   `json:"reason,omitempty"`
+	Error       string   `json:"error,omitempty"` // the server did not answer, or not usably
+}
+
+// Host is the life of a host as seen from outside.
+type Host struct {
+	Host   string `json:"host"`
+	Up     bool   `json:"up"`
+	BootID string `json:"boot_id,omitempty"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// The stages of a deployment.
+const (
+	DeployFetched  = "fetched"
+	DeployPublish  = "published"
+	DeploySwitched = "switched"
+	DeployRestart  = "restarted"
+	DeployHealthy  = "healthy"
+	DeployFailed   = "failed"
+	DeployRestored = "rolled back"
+)
+
+// Deploy is one stage of publishing a release to a host.
+type Deploy struct {
+	Environment string `json:"environment"`
+	Host        string `json:"host,omitempty"`
+	Stage       string `json:"stage"`
+	Release     string `json:"release,omitempty"`  // name of the release directory
+	Revision    string `json:"revision,omitempty"` // git commit
+	Previous    string `json:"previous,omitempty"` // release that was current before
+	Files       int    `json:"files,omitempty"`
+	Bytes       int64  `json:"bytes,omitempty"`
+	Detail      string `json:"detail,omitempty"`
+}
+
+// Promote says that an environment was made the one that is answered.
+type Promote struct {
+	Name string `json:"name"`
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// Ledger is the count of acknowledged writes after reading them back.
+type Ledger struct {
+	Step       int           `json:"step"`
+	Sent       int           `json:"sent"`
+	Acked      int           `json:"acked"`
+	Lost       int           `json:"lost"`     // acknowledged and not there
+	InDoubt    int           `json:"in_doubt"` // sent, never acknowledged
+	Duplicated int           `json:"duplicated"`
+	Span       drill.Seconds `json:"span_seconds"`     // the RPO: last lost acknowledgement minus last surviving one before it
+	Unread     string        `json:"unread,omitempty"` // why the read-back is missing; then nothing is proven
+}
+
+// Clock is the measured difference of a source's clock; times in a chained log are already corrected by it.
+type Clock struct {
+	Host   string        `json:"host"`
+	Offset drill.Seconds `json:"offset_seconds"` // its clock minus the conductor's
+	Error  drill.Seconds `json:"error_seconds"`  // half of the round trip: the bound of the measurement
+}
+
+// Unknown keeps a fact of a newer version.
+type Unknown struct {
+	Name Kind            `json:"-"`
+	Data json.RawMessage `json:"-"`
+}
+
+// MarshalJSON writes the fact as it was read.
+func (u *Unknown) MarshalJSON() ([]byte, error) { return u.Data, nil }
+
+// The kind of each fact.
+func (*RunStarted) Kind() Kind     { return KindRunStarted }
+func (*RunFinished) Kind() Kind    { return KindRunFinished }
+func (*StepStarted) Kind() Kind    { return KindStepStarted }
+func (*StepFinished) Kind() Kind   { return KindStepFinished }
+func (*Phase) Kind() Kind          { return KindPhase }
+func (*Permit) Kind() Kind         { return KindPermit }
+func (*Stop) Kind() Kind           { return KindStop }
+func (*Check) Kind() Kind          { return KindCheck }
+func (*Note) Kind() Kind           { return KindNote }
+func (*AttackPlanned) Kind() Kind  { return KindAttackPlanned }
+func (*AttackTarget) Kind() Kind   { return KindAttackTarget }
+func (*AttackInForce) Kind() Kind  { return KindAttackInForce }
+func (*AttackHits) Kind() Kind     { return KindAttackHits }
+func (*AttackCanary) Kind() Kind   { return KindAttackCanary }
+func (*AttackReverted) Kind() Kind { return KindAttackReverted }
+func (*AttackAccount) Kind() Kind  { return KindAttackAccount }
+func (*AttackRefused) Kind() Kind  { return KindAttackRefused }
+func (*Sample) Kind() Kind         { return KindSample }
+func (*Datapoint) Kind() Kind      { return KindDatapoint }
+func (*Alarm) Kind() Kind          { return KindAlarm }
+func (*Answer) Kind() Kind         { return KindAnswer }
+func (*Host) Kind() Kind           { return KindHost }
+func (*Deploy) Kind() Kind         { return KindDeploy }
+func (*Promote) Kind() Kind        { return KindPromote }
+func (*Ledger) Kind() Kind         { return KindLedger }
+func (*Clock) Kind() Kind          { return KindClock }
+func (u *Unknown) Kind() Kind      { return u.Name }
+
+var factories = map[Kind]func() Fact{
+	KindRunStarted: func() Fact { return new(RunStarted) }, KindRunFinished: func() Fact { return new(RunFinished) },
+	KindStepStarted: func() Fact { return new(StepStarted) }, KindStepFinished: func() Fact { return new(StepFinished) },
+	KindPhase: func() Fact { return new(Phase) }, KindPermit: func() Fact { return new(Permit) },
+	KindStop: func() Fact { return new(Stop) }, KindCheck: func() Fact { return new(Check) }, KindNote: func() Fact { return new(Note) },
+	KindAttackPlanned: func() Fact { return new(AttackPlanned) }, KindAttackTarget: func() Fact { return new(AttackTarget) },
+	KindAttackInForce: func() Fact { return new(AttackInForce) }, KindAttackHits: func() Fact { return new(AttackHits) },
+	KindAttackCanary: func() Fact { return new(AttackCanary) }, KindAttackReverted: func() Fact { return new(AttackReverted) },
+	KindAttackAccount: func() Fact { return new(AttackAccount) }, KindAttackRefused: func() Fact { return new(AttackRefused) },
+	KindSample: func() Fact { return new(Sample) }, KindDatapoint: func() Fact { return new(Datapoint) },
+	KindAlarm: func() Fact { return new(Alarm) }, KindAnswer: func() Fact { return new(Answer) }, KindHost: func() Fact { return new(Host) },
+	KindClock:  func() Fact { return new(Clock) },
+	KindDeploy: func() Fact { return new(Deploy) }, KindPromote: func() Fact { return new(Promote) }, KindLedger: func() Fact { return new(Ledger) },
+}
+
+func newFact(kind Kind) Fact {
+	if factory, ok := factories[kind]; ok {
+		return factory()
+	}
+	return &Unknown{Name: kind}
+}
