@@ -142,7 +142,7 @@ type Failover struct {
 	Name           string   `yaml:"-" json:"name"`
 	Provider       string   `yaml:"provider" json:"provider,omitempty"` // "authority", the embedded server, is the only one so far
 	Servers        []string `yaml:"servers" json:"servers,omitempty"`   // name servers to verify the answer on, host or host:port
-	TTL            Seconds  `yaml:"ttl" json:"ttl_seconds"`             // 0 to 60s, default 5s
+	TTL            *Seconds `yaml:"ttl" json:"ttl_seconds"`             // 0 to 60s, default 5s
 	Primary        string   `yaml:"primary,required" json:"primary"`
 	Secondary      string   `yaml:"secondary,required" json:"secondary"`
 	UnhealthyWhen  []string `yaml:"unhealthy_when" json:"unhealthy_when,omitempty"`     // alarms, with {host}
@@ -167,10 +167,14 @@ type Drill struct {
 type AttackSpec struct {
 	Kind    string   `json:"kind"`
 	Options []Option `json:"options,omitempty"` // in the order of the file
+
+	line, column int // where the kind stands in the file, for Compile's errors
 }
 
 // Option is one option of an attack; Name is the long flag of the command line.
 type Option struct {
 	Name   string   `json:"name"`
 	Values []string `json:"values"`
+
+	line, column int
 }

@@ -1,0 +1,291 @@
+package drill
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Facts are what Compile must know of the world: it looks at nothing itself.
+type Facts struct {
+	Live  string       // environment that is answered now; must be one of the failover pair
+	Kinds []AttackKind // the catalogue of attacks of this build
+	File  string       // name of the service file, for error messages
+}
+
+// Compile makes the items concrete, as "deploy idle" or "drill lose-host on active": it follows which environment is answered from
+// step to step, so that the plan names hosts. It is a pure function. An error is of kind Invalid and names the item or the place.
+func Compile(service Service, facts Facts, items []string) (Plan, error) {
+	c := compiler{service: &service, facts: facts, live: facts.Live, deployed: map[string]bool{}}
+	if len(service.Failover) == 0 {
+		return Plan{}, c.invalid("failover is missing; without a name that can move there is nothing to rehearse")
+	}
+	c.pair = [2]string{service.Failover[0].Primary, service.Failover[0].Secondary}
+	if !slices.Contains(c.pair[:], facts.Live) {
+		return Plan{}, c.invalid("%q is answered now, which is neither %s nor %s", facts.Live, c.pair[0], c.pair[1])
+	}
+	if len(items) == 0 {
+		return Plan{}, c.invalid("nothing to do; the file has no pipeline, and no drill was named")
+	}
+	plan := Plan{
+		Service: service.Name, Endpoint: service.Endpoint, Objectives: service.Objectives, Environments: service.Environments,
+		Dependencies: service.Dependencies, Clients: service.Clients, Alarms: ExpandAlarms(service), Failover: service.Failover,
+		Deploy: service.Deploy, Live: facts.Live,
+	}
+	for _, text := range items {
+		step, err := c.step(text)
+		if err != nil {
+			return Plan{}, err
+		}
+		plan.Steps = append(plan.Steps, step)
+	}
+	return plan, nil
+}
+
+type compiler struct {
+	service  *Service
+	facts    Facts
+	pair     [2]string
+	live     string
+	deployed map[string]bool
+}
+
+func (c *compiler) invalid(format string, args ...any) error {
+	return &Error{Op: c.facts.File, Kind: Invalid, Err: fmt.Errorf(format, args...)}
+}
+
+func (c *compiler) other(environment string) string {
+	if environment == c.pair[0] {
+		return c.pair[1]
+	}
+	return c.pair[0]
+}
+
+func (c *compiler) step(text string) (Step, error) {
+	parsed, err := parseItem(text, c.service)
+	if err != nil {
+		return Step{}, c.invalid("step %q: %w", text, err)
+	}
+	environment := parsed.place
+	switch parsed.place {
+	case placeIdle:
+		environment = c.other(c.live)
+	case placeActive:
+		environment = c.live
+	case placeOther:
+		if environment, err = c.notDeployed(); err != nil {
+			return Step{}, c.invalid("step %q: %w", text, err)
+		}
+	}
+	if !slices.Contains(c.pair[:], environment) {
+		return Step{}, c.invalid("step %q: %s is not one of the failover pair %s and %s", text, environment, c.pair[0], c.pair[1])
+	}
+	step := Step{Kind: parsed.kind, Environment: environment, Live: c.live, LiveAfter: c.live}
+	switch parsed.kind {
+	case StepDeploy:
+		if environment == c.live {
+			return Step{}, c.invalid("step %q: %s is answered then; deploy to the idle environment and promote it", text, environment)
+		}
+		step.Name = "deploy to " + environment
+		c.deployed[environment] = true
+	case StepPromote:
+		if environment == c.live {
+			return Step{}, c.invalid("step %q: %s is answered already", text, environment)
+		}
+		step.Name, step.LiveAfter = "promote "+environment, environment
+	case StepDrill:
+		if err := c.drill(&step, parsed.drill); err != nil {
+			return Step{}, err
+		}
+	}
+	c.live = step.LiveAfter
+	return step, nil
+}
+
+func (c *compiler) notDeployed() (string, error) {
+	for _, environment := range []string{c.other(c.live), c.live} {
+		if !c.deployed[environment] {
+			return environment, nil
+		}
+	}
+	return "", fmt.Errorf("both environments are deployed to already")
+}
+
+func (c *compiler) drill(step *Step, name string) error {
+	i := slices.IndexFunc(c.service.Drills, func(d Drill) bool { return d.Name == name })
+	written := c.service.Drills[i]
+	environment := c.service.Environment(step.Environment)
+	order, err := c.order(written.Attack)
+	if err != nil {
+		return err
+	}
+	step.Name = fmt.Sprintf("drill %s on %s", name, step.Environment)
+	step.Drill = &PlannedDrill{
+		Name: name, Hosts: environment.Hosts, Attack: order, UntilDecided: written.Until == "decided",
+		SteadyFor: written.Steady, SteadyWithin: written.Within,
+	}
+	for _, text := range written.Expect {
+		expectation, err := parseExpectation(text)
+		if err != nil {
+			return c.invalid("drill %s: %w", name, err)
+		}
+		step.Drill.Expectations = append(step.Drill.Expectations, c.concrete(expectation, step)...)
+	}
+	if err := c.needs(step); err != nil {
+		return c.invalid("drill %s: %w", name, err)
+	}
+	for _, expectation := range step.Drill.Expectations {
+		if expectation.Kind == ExpectMoves && c.service.Failover[0].Failback == "manual" {
+			step.LiveAfter = expectation.Environment
+		}
+	}
+	return nil
+}
+
+// needs refuses expectations for which nothing measures.
+func (c *compiler) needs(step *Step) error {
+	for _, expectation := range step.Drill.Expectations {
+		switch expectation.Kind {
+		case ExpectRecover, ExpectNoFailure, ExpectAvailable:
+			if len(c.service.Clients) == 0 {
+				return fmt.Errorf("%q needs a client that measures; add clients:", expectation.Text)
+			}
+		case ExpectNoLoss:
+			if !slices.ContainsFunc(c.service.Clients, func(client Client) bool { return client.Ledger != "" }) {
+				return fmt.Errorf("%q needs a client with a ledger; add ledger: PATH to a client", expectation.Text)
+			}
+		case ExpectAlarm, ExpectAlarmOK:
+			alarms := ExpandAlarms(*c.service)
+			if !slices.ContainsFunc(alarms, func(a Alarm) bool { return a.Name == expectation.Alarm }) {
+				return fmt.Errorf("no alarm %q; %s", expectation.Alarm, Suggest(expectation.Alarm, names(alarms, func(a Alarm) string { return a.Name })))
+			}
+		}
+	}
+	return nil
+}
+
+// concrete fills in hosts and environments. On an environment that is not answered nothing can move and no client can notice: there
+// "moves" and "recover" turn into their opposites, so that one drill can be run on the idle environment first and then on the active.
+func (c *compiler) concrete(e Expectation, step *Step) []Expectation {
+	idle := step.Environment != step.Live
+	switch e.Kind {
+	case ExpectAlarm, ExpectAlarmOK:
+		if !strings.Contains(e.Alarm, hostPlaceholder) {
+			return []Expectation{e}
+		}
+		var all []Expectation
+		for _, host := range step.Drill.Hosts {
+			one := e
+			one.Alarm = strings.ReplaceAll(e.Alarm, hostPlaceholder, host.Name)
+			one.Text = strings.ReplaceAll(e.Text, hostPlaceholder, host.Name)
+			all = append(all, one)
+		}
+		return all
+	case ExpectMoves:
+		if idle {
+			return []Expectation{{Kind: ExpectStays, Text: "answer stays on " + step.Live, Environment: step.Live}}
+		}
+		e.Environment = c.other(step.Environment)
+		e.Text = fmt.Sprintf("answer moves to %s within %s", e.Environment, e.Within.Duration())
+	case ExpectStays:
+		e.Environment = step.Live
+		e.Text = "answer stays on " + step.Live
+	case ExpectRecover:
+		if idle {
+			return []Expectation{{Kind: ExpectNoFailure, Text: "clients see no failure"}}
+		}
+	}
+	return []Expectation{e}
+}
+
+// order turns the attack of the file into arguments, checked against the catalogue.
+func (c *compiler) order(spec AttackSpec) (Order, error) {
+	i := slices.IndexFunc(c.facts.Kinds, func(kind AttackKind) bool { return kind.Name == spec.Kind })
+	if i < 0 {
+		known := names(c.facts.Kinds, func(kind AttackKind) string { return kind.Name })
+		return Order{}, c.misplaced(spec.line, spec.column, "no attack %q; %s", spec.Kind, Suggest(spec.Kind, known))
+	}
+	kind := c.facts.Kinds[i]
+	order := Order{Attack: kind.Name, OneWay: kind.OneWay}
+	if !kind.OneWay {
+		order.Length = Seconds(lengthDefault)
+	}
+	spare := false
+	for _, option := range spec.Options {
+		flag, ok := findFlag(kind.Flags, option.Name)
+		if !ok {
+			known := names(kind.Flags, func(f AttackFlag) string { return f.Name })
+			return Order{}, c.misplaced(option.line, option.column, "%s has no option %q; %s", kind.Name, option.Name, Suggest(option.Name, known))
+		}
+		values := option.Values
+		switch {
+		case flag.Name == "length":
+			length, err := ParseSeconds(strings.Join(values, ""))
+			if err != nil || length < Seconds(lengthMin) {
+				return Order{}, c.misplaced(option.line, option.column, "length: %q is not a duration of at least 1s", strings.Join(values, ""))
+			}
+			order.Length = length
+			continue
+		case flag.Name == "hostname":
+			values, order.Canaries = c.dependencies(values, order.Canaries)
+			spare = true
+		}
+		order.Args = append(order.Args, fmt.Sprintf("--%s=%s", flag.Name, strings.Join(values, ",")))
+	}
+	if kind.Name == "shutdown" && !slices.Contains(order.Args, "--reboot=true") {
+		return Order{}, c.misplaced(spec.line, spec.column, "shutdown without reboot: true leaves the host off, and no drill could find a steady state again")
+	}
+	if !kind.OneWay {
+		order.Args = append(order.Args, fmt.Sprintf("--length=%d", int64((order.Length+Seconds(lengthMin)-1)/Seconds(lengthMin))))
+	}
+	if spare && c.service.Watch != nil {
+		order.Args = c.spareWatch(order.Args)
+	}
+	return order, nil
+}
+
+// dependencies replaces the names of dependencies by their hosts, and makes each one a canary.
+func (c *compiler) dependencies(values, canaries []string) (hosts, allCanaries []string) {
+	for _, value := range values {
+		if dependency := c.service.Dependency(value); dependency != nil {
+			host, _, _ := net.SplitHostPort(dependency.Address) // checked by ParseService
+			hosts, canaries = append(hosts, host), append(canaries, dependency.Address)
+			continue
+		}
+		hosts = append(hosts, value)
+	}
+	return hosts, canaries
+}
+
+// spareWatch puts the watch first in the list of hostnames as one never to be hit: it must see what happens.
+func (c *compiler) spareWatch(args []string) []string {
+	watch, err := url.Parse(c.service.Watch.URL)
+	if err != nil {
+		return args
+	}
+	spare := "^" + watch.Hostname()
+	for i, arg := range args {
+		if list, ok := strings.CutPrefix(arg, "--hostname="); ok && !slices.Contains(strings.Split(list, ","), spare) {
+			args[i] = "--hostname=" + spare + "," + list
+		}
+	}
+	return args
+}
+
+// findFlag accepts the long name, its plural, and hyphens for underscores.
+func findFlag(flags []AttackFlag, name string) (AttackFlag, bool) {
+	for _, candidate := range []string{name, strings.TrimSuffix(name, "s"), strings.ReplaceAll(name, "-", "_"), strings.TrimSuffix(name, "es")} {
+		for _, flag := range flags {
+			if flag.Name == candidate {
+				return flag, true
+			}
+		}
+	}
+	return AttackFlag{}, false
+}
+
+func (c *compiler) misplaced(line, column int, format string, args ...any) error {
+	return invalid(Mistake{File: c.facts.File, Line: max(line, 1), Column: max(column, 1), Problem: fmt.Sprintf(format, args...)})
+}

@@ -1,0 +1,147 @@
+package drill
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// The sentences of `expect:`. Each pattern is a whole sentence; the order does not matter.
+var expectPatterns = []struct {
+	kind    string
+	pattern *regexp.Regexp
+	example string
+}{
+	{ExpectAlarm, regexp.MustCompile(`^alarm "([^"]+)" within (\S+)$`), `alarm "{host}-db-connectivity-failed" within 20s`},
+	{ExpectAlarmOK, regexp.MustCompile(`^alarm "([^"]+)" stays OK$`), `alarm "{host}-StatusCheckFailed" stays OK`},
+	{ExpectNoOther, regexp.MustCompile(`^no other alarm$`), `no other alarm`},
+	{ExpectMoves, regexp.MustCompile(`^answer moves to the other environment within (\S+)$`), `answer moves to the other environment within 30s`},
+	{ExpectStays, regexp.MustCompile(`^answer stays$`), `answer stays`},
+	{ExpectRecover, regexp.MustCompile(`^clients recover within (\S+)$`), `clients recover within 30s`},
+	{ExpectNoFailure, regexp.MustCompile(`^clients see no failure$`), `clients see no failure`},
+	{ExpectAvailable, regexp.MustCompile(`^availability at least (\S+)$`), `availability at least 99%`},
+	{ExpectSteadyAfter, regexp.MustCompile(`^steady state within (\S+) of the revert$`), `steady state within 60s of the revert`},
+	{ExpectNoLoss, regexp.MustCompile(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
+}
+
+// parseExpectation reads one sentence of `expect:`.
+func parseExpectation(text string) (Expectation, error) {
+	text = strings.Join(strings.Fields(text), " ")
+	for _, known := range expectPatterns {
+		groups := known.pattern.FindStringSubmatch(text)
+		if groups == nil {
+			continue
+		}
+		expectation := Expectation{Kind: known.kind, Text: text}
+		var err error
+		switch known.kind {
+		case ExpectAlarm:
+			expectation.Alarm = groups[1]
+			expectation.Within, err = ParseSeconds(groups[2])
+		case ExpectAlarmOK:
+			expectation.Alarm = groups[1]
+		case ExpectMoves, ExpectRecover, ExpectSteadyAfter:
+			expectation.Within, err = ParseSeconds(groups[1])
+		case ExpectAvailable:
+			expectation.Value, err = strconv.ParseFloat(strings.TrimSuffix(groups[1], "%"), 64)
+			if err != nil || expectation.Value < 0 || expectation.Value > 100 {
+				return Expectation{}, fmt.Errorf("%q is not a share from 0%% to 100%%", groups[1])
+			}
+		}
+		if err != nil {
+			return Expectation{}, err
+		}
+		return expectation, nil
+	}
+	var examples []string
+	for _, known := range expectPatterns {
+		examples = append(examples, known.example)
+	}
+	return Expectation{}, fmt.Errorf("%q is not an expectation; write one of: %s", text, strings.Join(examples, "; "))
+}
+
+// The places that a step may name instead of an environment.
+const (
+	placeIdle   = "idle"
+	placeActive = "active"
+	placeOther  = "other"
+)
+
+// parsePlace reads "idle environment", "idle", "active", or the name of an environment.
+func parsePlace(text string, s *Service) (string, error) {
+	word := strings.TrimSuffix(strings.TrimSpace(text), " environment")
+	known := append([]string{placeIdle, placeActive}, names(s.Environments, func(e Environment) string { return e.Name })...)
+	for _, place := range known {
+		if word == place {
+			return place, nil
+		}
+	}
+	return "", fmt.Errorf("%q is no place; %s", text, Suggest(word, known))
+}
+
+type item struct {
+	kind  string
+	drill string
+	place string // empty: the default of the kind
+}
+
+// parseItem reads one item of `pipeline:`, such as "deploy idle", "drill lose-host on active" or "promote".
+func parseItem(text string, s *Service) (item, error) {
+	words := strings.Fields(text)
+	if len(words) == 0 {
+		return item{}, fmt.Errorf("is empty; write deploy PLACE, drill NAME, or promote")
+	}
+	switch words[0] {
+	case StepDeploy:
+		return deployItem(words[1:], s)
+	case StepPromote:
+		if len(words) == 1 {
+			return item{kind: StepPromote, place: placeIdle}, nil
+		}
+		place, err := parsePlace(strings.Join(words[1:], " "), s)
+		return item{kind: StepPromote, place: place}, err
+	case StepDrill:
+		return drillItem(words[1:], s)
+	}
+	return item{}, fmt.Errorf("%q is not a step; %s", words[0], Suggest(words[0], []string{StepDeploy, StepDrill, StepPromote}))
+}
+
+func deployItem(words []string, s *Service) (item, error) {
+	if s.Deploy == nil {
+		return item{}, fmt.Errorf("the file says nothing of how to deploy; add deploy:")
+	}
+	text := strings.Join(words, " ")
+	if text == "" || text == placeIdle {
+		return item{kind: StepDeploy, place: placeIdle}, nil
+	}
+	if text == placeOther {
+		return item{kind: StepDeploy, place: placeOther}, nil
+	}
+	place, err := parsePlace(text, s)
+	if err == nil && place == placeActive {
+		err = fmt.Errorf("deploys to the environment that is answered; deploy to the idle one and promote it")
+	}
+	return item{kind: StepDeploy, place: place}, err
+}
+
+func drillItem(words []string, s *Service) (item, error) {
+	known := names(s.Drills, func(d Drill) string { return d.Name })
+	if len(words) == 0 {
+		return item{}, fmt.Errorf("names no drill; %s", Suggest("", known))
+	}
+	for _, d := range s.Drills {
+		if d.Name != words[0] {
+			continue
+		}
+		on := d.On
+		if len(words) > 2 && words[1] == "on" {
+			on = strings.Join(words[2:], " ")
+		} else if len(words) > 1 {
+			return item{}, fmt.Errorf("%q after the drill's name; write on idle, on active, or on ENVIRONMENT", strings.Join(words[1:], " "))
+		}
+		place, err := parsePlace(on, s)
+		return item{kind: StepDrill, drill: d.Name, place: place}, err
+	}
+	return item{}, fmt.Errorf("no drill %q; %s", words[0], Suggest(words[0], known))
+}

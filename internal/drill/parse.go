@@ -1,0 +1,444 @@
+package drill
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Defaults of the service file; reasons stand where a number is not plain.
+const (
+	clientEveryDefault   = Seconds(100 * time.Millisecond) // the error bound of a measured recovery time
+	clientTimeoutDefault = Seconds(time.Second)
+	metricEveryDefault   = Seconds(time.Second)
+	periodDefault        = Seconds(time.Minute) // CloudWatch's
+	ttlDefault           = Seconds(5 * time.Second)
+	ttlMax               = Seconds(time.Minute) // a longer TTL makes every failover longer than a minute
+	execTimeoutDefault   = Seconds(2 * time.Minute)
+	healthyWithinDefault = Seconds(30 * time.Second)
+	healthyTimesDefault  = 3
+	keepReleasesDefault  = 5
+	steadyForDefault     = Seconds(3 * time.Second)
+	steadyWithinDefault  = Seconds(time.Minute)
+	lengthDefault        = Seconds(time.Minute) // the catalogue's
+	lengthMin            = Seconds(time.Second)
+)
+
+// ParseService reads a service file. file is its name in error messages. The error is an *Error of kind Invalid that names line,
+// column and cure of each mistake.
+func ParseService(text []byte, file string) (Service, error) {
+	var service Service
+	if err := Decode(text, file, &service); err != nil {
+		return Service{}, err
+	}
+	service.fillDefaults()
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return Service{}, invalid(syntaxMistake(file, err))
+	}
+	c := checker{file: file, root: document.Content[0], service: &service}
+	c.all()
+	if err := invalid(c.mistakes...); err != nil {
+		return Service{}, err
+	}
+	return service, nil
+}
+
+func orDefault[T comparable](value *T, fallback T) {
+	var zero T
+	if *value == zero {
+		*value = fallback
+	}
+}
+
+func (s *Service) fillDefaults() {
+	for i := range s.Clients {
+		client := &s.Clients[i]
+		orDefault(&client.Every, clientEveryDefault)
+		orDefault(&client.Timeout, clientTimeoutDefault)
+	}
+	for i := range s.Metrics {
+		metric := &s.Metrics[i]
+		orDefault(&metric.From, "each host")
+		orDefault(&metric.Every, metricEveryDefault)
+		orDefault(&metric.Timeout, metric.Every/2)
+	}
+	for i := range s.Alarms {
+		alarm := &s.Alarms[i]
+		orDefault(&alarm.Period, periodDefault)
+		orDefault(&alarm.Datapoints, Datapoints{M: 1, N: 1})
+		orDefault(&alarm.Missing, "missing")
+	}
+	for i := range s.Failover {
+		failover := &s.Failover[i]
+		orDefault(&failover.Provider, "authority")
+		orDefault(&failover.Failback, "manual")
+		orDefault(&failover.OnAllUnhealthy, "primary")
+		if failover.TTL == nil {
+			ttl := ttlDefault
+			failover.TTL = &ttl
+		}
+	}
+	for i := range s.Drills {
+		d := &s.Drills[i]
+		orDefault(&d.On, "idle environment")
+		orDefault(&d.Until, "length")
+		orDefault(&d.Steady, steadyForDefault)
+		orDefault(&d.Within, steadyWithinDefault)
+	}
+	if d := s.Deploy; d != nil {
+		orDefault(&d.Source.Revision, "HEAD")
+		if len(d.Source.Files) == 0 {
+			d.Source.Files = []string{"**/*"}
+		}
+		orDefault(&d.Timeout, execTimeoutDefault)
+		orDefault(&d.KeepReleases, keepReleasesDefault)
+		orDefault(&d.Healthy.Port, 80)
+		orDefault(&d.Healthy.Status, 200)
+		orDefault(&d.Healthy.Within, healthyWithinDefault)
+		orDefault(&d.Healthy.Times, healthyTimesDefault)
+	}
+}
+
+// checker finds mistakes that only show when parts of the file are held against each other.
+type checker struct {
+	file     string
+	root     *yaml.Node
+	service  *Service
+	mistakes []Mistake
+}
+
+func (c *checker) mistake(path, format string, args ...any) {
+	line, column := locate(c.root, path)
+	c.mistakes = append(c.mistakes, Mistake{File: c.file, Line: line, Column: column, Path: path, Problem: fmt.Sprintf(format, args...)})
+}
+
+// locate finds the place of a path such as "drills.lose-host.expect[1]"; of the nearest node above it when it is not in the file.
+func locate(node *yaml.Node, path string) (line, column int) {
+	line, column = max(node.Line, 1), max(node.Column, 1)
+	for path != "" {
+		next, rest := descend(node, path)
+		if next == nil {
+			return line, column
+		}
+		node, path = next, rest
+		line, column = node.Line, node.Column
+	}
+	return line, column
+}
+
+func descend(node *yaml.Node, path string) (next *yaml.Node, rest string) {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if number, ok := strings.CutPrefix(path, "["); ok && node.Kind == yaml.SequenceNode {
+		number, rest, _ = strings.Cut(number, "]")
+		index, err := strconv.Atoi(number)
+		if err != nil || index >= len(node.Content) {
+			return nil, ""
+		}
+		return node.Content[index], strings.TrimPrefix(rest, ".")
+	}
+	// Names may hold dots, as the keys of failover do: the longest key that fits wins.
+	var best *yaml.Node
+	bestKey := ""
+	for i := 0; i+1 < len(node.Content) && node.Kind == yaml.MappingNode; i += 2 {
+		key := node.Content[i].Value
+		if after, ok := strings.CutPrefix(path, key); ok && len(key) > len(bestKey) && (after == "" || after[0] == '.' || after[0] == '[') {
+			best, bestKey = node.Content[i+1], key
+		}
+	}
+	if best == nil {
+		return nil, ""
+	}
+	return best, strings.TrimPrefix(path[len(bestKey):], ".")
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+func (c *checker) all() {
+	s := c.service
+	if !namePattern.MatchString(s.Name) {
+		c.mistake("service", "%q is not a name; use letters, digits, dots and hyphens, at most 63", s.Name)
+	}
+	if endpoint, err := url.Parse(s.Endpoint); err != nil || endpoint.Host == "" || (endpoint.Scheme != "http" && endpoint.Scheme != "https") {
+		c.mistake("endpoint", "%q is not a URL; write one such as http://bookstore.example.com/version", s.Endpoint)
+	}
+	c.environments()
+	for _, dependency := range s.Dependencies {
+		c.hostPort("dependencies."+dependency.Name+".address", dependency.Address)
+	}
+	c.metrics()
+	c.alarms()
+	c.failover()
+	for _, d := range s.Drills {
+		c.drill(d)
+	}
+	for i, item := range s.Pipeline {
+		if _, err := parseItem(item, s); err != nil {
+			c.mistake(fmt.Sprintf("pipeline[%d]", i), "%v", err)
+		}
+	}
+	if s.Watch != nil {
+		if watch, err := url.Parse(s.Watch.URL); err != nil || watch.Host == "" {
+			c.mistake("watch.url", "%q is not a URL; write one such as http://control:7070", s.Watch.URL)
+		}
+	}
+	if d := s.Deploy; d != nil {
+		if !strings.HasPrefix(d.Directory, "/") || strings.Contains(d.Directory, "..") || len(d.Directory) < 2 {
+			c.mistake("deploy.directory", "%q is not an absolute directory below /", d.Directory)
+		}
+		if d.Healthy.HTTP == "" {
+			c.mistake("deploy", "healthy.http is missing; a deployment without a health check proves nothing")
+		}
+	}
+}
+
+func (c *checker) hostPort(path, text string) {
+	host, port, err := net.SplitHostPort(text)
+	if number, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || number == 0 || host == "" {
+		c.mistake(path, "%q is not host:port; write one such as db.example.com:5432", text)
+	}
+}
+
+func (c *checker) environments() {
+	hosts, addresses := map[string]string{}, map[string]string{}
+	for _, environment := range c.service.Environments {
+		path := "environments." + environment.Name
+		if len(environment.Hosts) == 0 {
+			c.mistake(path+".hosts", "an environment needs at least one host")
+		}
+		for i, host := range environment.Hosts {
+			place := fmt.Sprintf("%s.hosts[%d]", path, i)
+			if !namePattern.MatchString(host.Name) {
+				c.mistake(place+".name", "%q is not a host name", host.Name)
+			}
+			if other, twice := hosts[host.Name]; twice {
+				c.mistake(place+".name", "%s is a host of %s already", host.Name, other)
+			}
+			if other, twice := addresses[host.Address.String()]; twice {
+				c.mistake(place+".address", "%s is the address of %s already", host.Address, other)
+			}
+			hosts[host.Name], addresses[host.Address.String()] = environment.Name, host.Name
+			if become := host.SSH.Become; become != "" && become != "sudo" {
+				c.mistake(place+".ssh.become", "%q is not known; leave it out or write sudo", become)
+			}
+		}
+	}
+}
+
+func (c *checker) metrics() {
+	for _, metric := range c.service.Metrics {
+		path := "metrics." + metric.Name
+		switch {
+		case metric.Connect == "" && !metric.Heartbeat:
+			c.mistake(path, "measures nothing; write connect: DEPENDENCY or heartbeat: true")
+		case metric.Connect != "" && metric.Heartbeat:
+			c.mistake(path, "connect and heartbeat exclude each other; make two metrics")
+		case metric.Connect != "" && c.service.Dependency(metric.Connect) == nil:
+			c.hostPort(path+".connect", metric.Connect)
+		}
+		if metric.From != "each host" {
+			c.mistake(path+".from", "%q is not known; write each host", metric.From)
+		}
+		if metric.Every < Seconds(100*time.Millisecond) {
+			c.mistake(path+".every", "%s is too often; 100ms is the least", metric.Every)
+		}
+		if metric.Timeout >= metric.Every {
+			c.mistake(path+".timeout", "%s must be shorter than every (%s), or a hung try eats the next datapoint", metric.Timeout, metric.Every)
+		}
+	}
+}
+
+var comparisonPattern = regexp.MustCompile(`^(<|<=|>|>=)\s*(-?[0-9]+(\.[0-9]+)?)$`)
+
+func (c *checker) alarms() {
+	for _, alarm := range c.service.Alarms {
+		path := "alarms." + alarm.Name
+		metric := c.service.Metric(alarm.Metric)
+		if metric == nil {
+			c.mistake(path+".metric", "no metric %q; %s", alarm.Metric, Suggest(alarm.Metric, names(c.service.Metrics, func(m Metric) string { return m.Name })))
+		}
+		comparisons := 0
+		for name, text := range map[string]string{"average": alarm.Average, "minimum": alarm.Minimum, "maximum": alarm.Maximum} {
+			if text == "" {
+				continue
+			}
+			comparisons++
+			if !comparisonPattern.MatchString(text) {
+				c.mistake(path+"."+name, "%q is not a comparison; write one such as \"< 1\"", text)
+			}
+		}
+		if comparisons > 1 || (comparisons == 0 && (metric == nil || !metric.Heartbeat)) {
+			c.mistake(path, "needs exactly one of average, minimum, maximum")
+		}
+		if alarm.Period < Seconds(time.Second) {
+			c.mistake(path+".period", "%s is too short; 1s is the least", alarm.Period)
+		}
+		if alarm.Datapoints.M < 1 || alarm.Datapoints.M > alarm.Datapoints.N {
+			c.mistake(path+".datapoints", "%d of %d cannot be; write one such as 2 of 3", alarm.Datapoints.M, alarm.Datapoints.N)
+		}
+		if treatments := []string{"missing", "ignore", "breaching", "notBreaching"}; !slices.Contains(treatments, alarm.Missing) {
+			c.mistake(path+".missing", "%q is not known; %s", alarm.Missing, Suggest(alarm.Missing, treatments))
+		}
+		if !strings.Contains(alarm.Name, hostPlaceholder) {
+			c.mistake(path, "the name must hold {host}: the metric is measured on each host")
+		}
+	}
+}
+
+func (c *checker) failover() {
+	environments := names(c.service.Environments, func(e Environment) string { return e.Name })
+	alarms := names(c.service.Alarms, func(a Alarm) string { return a.Name })
+	for _, failover := range c.service.Failover {
+		path := "failover." + failover.Name
+		for field, name := range map[string]string{"primary": failover.Primary, "secondary": failover.Secondary} {
+			if !slices.Contains(environments, name) {
+				c.mistake(path+"."+field, "no environment %q; %s", name, Suggest(name, environments))
+			}
+		}
+		if failover.Primary == failover.Secondary {
+			c.mistake(path+".secondary", "is the primary too; a failover needs two environments")
+		}
+		for i, alarm := range failover.UnhealthyWhen {
+			if !slices.Contains(alarms, alarm) {
+				c.mistake(fmt.Sprintf("%s.unhealthy_when[%d]", path, i), "no alarm %q; %s", alarm, Suggest(alarm, alarms))
+			}
+		}
+		if len(failover.UnhealthyWhen) == 0 {
+			c.mistake(path, "unhealthy_when is missing; without it the answer never moves")
+		}
+		c.oneOf(path+".provider", failover.Provider, "authority")
+		c.oneOf(path+".failback", failover.Failback, "manual", "auto")
+		c.oneOf(path+".on_all_unhealthy", failover.OnAllUnhealthy, "primary", "last_known")
+		if *failover.TTL > ttlMax {
+			c.mistake(path+".ttl", "%s is too long for a failover name; 60s is the most", *failover.TTL)
+		}
+	}
+}
+
+func (c *checker) oneOf(path, value string, known ...string) {
+	if !slices.Contains(known, value) {
+		c.mistake(path, "%q is not known; %s", value, Suggest(value, known))
+	}
+}
+
+func (c *checker) drill(d Drill) {
+	path := "drills." + d.Name
+	if !namePattern.MatchString(d.Name) {
+		c.mistake(path, "%q is not a name; use letters, digits, dots and hyphens", d.Name)
+	}
+	if _, err := parsePlace(d.On, c.service); err != nil {
+		c.mistake(path+".on", "%v", err)
+	}
+	c.oneOf(path+".until", d.Until, "length", "decided")
+	for i, text := range d.Expect {
+		if _, err := parseExpectation(text); err != nil {
+			c.mistake(fmt.Sprintf("%s.expect[%d]", path, i), "%v", err)
+		}
+	}
+	if len(d.Expect) == 0 {
+		c.mistake(path, "expect is missing; a drill that expects nothing proves nothing")
+	}
+}
+
+func names[T any](items []T, name func(T) string) []string {
+	all := make([]string, 0, len(items))
+	for _, item := range items {
+		all = append(all, name(item))
+	}
+	return all
+}
+
+// Dependency returns the dependency with this name, or nil.
+func (s *Service) Dependency(name string) *Dependency {
+	if i := slices.IndexFunc(s.Dependencies, func(d Dependency) bool { return d.Name == name }); i >= 0 {
+		return &s.Dependencies[i]
+	}
+	return nil
+}
+
+// Metric returns the metric with this name, or nil.
+func (s *Service) Metric(name string) *Metric {
+	if i := slices.IndexFunc(s.Metrics, func(m Metric) bool { return m.Name == name }); i >= 0 {
+		return &s.Metrics[i]
+	}
+	return nil
+}
+
+// Environment returns the environment with this name, or nil.
+func (s *Service) Environment(name string) *Environment {
+	if i := slices.IndexFunc(s.Environments, func(e Environment) bool { return e.Name == name }); i >= 0 {
+		return &s.Environments[i]
+	}
+	return nil
+}
+
+const hostPlaceholder = "{host}"
+
+// ExpandAlarms returns one alarm for each alarm of the file and each host, in the order of the file.
+func ExpandAlarms(s Service) []Alarm {
+	var all []Alarm
+	for _, alarm := range s.Alarms {
+		for _, environment := range s.Environments {
+			for _, host := range environment.Hosts {
+				one := alarm
+				one.Name = strings.ReplaceAll(alarm.Name, hostPlaceholder, host.Name)
+				one.Host, one.Environment = host.Name, environment.Name
+				all = append(all, one)
+			}
+		}
+	}
+	return all
+}
+
+// DecodeNode reads "2 of 3".
+func (d *Datapoints) DecodeNode(node *yaml.Node) error {
+	m, n, ok := strings.Cut(node.Value, " of ")
+	first, errFirst := strconv.Atoi(strings.TrimSpace(m))
+	second, errSecond := strconv.Atoi(strings.TrimSpace(n))
+	if !ok || errFirst != nil || errSecond != nil {
+		return fmt.Errorf("%q is not M of N; write one such as 2 of 3", node.Value)
+	}
+	d.M, d.N = first, second
+	return nil
+}
+
+// DecodeNode reads {KIND: {option: value or list, ...}}. Kind and options are checked by Compile, which knows the catalogue.
+func (a *AttackSpec) DecodeNode(node *yaml.Node) error {
+	if node.Kind != yaml.MappingNode || len(node.Content) != 2 {
+		return fmt.Errorf("is %s; write one attack with its options, such as {blackhole: {hostname: [db], length: 60s}}", kindWord(node))
+	}
+	a.Kind = node.Content[0].Value
+	a.line, a.column = node.Content[0].Line, node.Content[0].Column
+	options := node.Content[1]
+	if options.Kind == yaml.ScalarNode && options.Tag == "!!null" {
+		return nil
+	}
+	if options.Kind != yaml.MappingNode {
+		return Mistake{Line: options.Line, Column: options.Column, Path: a.Kind, Problem: kindWord(options) + " where a mapping of options belongs"}
+	}
+	for i := 0; i+1 < len(options.Content); i += 2 {
+		key, value := options.Content[i], options.Content[i+1]
+		option := Option{Name: key.Value, line: key.Line, column: key.Column}
+		items := []*yaml.Node{value}
+		if value.Kind == yaml.SequenceNode {
+			items = value.Content
+		}
+		for _, item := range items {
+			if item.Kind != yaml.ScalarNode {
+				return Mistake{Line: item.Line, Column: item.Column, Path: a.Kind + "." + key.Value, Problem: kindWord(item) + " where a single value belongs"}
+			}
+			option.Values = append(option.Values, item.Value)
+		}
+		a.Options = append(a.Options, option)
+	}
+	return nil
+}
