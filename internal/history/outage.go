@@ -43,8 +43,9 @@ type Measured struct {
 // Outages measures outages from the samples of one probe, sent every interval on an open loop; consecutive good samples end one
 // (Consecutive if it is 0). The order of samples does not matter: each belongs to its scheduled time.
 //
-// The error bound of an outage is the distance to the neighbouring samples at its edges (the interval, when none is missing), plus how
-// late those were sent, plus how long the first good one took, for a try may begin before the service is back and be answered after.
+// The error bound of an outage is the distance to the neighbouring sample at its edges (the interval, when none is missing), plus how
+// late the deciding ones were sent, plus how long the first good one took: a try may begin before the service is back and be answered
+// after.
 // Samples sent later than the interval, or missing for longer, void the measurement (with a grace of 250 ms for short intervals): a
 // prober that waits for slow answers does not see the time in which it did not look.
 func Outages(samples []Sample, interval time.Duration, consecutive int) Measured {
@@ -112,7 +113,8 @@ type outageWalk struct {
 	found   []Outage
 	open    bool
 	current Outage
-	edge    time.Duration // error at the start of current
+	edge    time.Duration // how long nobody looked before the start of current
+	lag     time.Duration // how late its first sample was sent
 	good    int           // good samples in a row since the last bad one
 }
 
@@ -122,7 +124,7 @@ func (w *outageWalk) step(i int) {
 	case !s.OK && !w.open:
 		w.open = true
 		w.current = Outage{Start: s.Scheduled, Failed: 1, Cause: s.Cause}
-		w.edge = w.before(i) + s.Lag.Duration()
+		w.edge, w.lag = w.before(i), s.Lag.Duration()
 		w.good = 0
 	case !s.OK:
 		w.current.Failed++
@@ -148,9 +150,12 @@ func (w *outageWalk) end(i int) {
 	first := w.samples[i]
 	w.current.End = first.Scheduled
 	w.current.Length = drill.Seconds(first.Scheduled.Sub(w.current.Start))
-	// The two edges err in opposite directions: a start seen late shortens, an end seen late lengthens. So the larger one bounds the sum.
-	late := w.before(i) + first.Lag.Duration() + first.Took.Duration()
-	w.current.Error = drill.Seconds(max(w.edge, late))
+	// The true start lies after the sample before it, and at the latest when the first bad one was really sent; the true end after the
+	// last bad sample, and at the latest when the first good one was answered. So the length is short by at most the one sum, or long
+	// by at most the other.
+	short := w.edge + first.Lag.Duration() + first.Took.Duration()
+	long := w.before(i) + w.lag
+	w.current.Error = drill.Seconds(max(short, long))
 	w.found = append(w.found, w.current)
 	w.open, w.good = false, 0
 }
@@ -161,7 +166,7 @@ func (w *outageWalk) finish() []Outage {
 		w.current.Open = true
 		w.current.End = last.Scheduled
 		w.current.Length = drill.Seconds(last.Scheduled.Sub(w.current.Start))
-		w.current.Error = drill.Seconds(w.edge)
+		w.current.Error = drill.Seconds(w.edge + w.lag)
 		w.found = append(w.found, w.current)
 	}
 	return w.found

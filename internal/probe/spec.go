@@ -1,0 +1,128 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"firedrill/internal/drill"
+)
+
+// Kind says what a probe does at each scheduled moment.
+type Kind string
+
+// The kinds of probes.
+const (
+	HTTP      Kind = "http"      // GET URL on a new connection: one Sample
+	TCP       Kind = "tcp"       // connect to Address: one Sample
+	DNS       Kind = "dns"       // ask the name server Address for Query: an Answer when it changes, and every Repeat
+	Heartbeat Kind = "heartbeat" // the host lives: one Sample, always OK; the first carries the boot id in Detail
+	Ledger    Kind = "ledger"    // POST a numbered entry to URL; on stop read all back: one Ledger
+)
+
+// The limits of a Spec.
+const (
+	everyMin    = time.Millisecond // above 1,000 tries a second this is a load generator, not a probe
+	everyMax    = time.Hour        // slower than this nobody learns of an outage
+	timeoutMax  = 2 * time.Minute  // longer than a client's patience
+	inFlightMax = 1000             // tries under way at once; each holds a socket, and 1,024 descriptors are a usual limit
+	specsMax    = 1000             // probes in one process
+	bodyMax     = 64 << 10         // bytes of a response that are read; a probe is not a download
+	defaultRead = 10 * time.Second // how long a ledger is read back
+	readMax     = 10 * time.Minute // no drill waits longer for it
+	repeatAfter = 5 * time.Second  // an unchanged answer is told again this often, so that silence is not mistaken for it
+)
+
+// Spec is one probe. It travels as JSON, durations in seconds. The zero value of a field means its default.
+type Spec struct {
+	Name     string        `json:"name"`                        // goes into Sample.Probe
+	Kind     Kind          `json:"kind"`                        // what to do
+	URL      string        `json:"url,omitempty"`               // http, ledger: http or https
+	Address  string        `json:"address,omitempty"`           // tcp: host:port; dns: the name server, host or host:port
+	Query    string        `json:"query,omitempty"`             // dns: the name whose A records are asked for
+	Host     string        `json:"host,omitempty"`              // http, ledger: Host header, and server name for TLS; default that of URL
+	Resolver string        `json:"resolver,omitempty"`          // name server, host or host:port; default this host's hosts file and resolvers
+	Every    drill.Seconds `json:"every_seconds"`               // between tries, 1ms to 1h
+	Timeout  drill.Seconds `json:"timeout_seconds,omitempty"`   // of one try from sending; default Every, but 1s at most; no more than 1,000 x Every
+	Status   int           `json:"status,omitempty"`            // http: the expected status; default any of 200 to 299
+	Contains string        `json:"contains,omitempty"`          // http: the first 64 KiB of the body must hold it
+	Repeat   drill.Seconds `json:"repeat_seconds,omitempty"`    // dns: tell an unchanged answer again this often; default 5s
+	Writer   string        `json:"writer,omitempty"`            // ledger: id of the writer; default a random one
+	ReadBack drill.Seconds `json:"read_back_seconds,omitempty"` // ledger: how long to try reading back; default 10s
+}
+
+// Validate returns what is wrong with the spec, as an operator reads it.
+func (s Spec) Validate() error {
+	if s.Name == "" {
+		return errors.New("probe: name is missing")
+	}
+	if err := s.validateTarget(); err != nil {
+		return fmt.Errorf("probe %s: %w", s.Name, err)
+	}
+	every, timeout := s.Every.Duration(), s.timeout()
+	switch {
+	case every < everyMin || every > everyMax:
+		return fmt.Errorf("probe %s: every is %v; take %v to %v", s.Name, every, everyMin, everyMax)
+	case timeout <= 0 || timeout > timeoutMax:
+		return fmt.Errorf("probe %s: timeout is %v; take up to %v", s.Name, timeout, timeoutMax)
+	case s.inFlight() > inFlightMax:
+		return fmt.Errorf("probe %s: timeout %v with a try every %v keeps %d tries under way; the limit is %d", s.Name, timeout, every, s.inFlight(), inFlightMax)
+	case s.Repeat < 0:
+		return fmt.Errorf("probe %s: repeat is negative", s.Name)
+	case s.ReadBack < 0 || s.ReadBack.Duration() > readMax:
+		return fmt.Errorf("probe %s: read_back is %v; take up to %v", s.Name, s.ReadBack, readMax)
+	}
+	return nil
+}
+
+func (s Spec) validateTarget() error {
+	switch s.Kind {
+	case HTTP, Ledger:
+		target, err := url.Parse(s.URL)
+		if err != nil || target.Hostname() == "" || (target.Scheme != "http" && target.Scheme != "https") {
+			return fmt.Errorf("url %q is not http://host/... or https://host/...", s.URL)
+		}
+	case TCP:
+		if host, port, err := net.SplitHostPort(s.Address); err != nil || host == "" || port == "" {
+			return fmt.Errorf("address %q is not host:port", s.Address)
+		}
+	case DNS:
+		if s.Address == "" || s.Query == "" {
+			return errors.New("address (the name server) and query (the name) are needed")
+		}
+	case Heartbeat:
+	default:
+		return fmt.Errorf("kind %q is none of http, tcp, dns, heartbeat, ledger", s.Kind)
+	}
+	return nil
+}
+
+// timeout returns how long one try may take.
+func (s Spec) timeout() time.Duration {
+	if s.Timeout != 0 {
+		return s.Timeout.Duration()
+	}
+	return min(s.Every.Duration(), time.Second)
+}
+
+// inFlight returns how many tries can rightly be under way at once: every one that has not timed out yet, and one that is just ending.
+func (s Spec) inFlight() int {
+	every := s.Every.Duration()
+	return int((s.timeout()+every-1)/every) + 1
+}
+
+func (s Spec) repeat() time.Duration {
+	if s.Repeat == 0 {
+		return repeatAfter
+	}
+	return s.Repeat.Duration()
+}
+
+func (s Spec) readBack() time.Duration {
+	if s.ReadBack == 0 {
+		return defaultRead
+	}
+	return s.ReadBack.Duration()
+}
