@@ -1,0 +1,63 @@
+package alarm
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Alarm is a rule with its state. It is a value: Step returns the next one.
+type Alarm struct {
+	Rule   Rule
+	State  State
+	Since  time.Time // when the state was entered
+	Reason string    // of the last transition
+	Detail string    // why the state is as it is, when the last evaluation could not decide; may be empty
+}
+
+// Change is one transition of an alarm.
+type Change struct {
+	Name       string
+	Host       string
+	From, To   State
+	At         time.Time
+	Reason     string
+	ReasonData json.RawMessage
+}
+
+// New returns an alarm that knows nothing yet: INSUFFICIENT_DATA.
+func New(rule Rule, now time.Time) Alarm {
+	a := Alarm{Rule: rule, State: Insufficient, Since: now, Reason: "Unchecked: Initial alarm creation"}
+	if rule.Disabled {
+		a.Detail = disabledDetail
+	}
+	return a
+}
+
+const disabledDetail = "the alarm is disabled: it is not evaluated and keeps its state"
+
+// Step evaluates the alarm on a window of its series at now, and returns it as it is afterwards, with the change if there was one.
+// A disabled alarm stays as it is. A heartbeat alarm waits until there is a first datapoint: before that, nothing is known.
+func Step(a Alarm, now time.Time, window []Datapoint) (Alarm, *Change) {
+	if a.Rule.Disabled {
+		a.Detail = disabledDetail
+		return a, nil
+	}
+	if a.Rule.Heartbeat && len(newestReal(window, 1)) == 0 && a.State == Insufficient {
+		a.Detail = "waiting for the first heartbeat"
+		return a, nil
+	}
+	outcome := Evaluate(a.Rule, a.State, window)
+	a.Detail = ""
+	if outcome.Grounds == Kept {
+		a.Detail = keptDetail(a, outcome)
+	}
+	if outcome.State == a.State {
+		return a, nil
+	}
+	change := &Change{
+		Name: a.Rule.Name, Host: a.Rule.Host, From: a.State, To: outcome.State, At: now,
+		Reason: reasonOf(a.Rule, outcome), ReasonData: reasonData(a.Rule, outcome, now),
+	}
+	a.State, a.Since, a.Reason = outcome.State, now, change.Reason
+	return a, change
+}
