@@ -40,6 +40,7 @@ type NodeDecoder interface {
 const (
 	fileSizeMax     = 4 << 20
 	fileDepthMax    = 64
+	fileNodesMax    = 100_000 // aliases of aliases grow without bound otherwise
 	mistakesMax     = 20 // more than a screen helps nobody
 	suggestDistance = 3
 )
@@ -93,6 +94,7 @@ func invalid(mistakes ...Mistake) error {
 
 type decoder struct {
 	file     string
+	nodes    int
 	mistakes []Mistake
 }
 
@@ -103,7 +105,14 @@ func (d *decoder) mistake(node *yaml.Node, path, format string, args ...any) {
 }
 
 func (d *decoder) value(node *yaml.Node, out reflect.Value, path string, depth int) {
-	if depth > fileDepthMax {
+	d.nodes++
+	switch {
+	case d.nodes == fileNodesMax:
+		d.mistake(node, path, "more than %d values", fileNodesMax)
+		return
+	case d.nodes > fileNodesMax:
+		return
+	case depth > fileDepthMax:
 		d.mistake(node, path, "nested deeper than %d levels", fileDepthMax)
 		return
 	}

@@ -68,10 +68,11 @@ const (
 	placeOther  = "other"
 )
 
-// parsePlace reads "idle environment", "idle", "active", or the name of an environment.
-func parsePlace(text string, s *Service) (string, error) {
+// parsePlace reads "idle environment", "idle", "active", the name of an environment, or one of the further words.
+func parsePlace(text string, s *Service, more ...string) (string, error) {
 	word := strings.TrimSuffix(strings.TrimSpace(text), " environment")
 	known := append([]string{placeIdle, placeActive}, names(s.Environments, func(e Environment) string { return e.Name })...)
+	known = append(known, more...)
 	for _, place := range known {
 		if word == place {
 			return place, nil
@@ -115,10 +116,7 @@ func deployItem(words []string, s *Service) (item, error) {
 	if text == "" || text == placeIdle {
 		return item{kind: StepDeploy, place: placeIdle}, nil
 	}
-	if text == placeOther {
-		return item{kind: StepDeploy, place: placeOther}, nil
-	}
-	place, err := parsePlace(text, s)
+	place, err := parsePlace(text, s, placeOther)
 	if err == nil && place == placeActive {
 		err = fmt.Errorf("deploys to the environment that is answered; deploy to the idle one and promote it")
 	}
