@@ -13,11 +13,11 @@ type Grounds int
 
 // The grounds of an outcome.
 const (
-	ByDatapoints Grounds = iota // real datapoints alone decided
-	ByFilling                   // missing datapoints were filled in as breaching or not breaching
-	ByAbsence                   // there was none, and missing means unknown
-	ByPrematurity               // few datapoints, all breaching, the oldest M periods old or older
-	Kept                        // too little is known: the state stays
+	ByDatapoints  Grounds = iota // real datapoints alone decided
+	ByFilling                    // missing datapoints were filled in as breaching or not breaching
+	ByAbsence                    // there was none, and missing means unknown
+	ByPrematurity                // few datapoints, all breaching, the oldest M periods old or older
+	Kept                         // too little is known: the state stays
 )
 
 // Evaluate decides the state from the window (oldest first; its length is the range) and the state before.
@@ -25,25 +25,25 @@ const (
 // Missing datapoints only count when fewer than N real ones are in range: an alarm whose metric stops keeps judging by what it last
 // knew until that has left the range.
 func Evaluate(rule Rule, current State, window []Datapoint) Outcome {
-	real := newestReal(window, rule.N)
+	considered := newestReal(window, rule.N)
 	breaching := 0
-	for _, point := range real {
+	for _, point := range considered {
 		if rule.Breaches(point) {
 			breaching++
 		}
 	}
-	good := len(real) - breaching
-	outcome := Outcome{State: current, Grounds: ByDatapoints, Real: real}
+	good := len(considered) - breaching
+	outcome := Outcome{State: current, Grounds: ByDatapoints, Real: considered}
 	if breaching >= rule.M {
 		outcome.State = Raised
 		return outcome
 	}
-	if len(real) == rule.N {
+	if len(considered) == rule.N {
 		outcome.State = OK
 		return outcome
 	}
 
-	missing := rule.N - len(real)
+	missing := rule.N - len(considered)
 	switch rule.Missing {
 	case MissingIsBreaching:
 		outcome.Grounds, outcome.Filled, outcome.State = ByFilling, missing, OK
@@ -74,13 +74,13 @@ func Evaluate(rule Rule, current State, window []Datapoint) Outcome {
 
 // newestReal returns the newest datapoints that are not missing, at most count, oldest first.
 func newestReal(window []Datapoint, count int) []Datapoint {
-	real := make([]Datapoint, 0, len(window))
+	present := make([]Datapoint, 0, len(window))
 	for _, point := range window {
 		if !point.Missing() {
-			real = append(real, point)
+			present = append(present, point)
 		}
 	}
-	return real[max(0, len(real)-count):]
+	return present[max(0, len(present)-count):]
 }
 
 // oldestAge returns the age in periods of the oldest real datapoint in the window; the newest period has age 1.

@@ -2,6 +2,7 @@ package alarm
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -49,9 +50,9 @@ type Missing string
 
 // The treatments, spelled as in files.
 const (
-	MissingIsMissing     Missing = "missing"
-	MissingIsIgnored     Missing = "ignore"
-	MissingIsBreaching   Missing = "breaching"
+	MissingIsMissing      Missing = "missing"
+	MissingIsIgnored      Missing = "ignore"
+	MissingIsBreaching    Missing = "breaching"
 	MissingIsNotBreaching Missing = "notBreaching"
 )
 
@@ -195,7 +196,7 @@ func ParseComparison(text string) (Operator, float64, error) {
 			continue
 		}
 		threshold, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || threshold != threshold {
+		if err != nil || math.IsNaN(threshold) || math.IsInf(threshold, 0) {
 			break
 		}
 		return operator, threshold, nil

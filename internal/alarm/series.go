@@ -51,8 +51,6 @@ func (p Datapoint) add(value float64) Datapoint {
 type Series struct {
 	rule  Rule
 	begin int64 // heartbeat only: the first period whose silence counts
-	beat  bool  // a first beat has come
-	last  int64 // the newest period that was asked for
 	byIdx map[int64]Datapoint
 }
 
@@ -74,10 +72,7 @@ func (s *Series) Add(now, at time.Time, value float64) bool {
 	}
 	if s.rule.Heartbeat {
 		value = 0
-		if !s.beat || index < s.begin {
-			s.beat = true
-			s.begin = min(s.begin, index)
-		}
+		s.begin = min(s.begin, index)
 	}
 	point := s.byIdx[index].add(value)
 	point.Start = time.Unix(0, index*int64(s.rule.Period)).UTC()
