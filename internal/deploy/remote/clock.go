@@ -1,0 +1,68 @@
+package remote
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// clockRounds is how often the host is asked for the time; the intervals are intersected, so more rounds only narrow the bound.
+const clockRounds = 9
+
+// ClockOffset measures the host's clock minus ours, and how far off that may be. It asks several times over one channel; each answer lies
+// between its question and its arrival, and the result is the middle of what all the answers allow.
+//
+// A host whose date(1) knows no fractions gives a bound of half a second.
+func (c *Client) ClockOffset(ctx context.Context) (offset, bound time.Duration, err error) {
+	s, err := c.open(ctx, "exec /bin/sh -c "+quote(`while read -r _; do date +%s.%N; done`), false)
+	if err != nil {
+		return 0, 0, c.fail(ctx, "measure the clock", err)
+	}
+	defer s.channel.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.channel.Close() })
+	defer stop()
+	reader := bufio.NewReader(s.channel)
+	low, high := time.Duration(math.MinInt64), time.Duration(math.MaxInt64)
+	for range clockRounds {
+		asked := time.Now()
+		if _, err := io.WriteString(s.channel, "\n"); err != nil {
+			return 0, 0, c.fail(ctx, "measure the clock", err)
+		}
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			return 0, 0, c.fail(ctx, "measure the clock", err)
+		}
+		took := time.Since(asked)
+		earliest, latest, err := readClock(line)
+		if err != nil {
+			return 0, 0, c.fail(ctx, "measure the clock", err)
+		}
+		low = max(low, earliest.Sub(asked.Add(took)))
+		high = min(high, latest.Sub(asked))
+	}
+	if low > high { // a clock was stepped between two answers
+		return 0, 0, c.fail(ctx, "measure the clock", fmt.Errorf("a clock moved by %s meanwhile", (low-high).Round(time.Microsecond)))
+	}
+	return low + (high-low)/2, (high - low + 1) / 2, nil
+}
+
+// readClock reads "seconds.nanoseconds" and returns the interval that it stands for; a date(1) without %N leaves out the fraction.
+func readClock(line string) (earliest, latest time.Time, err error) {
+	whole, fraction, _ := strings.Cut(strings.TrimSpace(line), ".")
+	seconds, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return earliest, latest, fmt.Errorf("date answered %q", strings.TrimSpace(line))
+	}
+	nanoseconds, err := strconv.ParseInt(fraction, 10, 64)
+	if err != nil || len(fraction) != 9 {
+		earliest = time.Unix(seconds, 0)
+		return earliest, earliest.Add(time.Second), nil
+	}
+	earliest = time.Unix(seconds, nanoseconds)
+	return earliest, earliest, nil
+}
