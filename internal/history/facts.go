@@ -37,6 +37,7 @@ const (
 	KindPromote   Kind = "promote"
 	KindLedger    Kind = "ledger"
 	KindClock     Kind = "clock"
+	KindInspected Kind = "inspected"
 )
 
 // Outcome is the three-valued result of a step or a run.
@@ -331,6 +332,17 @@ type Clock struct {
 	Error  drill.Seconds `json:"error_seconds"`  // half of the round trip: the bound of the measurement
 }
 
+// Inspected is what a look at a host found, made by us over SSH and at its own address: independent of the watch.
+type Inspected struct {
+	Host     string   `json:"host"`
+	Release  string   `json:"release,omitempty"`  // name of the release directory; empty when there is none
+	Revision string   `json:"revision,omitempty"` // git commit
+	Healthy  bool     `json:"healthy"`            // the health check of deploy.healthy passed
+	InForce  []string `json:"in_force,omitempty"` // attacks found in force on the host
+	Error    string   `json:"error,omitempty"`    // the host could not be looked at; then nothing above is known
+	Detail   string   `json:"detail,omitempty"`
+}
+
 // Unknown keeps a fact of a newer version.
 type Unknown struct {
 	Name Kind            `json:"-"`
@@ -367,6 +379,7 @@ func (*Deploy) Kind() Kind         { return KindDeploy }
 func (*Promote) Kind() Kind        { return KindPromote }
 func (*Ledger) Kind() Kind         { return KindLedger }
 func (*Clock) Kind() Kind          { return KindClock }
+func (*Inspected) Kind() Kind      { return KindInspected }
 func (u *Unknown) Kind() Kind      { return u.Name }
 
 var factories = map[Kind]func() Fact{
@@ -380,7 +393,7 @@ var factories = map[Kind]func() Fact{
 	KindAttackAccount: func() Fact { return new(AttackAccount) }, KindAttackRefused: func() Fact { return new(AttackRefused) },
 	KindSample: func() Fact { return new(Sample) }, KindDatapoint: func() Fact { return new(Datapoint) },
 	KindAlarm: func() Fact { return new(Alarm) }, KindAnswer: func() Fact { return new(Answer) }, KindHost: func() Fact { return new(Host) },
-	KindClock:  func() Fact { return new(Clock) },
+	KindClock: func() Fact { return new(Clock) }, KindInspected: func() Fact { return new(Inspected) },
 	KindDeploy: func() Fact { return new(Deploy) }, KindPromote: func() Fact { return new(Promote) }, KindLedger: func() Fact { return new(Ledger) },
 }
 

@@ -1,0 +1,173 @@
+package guard
+
+import (
+	"fmt"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// inspectionAge is how old the last look at a host's release may be. Steps take longer than a look, never this long.
+const inspectionAge = 5 * time.Minute
+
+// Steady says whether all is well with live answered: every alarm OK, every host up, every name server leading to live, and every
+// client's samples of the last window good. why names the first thing that is not.
+func Steady(w *World, live string, now time.Time, window time.Duration) (ok bool, why string) {
+	if answered, doubt := w.answered(); doubt != "" {
+		return false, doubt
+	} else if answered != live {
+		return false, fmt.Sprintf("%s is answered, not %s", answered, live)
+	}
+	for _, environment := range w.plan.Environments {
+		if doubt := w.unwell(environment.Name); doubt != "" {
+			return false, doubt
+		}
+	}
+	for _, client := range w.plan.Clients {
+		if doubt := w.unserved(client, now, window); doubt != "" {
+			return false, doubt
+		}
+	}
+	return true, ""
+}
+
+// unserved says why a client was not served all through the window, or "".
+func (w *World) unserved(client drill.Client, now time.Time, window time.Duration) string {
+	// A sample is known when it has ended, at the latest after its timeout; younger ones may be missing without meaning.
+	from, until := now.Add(-window-client.Timeout.Duration()), now.Add(-client.Timeout.Duration())
+	seen := 0
+	samples := w.samples[client.Name]
+	for i := len(samples) - 1; i >= 0 && samples[i].Scheduled.After(from); i-- {
+		if !samples[i].OK {
+			return fmt.Sprintf("%s failed (%s)", client.Name, samples[i].Cause)
+		}
+		if samples[i].Scheduled.Before(until) {
+			seen++
+		}
+	}
+	if want := int(window / client.Every.Duration()); seen < want/2 {
+		return fmt.Sprintf("%s gave %d samples where %d belong", client.Name, seen, want)
+	}
+	return ""
+}
+
+// Admit decides whether the step may start.
+func Admit(w *World, index int, now time.Time) history.Permit {
+	step := w.plan.Steps[index]
+	refuse := func(reason, cure string) history.Permit {
+		return history.Permit{Step: index, Reason: reason, Cure: cure}
+	}
+	answered, doubt := w.answered()
+	if doubt != "" {
+		return refuse(doubt, "start when the name servers answer; see servers: of the failover name")
+	}
+	if step.Kind == drill.StepDeploy && answered == step.Environment && !w.first(step.Environment) {
+		return refuse(step.Environment+" is answered now, and a deployment would take it from its clients", "deploy to the idle environment and promote it")
+	}
+	if answered != step.Live && step.Kind != drill.StepDeploy {
+		return refuse(fmt.Sprintf("the plan was made for %s being answered, and %s is", step.Live, answered), "make a new plan: run the command again")
+	}
+	stays := w.other(step.Environment)
+	if w.first(step.Environment) && step.Kind == drill.StepDeploy {
+		return history.Permit{Step: index, Granted: true, Reason: step.Environment + " has no release yet"}
+	}
+	if reason := w.unready(stays, now); reason != "" {
+		return refuse(fmt.Sprintf("%s would be the only one left, and %s", stays, reason), "mend "+stays+" first; firedrill deploy "+stays+" publishes a release when it has none")
+	}
+	if step.Kind != drill.StepDeploy {
+		if reason := w.unready(step.Environment, now); reason != "" {
+			return refuse(fmt.Sprintf("%s is not fit for this step: %s", step.Environment, reason), "deploy to "+step.Environment+" first")
+		}
+	}
+	return history.Permit{Step: index, Granted: true, Reason: fmt.Sprintf("%s is healthy, not under attack and runs %s", stays, w.releaseOf(stays))}
+}
+
+func (w *World) other(environment string) string {
+	for _, name := range []string{w.plan.Failover[0].Primary, w.plan.Failover[0].Secondary} {
+		if name != environment {
+			return name
+		}
+	}
+	return ""
+}
+
+// unready says why an environment could not serve alone, or "".
+func (w *World) unready(name string, now time.Time) string {
+	if doubt := w.unwell(name); doubt != "" {
+		return doubt
+	}
+	for _, host := range w.environment(name).Hosts {
+		release, seen := w.releases[host.Name]
+		switch {
+		case !seen || now.Sub(release.At) > inspectionAge:
+			return "what " + host.Name + " runs is not known"
+		case release.Name == "" && w.plan.Deploy != nil:
+			return host.Name + " has no release"
+		case !release.Healthy:
+			return host.Name + " is not healthy: " + release.Detail
+		}
+	}
+	return ""
+}
+
+// first says that no host of the environment has a release, so that there is nothing to lose.
+func (w *World) first(name string) bool {
+	environment := w.environment(name)
+	if environment == nil {
+		return false
+	}
+	for _, host := range environment.Hosts {
+		if release, seen := w.releases[host.Name]; !seen || release.Name != "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *World) releaseOf(name string) string {
+	for _, host := range w.environment(name).Hosts {
+		if release := w.releases[host.Name]; release.Name != "" {
+			return release.Name
+		}
+	}
+	return "no release of ours"
+}
+
+// RollbackReady says whether there is somewhere to go back to after the step: the environment that is not answered could serve alone.
+func RollbackReady(w *World, live string, now time.Time) (ok bool, detail string) {
+	idle := w.other(live)
+	if reason := w.unready(idle, now); reason != "" {
+		return false, reason
+	}
+	return true, fmt.Sprintf("%s is healthy and runs %s", idle, w.releaseOf(idle))
+}
+
+// MustStop says whether the attack of a step must be taken back at once. since is when the impact began.
+func MustStop(w *World, index int, since, now time.Time) (stop bool, condition, detail string) {
+	step := w.plan.Steps[index]
+	stays := w.other(step.Environment)
+	if doubt := w.unwell(stays); doubt != "" {
+		return true, "the last healthy environment is in danger", doubt
+	}
+	limit := w.plan.Objectives.RTO.Duration()
+	if limit == 0 {
+		return false, "", ""
+	}
+	for _, client := range w.plan.Clients {
+		if out := w.unservedSince(client.Name, since); !out.IsZero() && now.Sub(out) > limit {
+			return true, "clients unserved for longer than the recovery time objective", fmt.Sprintf("%s for %s of %s allowed", client.Name, now.Sub(out).Round(100*time.Millisecond), limit)
+		}
+	}
+	return false, "", ""
+}
+
+// unservedSince returns since when a client has had only failures, or the zero time when its last sample was good.
+func (w *World) unservedSince(client string, since time.Time) time.Time {
+	var out time.Time
+	samples := w.samples[client]
+	for i := len(samples) - 1; i >= 0 && !samples[i].OK && !samples[i].Scheduled.Before(since); i-- {
+		out = samples[i].Scheduled
+	}
+	return out
+}

@@ -1,0 +1,174 @@
+package guard
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// samplesKept bounds the memory of client samples: a minute at 100 a second, longer than any window that is asked for.
+const samplesKept = 6000
+
+// Release is what a host was last seen to run.
+type Release struct {
+	Name, Revision string
+	Healthy        bool
+	Detail         string
+	At             time.Time
+}
+
+// World is what the events say of the moment: alarms, answers, hosts, releases, samples, attacks. The zero value knows nothing.
+type World struct {
+	plan     drill.Plan
+	alarms   map[string]string           // alarm to state
+	answers  map[string]history.Answer   // name server to what it answered last
+	hosts    map[string]bool             // host to whether it is up
+	releases map[string]Release          // host to release
+	attacked map[string]string           // host to GUID of what is in force
+	samples  map[string][]history.Sample // client to its latest samples, oldest first
+	watch    bool                        // the watch is heard
+}
+
+// NewWorld returns a world in which nothing has been seen yet.
+func NewWorld(plan drill.Plan) *World {
+	return &World{
+		plan: plan, alarms: map[string]string{}, answers: map[string]history.Answer{}, hosts: map[string]bool{},
+		releases: map[string]Release{}, attacked: map[string]string{}, samples: map[string][]history.Sample{},
+	}
+}
+
+// WatchHost is the Host of a history.Host fact that tells whether the watch is heard.
+const WatchHost = "watch"
+
+// Fold takes one event in.
+func (w *World) Fold(event history.Event) {
+	switch fact := event.Fact.(type) {
+	case *history.Alarm:
+		w.alarms[fact.Name] = fact.To
+	case *history.Answer:
+		if fact.Server != "" {
+			w.answers[fact.Server] = *fact
+		}
+	case *history.Host:
+		if fact.Host == WatchHost {
+			w.watch = fact.Up
+			if !fact.Up {
+				clear(w.alarms) // what is not heard is not known
+				clear(w.hosts)
+			}
+			return
+		}
+		w.hosts[fact.Host] = fact.Up
+	case *history.Inspected:
+		w.releases[fact.Host] = Release{Name: fact.Release, Revision: fact.Revision, Healthy: fact.Healthy, Detail: fact.Detail, At: event.At}
+	case *history.AttackInForce:
+		w.attacked[event.Source] = fact.GUID
+	case *history.AttackReverted:
+		if len(fact.Residue) == 0 {
+			delete(w.attacked, event.Source)
+		}
+	case *history.Sample:
+		w.foldSample(*fact)
+	}
+}
+
+func (w *World) foldSample(sample history.Sample) {
+	if !slices.ContainsFunc(w.plan.Clients, func(c drill.Client) bool { return c.Name == sample.Probe }) {
+		return
+	}
+	all := append(w.samples[sample.Probe], sample)
+	// Samples arrive in the order in which they ended; windows are asked for in the order in which they were scheduled.
+	for i := len(all) - 1; i > 0 && all[i].Scheduled.Before(all[i-1].Scheduled); i-- {
+		all[i], all[i-1] = all[i-1], all[i]
+	}
+	if len(all) > samplesKept {
+		all = slices.Delete(all, 0, len(all)-samplesKept)
+	}
+	w.samples[sample.Probe] = all
+}
+
+// EnvironmentOf returns the name of the environment that an address belongs to, or "".
+func EnvironmentOf(plan drill.Plan, address string) string {
+	for _, environment := range plan.Environments {
+		for _, host := range environment.Hosts {
+			if host.Address.String() == address {
+				return environment.Name
+			}
+		}
+	}
+	return ""
+}
+
+// answered returns the environment that every name server asked leads to, or "" with the reason.
+func (w *World) answered() (environment, why string) {
+	if len(w.answers) == 0 {
+		return "", "no name server has answered yet"
+	}
+	servers := slices.SortedFunc(maps.Keys(w.answers), cmp.Compare)
+	for _, server := range servers {
+		answer := w.answers[server]
+		if answer.Error != "" {
+			return "", server + " does not answer: " + answer.Error
+		}
+		found := ""
+		for _, address := range answer.Addresses {
+			found = EnvironmentOf(w.plan, address)
+			if found == "" {
+				return "", server + " answers " + address + ", which is no host of " + w.plan.Service
+			}
+		}
+		if found == "" {
+			return "", server + " answers with no address"
+		}
+		if environment != "" && found != environment {
+			return "", "the name servers disagree: " + environment + " and " + found
+		}
+		environment = found
+	}
+	return environment, ""
+}
+
+// Live returns the environment that is answered now, or "" when that is not certain.
+func (w *World) Live() string {
+	environment, _ := w.answered()
+	return environment
+}
+
+func (w *World) environment(name string) *drill.Environment {
+	if i := slices.IndexFunc(w.plan.Environments, func(e drill.Environment) bool { return e.Name == name }); i >= 0 {
+		return &w.plan.Environments[i]
+	}
+	return nil
+}
+
+// unwell returns why an environment cannot be relied on, or "".
+func (w *World) unwell(name string) string {
+	environment := w.environment(name)
+	if environment == nil {
+		return "there is no environment " + name
+	}
+	if !w.watch {
+		return "the watch is not heard"
+	}
+	for _, host := range environment.Hosts {
+		if guid, under := w.attacked[host.Name]; under {
+			return host.Name + " is under attack (" + guid + ")"
+		}
+		if up, known := w.hosts[host.Name]; !known || !up {
+			return host.Name + " is not seen up"
+		}
+	}
+	for _, alarm := range w.plan.Alarms {
+		if alarm.Environment != name || alarm.Disabled {
+			continue
+		}
+		if state := w.alarms[alarm.Name]; state != history.AlarmOK {
+			return alarm.Name + " is " + cmp.Or(state, "not heard of")
+		}
+	}
+	return ""
+}
