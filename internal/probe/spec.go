@@ -126,3 +126,11 @@ func (s Spec) readBack() time.Duration {
 	}
 	return s.ReadBack.Duration()
 }
+
+// EndMax returns how long a running probe takes to end at most: tries under way are waited for, and a ledger is read back.
+func (s Spec) EndMax() time.Duration {
+	if s.Kind == Ledger {
+		return s.timeout() + s.readBack()
+	}
+	return s.timeout()
+}

@@ -1,0 +1,513 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+	"go.uber.org/goleak"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must happen; it is no measurement.
+const patience = 30 * time.Second
+
+const (
+	ms     = drill.Seconds(time.Millisecond)
+	second = drill.Seconds(time.Second)
+)
+
+// run starts Run and stops it when the test has collected what enough accepts.
+func run(t *testing.T, specs []Spec, enough func([]history.Event) bool) []history.Event {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var seen []history.Event
+	met := false
+	err := Run(ctx, "here", specs, func(e history.Event) {
+		seen = append(seen, e)
+		if !met && enough(seen) {
+			met = true
+			cancel()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !met && !enough(seen) {
+		t.Fatalf("not seen in %v; events: %s", patience, dump(seen))
+	}
+	return seen
+}
+
+func dump(events []history.Event) string {
+	text, _ := json.MarshalIndent(events, "", " ")
+	return string(text)
+}
+
+func facts[F history.Fact](events []history.Event) []F {
+	var found []F
+	for _, e := range events {
+		if fact, ok := e.Fact.(F); ok {
+			found = append(found, fact)
+		}
+	}
+	return found
+}
+
+func atLeast(n int) func([]history.Event) bool {
+	return func(events []history.Event) bool { return len(events) >= n }
+}
+
+// silentListener accepts connections in the kernel and never says a word.
+func silentListener(t *testing.T) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
+}
+
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener := silentListener(t)
+	_ = listener.Close()
+	return listener.Addr().String()
+}
+
+func TestEachFailureNamesItsFirstCause(t *testing.T) {
+	web := http.NewServeMux()
+	web.HandleFunc("/ok", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "all is well") })
+	web.HandleFunc("/500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	web.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) })
+	web.HandleFunc("/host", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) })
+	web.HandleFunc("/cut", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, "short")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	web.HandleFunc("/early", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		_, _ = io.WriteString(w, "late")
+	})
+	plain := httptest.NewServer(web)
+	t.Cleanup(plain.Close)
+	secure := httptest.NewUnstartedServer(web)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	silent, closed := silentListener(t).Addr().String(), closedPort(t)
+	address := strings.TrimPrefix(plain.URL, "http://")
+
+	for _, c := range []struct {
+		name   string
+		spec   Spec
+		cause  string
+		status int
+	}{
+		{"fine", Spec{Kind: HTTP, URL: plain.URL + "/ok"}, "", 200},
+		{"content holds", Spec{Kind: HTTP, URL: plain.URL + "/ok", Contains: "is well"}, "", 200},
+		{"host header", Spec{Kind: HTTP, URL: plain.URL + "/host", Host: "bookstore.example.test", Contains: "bookstore.example.test"}, "", 200},
+		{"early hints", Spec{Kind: HTTP, URL: plain.URL + "/early", Contains: "late"}, "", 200},
+		{"expected status", Spec{Kind: HTTP, URL: plain.URL + "/500", Status: 500}, "", 500},
+		{"status", Spec{Kind: HTTP, URL: plain.URL + "/500"}, history.CauseStatus, 500},
+		{"redirect is not followed", Spec{Kind: HTTP, URL: plain.URL + "/moved"}, history.CauseStatus, 302},
+		{"content", Spec{Kind: HTTP, URL: plain.URL + "/ok", Contains: "on fire"}, history.CauseContent, 200},
+		{"cut body", Spec{Kind: HTTP, URL: plain.URL + "/cut"}, history.CauseReset, 200},
+		{"refused", Spec{Kind: HTTP, URL: "http://" + closed}, history.CauseRefused, 0},
+		{"no response", Spec{Kind: HTTP, URL: "http://" + silent, Timeout: 50 * ms}, history.CauseTimeout, 0},
+		{"untrusted", Spec{Kind: HTTP, URL: secure.URL + "/ok"}, history.CauseTLS, 0},
+		{"plain where TLS belongs", Spec{Kind: HTTP, URL: "https://" + address}, history.CauseTLS, 0},
+		{"handshake hangs", Spec{Kind: HTTP, URL: "https://" + silent, Timeout: 50 * ms}, history.CauseTimeout, 0},
+		{"connects", Spec{Kind: TCP, Address: address}, "", 0},
+		{"connect refused", Spec{Kind: TCP, Address: closed}, history.CauseRefused, 0},
+		{"resolver refuses", Spec{Kind: TCP, Address: "db.example.test:5432", Resolver: closed}, history.CauseResolve, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.spec.Name, c.spec.Every = c.name, 20*ms
+			if c.spec.Timeout == 0 {
+				c.spec.Timeout = 10 * second
+			}
+			sample := facts[*history.Sample](run(t, []Spec{c.spec}, atLeast(1)))[0]
+			if sample.Cause != c.cause || sample.OK != (c.cause == "") || sample.Status != c.status {
+				t.Errorf("cause %q, OK %v, status %d (%s); want %q, %d", sample.Cause, sample.OK, sample.Status, sample.Detail, c.cause, c.status)
+			}
+			if c.cause != history.CauseResolve && sample.Address == "" {
+				t.Error("the address tried is missing")
+			}
+			if !sample.OK && sample.Detail == "" {
+				t.Error("a failed sample says nothing of what happened")
+			}
+		})
+	}
+}
+
+// closedLoop is the planted twin of runner.loop: it sends the next try when the last has ended, and calls that its schedule.
+func closedLoop(ctx context.Context, r *runner, spec Spec, work task) {
+	for ctx.Err() == nil {
+		r.fly(ctx, spec, work, slot{Scheduled: r.now()})
+		select {
+		case <-ctx.Done():
+		case <-time.After(spec.Every.Duration()):
+		}
+	}
+}
+
+// onSchedule checks what the open loop promises: one sample for each moment of the grid, without a hole.
+func onSchedule(samples []*history.Sample, every time.Duration) string {
+	slices.SortFunc(samples, func(a, b *history.Sample) int { return a.Scheduled.Compare(b.Scheduled) })
+	for i := 1; i < len(samples); i++ {
+		if gap := samples[i].Scheduled.Sub(samples[i-1].Scheduled); gap != every {
+			return "samples are " + gap.String() + " apart, not " + every.String()
+		}
+	}
+	return ""
+}
+
+func TestScheduleHoldsWhateverHangs(t *testing.T) {
+	spec := Spec{Name: "hung", Kind: HTTP, URL: "http://" + silentListener(t).Addr().String(), Every: 10 * ms, Timeout: 100 * ms}
+	open := facts[*history.Sample](run(t, []Spec{spec}, atLeast(40)))
+	if problem := onSchedule(open, 10*time.Millisecond); problem != "" {
+		t.Errorf("open loop: %s", problem)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r := &runner{source: "here", started: time.Now(), outlet: newOutlet()}
+	var waiting []*history.Sample
+	var drained sync.WaitGroup
+	drained.Go(func() {
+		r.outlet.drain(func(e history.Event) {
+			waiting = append(waiting, e.Fact.(*history.Sample))
+			if len(waiting) == 3 {
+				cancel()
+			}
+		})
+	})
+	closedLoop(ctx, r, spec, r.task(spec))
+	r.outlet.close(r.now(), "here")
+	drained.Wait()
+	if onSchedule(waiting, 10*time.Millisecond) == "" {
+		t.Error("the planted closed loop was not caught")
+	}
+	values := make([]history.Sample, len(waiting))
+	for i := range waiting {
+		values[i] = *waiting[i]
+	}
+	// The same must show where only the log is read. The interval is 10 ms, so the grace of 250 ms hides waits of 100 ms there; a closed
+	// loop that hangs for longer is void.
+	for i := range values {
+		values[i].Scheduled = values[0].Scheduled.Add(time.Duration(i) * time.Second)
+	}
+	if measured := history.Outages(values, 10*time.Millisecond, 0); measured.Void == "" {
+		t.Error("samples of a closed loop measure an outage")
+	}
+}
+
+// stuck never ends its tries until it is let go, whatever their timeout.
+type stuck struct{ release chan struct{} }
+
+func (s stuck) try(context.Context, slot) { <-s.release }
+func (s stuck) stop(context.Context)      {}
+
+func TestTriesOverTheBoundAreOurOwnFault(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r := &runner{source: "here", started: time.Now(), outlet: newOutlet()}
+	spec := Spec{Name: "stuck", Kind: TCP, Every: ms, Timeout: 3 * ms}
+	work := stuck{release: make(chan struct{})}
+	faults := 0
+	var drained sync.WaitGroup
+	drained.Go(func() {
+		r.outlet.drain(func(e history.Event) {
+			if s, ok := e.Fact.(*history.Sample); ok && s.Cause == history.CauseProber {
+				if faults++; faults == 5 {
+					close(work.release)
+					cancel()
+				}
+			}
+		})
+	})
+	r.loop(ctx, spec, work)
+	r.outlet.close(r.now(), "here")
+	drained.Wait()
+	if faults < 5 {
+		t.Errorf("%d samples say that the prober was at fault; want 5", faults)
+	}
+}
+
+// bomb panics in its tries.
+type bomb struct{}
+
+func (bomb) try(context.Context, slot) { panic("planted") }
+func (bomb) stop(context.Context)      {}
+
+func TestPanicOfATryIsOurOwnFault(t *testing.T) {
+	r := &runner{source: "here", started: time.Now(), outlet: newOutlet()}
+	r.fly(t.Context(), Spec{Name: "bomb", Every: second}, bomb{}, slot{Scheduled: r.now()})
+	r.outlet.close(r.now(), "here")
+	var seen []history.Event
+	r.outlet.drain(func(e history.Event) { seen = append(seen, e) })
+	if samples := facts[*history.Sample](seen); len(samples) != 1 || samples[0].Cause != history.CauseProber {
+		t.Errorf("events %s; want one sample of cause %q", dump(seen), history.CauseProber)
+	}
+}
+
+func TestMissedMomentsAreRecordedAsOurOwnFault(t *testing.T) {
+	r := &runner{source: "here", started: time.Now(), outlet: newOutlet()}
+	spec := Spec{Name: "frozen", Every: 100 * ms}
+	start := r.now()
+	last := r.missed(spec, slot{Scheduled: start, Lag: 1050 * time.Millisecond})
+	if want := start.Add(900 * time.Millisecond); !last.Equal(want) {
+		t.Errorf("last missed moment %v after the first; want %v", last.Sub(start), want.Sub(start))
+	}
+	r.missed(spec, slot{Scheduled: start, Lag: 2 * missedMax * 100 * time.Millisecond})
+	r.outlet.close(r.now(), "here")
+	var seen []history.Event
+	r.outlet.drain(func(e history.Event) { seen = append(seen, e) })
+	if got := len(facts[*history.Sample](seen)); got != 10+missedMax {
+		t.Errorf("%d samples; want %d", got, 10+missedMax)
+	}
+	if got := len(facts[*history.Note](seen)); got != 1 {
+		t.Errorf("%d notes on what is missing; want 1", got)
+	}
+}
+
+func TestSlowReceiverLosesNothingSilently(t *testing.T) {
+	o := newOutlet()
+	now := time.Now()
+	for range queueMax + 7 {
+		o.put(history.New(now, "here", &history.Sample{}))
+	}
+	o.close(now, "here")
+	samples, notes := 0, 0
+	o.drain(func(e history.Event) {
+		switch fact := e.Fact.(type) {
+		case *history.Sample:
+			samples++
+		case *history.Note:
+			notes++
+			if !strings.HasPrefix(fact.Text, "7 events") {
+				t.Errorf("note %q; want one on 7 events", fact.Text)
+			}
+		}
+	})
+	if samples != queueMax || notes != 1 {
+		t.Errorf("%d samples and %d notes; want %d and 1", samples, notes, queueMax)
+	}
+}
+
+func TestHeartbeatTellsTheBootOnce(t *testing.T) {
+	events := run(t, []Spec{{Name: "alive", Kind: Heartbeat, Every: 5 * ms}}, atLeast(4))
+	told := 0
+	for _, s := range facts[*history.Sample](events) {
+		if !s.OK {
+			t.Errorf("a heartbeat is not OK: %+v", s)
+		}
+		if strings.HasPrefix(s.Detail, "boot_id ") {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("the boot id was told %d times; want once", told)
+	}
+}
+
+// nameServer is a fake DNS server on loopback.
+func nameServer(t *testing.T, handler dns.HandlerFunc) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	server := &dns.Server{PacketConn: conn, Handler: handler, NotifyStartedFunc: func() { close(started) }}
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.ActivateAndServe() })
+	<-started
+	t.Cleanup(func() { _ = server.Shutdown(); served.Wait() })
+	return conn.LocalAddr().String()
+}
+
+func reply(w dns.ResponseWriter, query *dns.Msg, records ...string) {
+	answer := new(dns.Msg).SetReply(query)
+	for _, text := range records {
+		record, err := dns.NewRR(text)
+		if err == nil && record.Header().Rrtype == query.Question[0].Qtype || strings.Contains(text, "CNAME") {
+			answer.Answer = append(answer.Answer, record)
+		}
+	}
+	_ = w.WriteMsg(answer)
+}
+
+func TestEachTryResolvesAfresh(t *testing.T) {
+	var asked atomic.Int32
+	service := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(service.Close)
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(service.URL, "http://"))
+	server := nameServer(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		asked.Add(1)
+		reply(w, q, "api.example.test. 3600 A 127.0.0.1")
+	})
+	events := run(t, []Spec{{Name: "api", Kind: HTTP, URL: "http://api.example.test:" + port, Resolver: server, Every: 20 * ms, Timeout: 10 * second}}, atLeast(5))
+	for _, s := range facts[*history.Sample](events) {
+		if !s.OK {
+			t.Errorf("sample failed: %+v", s)
+		}
+	}
+	if int(asked.Load()) != len(facts[*history.Sample](events)) {
+		t.Errorf("%d questions for %d samples: the name is cached", asked.Load(), len(events))
+	}
+}
+
+func TestResolverFollowsAliasesAndFallsBackToIPv6(t *testing.T) {
+	server := nameServer(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		switch strings.ToLower(q.Question[0].Name) {
+		case "www.example.test.":
+			reply(w, q, "www.example.test. 1 CNAME app.example.test.")
+		case "app.example.test.":
+			reply(w, q, "app.example.test. 1 A 192.0.2.7")
+		case "six.example.test.":
+			reply(w, q, "six.example.test. 1 AAAA 2001:db8::7")
+		case "loop.example.test.":
+			reply(w, q, "loop.example.test. 1 CNAME pool.example.test.")
+		case "pool.example.test.":
+			reply(w, q, "pool.example.test. 1 CNAME loop.example.test.")
+		default:
+			_ = w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeNameError))
+		}
+	})
+	for name, want := range map[string]string{
+		"www.example.test": "192.0.2.7", "six.example.test": "2001:db8::7", "gone.example.test": "no address",
+		"loop.example.test": "aliases", "10.1.2.3": "10.1.2.3",
+	} {
+		found, err := resolve(t.Context(), server, name)
+		got := ""
+		for _, address := range found {
+			got += address.String()
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: %s; want %s", name, got, want)
+		}
+	}
+}
+
+func TestHostsFileIsReadAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hosts")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("2001:db8::1 db # six\n10.0.0.1\tdb db.example.test\n")
+	want := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}
+	if diff := cmp.Diff(want, inHostsFile(path, "DB"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	write("10.0.0.2 db.example.test\n")
+	if got := inHostsFile(path, "db.example.test."); len(got) != 1 || got[0].String() != "10.0.0.2" {
+		t.Errorf("after the change: %v", got)
+	}
+}
+
+func TestWitnessTellsEachChange(t *testing.T) {
+	var address atomic.Value
+	address.Store("10.77.1.10")
+	server := nameServer(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		now := address.Load().(string)
+		if now == "" {
+			return
+		}
+		reply(w, q, "bookstore.example.test. 1 A "+now)
+	})
+	spec := Spec{Name: "answer", Kind: DNS, Address: server, Query: "bookstore.example.test", Every: 20 * ms, Timeout: 200 * ms, Repeat: 3600 * second}
+	next := map[string]string{"10.77.1.10": "10.77.1.20", "10.77.1.20": "", "": "10.77.1.10"}
+	events := run(t, []Spec{spec}, func(events []history.Event) bool {
+		last := events[len(events)-1].Fact.(*history.Answer)
+		at := ""
+		if len(last.Addresses) == 1 {
+			at = last.Addresses[0]
+		}
+		address.Store(next[at])
+		return len(events) == 4
+	})
+	var got []string
+	for _, a := range facts[*history.Answer](events) {
+		if a.Server != server || a.Decided {
+			t.Errorf("answer is not marked as seen on %s: %+v", server, a)
+		}
+		if got = append(got, strings.Join(a.Addresses, " ")); a.Error != "" {
+			got[len(got)-1] = "error"
+		}
+	}
+	if diff := cmp.Diff([]string{"10.77.1.10", "10.77.1.20", "error", "10.77.1.10"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWitnessIgnoresOldNewsAndRepeatsItself(t *testing.T) {
+	r := &runner{source: "here", started: time.Now(), outlet: newOutlet()}
+	w := &witness{runner: r, spec: Spec{Repeat: 5 * second}}
+	start := r.now()
+	tell := func(after time.Duration, address string) {
+		w.tell(slot{Scheduled: start.Add(after)}, start.Add(after), history.Answer{Addresses: []string{address}})
+	}
+	tell(1*time.Second, "new")
+	tell(0, "old")
+	tell(2*time.Second, "new")
+	tell(6*time.Second, "new")
+	r.outlet.close(r.now(), "here")
+	var got []string
+	r.outlet.drain(func(e history.Event) {
+		got = append(got, e.At.Sub(start).String()+" "+e.Fact.(*history.Answer).Addresses[0])
+	})
+	if diff := cmp.Diff([]string{"1s new", "6s new"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWrongSpecsAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	good := Spec{Name: "a", Kind: Heartbeat, Every: second}
+	for want, specs := range map[string][]Spec{
+		"no probes":            nil,
+		"name is missing":      {{Kind: Heartbeat, Every: second}},
+		"two probes are named": {good, good},
+		"kind \"htp\"":         {{Name: "a", Kind: "htp", Every: second}},
+		"every is 0s":          {{Name: "a", Kind: Heartbeat}},
+		"is not host:port":     {{Name: "a", Kind: TCP, Address: "db", Every: second}},
+		"is not http://":       {{Name: "a", Kind: HTTP, URL: "ftp://db", Every: second}},
+		"are needed":           {{Name: "a", Kind: DNS, Address: "10.0.0.1", Every: second}},
+		"tries under way":      {{Name: "a", Kind: Heartbeat, Every: ms, Timeout: 60 * second}},
+		"timeout is 1h":        {{Name: "a", Kind: Heartbeat, Every: second, Timeout: 3600 * second}},
+	} {
+		err := Run(t.Context(), "here", specs, func(history.Event) { t.Error("an event was emitted") })
+		if err == nil || !strings.Contains(err.Error(), want) || drill.KindOf(err) != drill.Invalid {
+			t.Errorf("error %v; want %q", err, want)
+		}
+	}
+}
