@@ -1,0 +1,276 @@
+package verdict
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// isHole says that a sample is our own fault and tells nothing about the service.
+func isHole(sample *history.Sample) bool { return sample.Cause == history.CauseProber }
+
+// samplesIn returns the samples of a client that were scheduled from from to to.
+func (rec *record) samplesIn(client string, from, to time.Time) []seen[*history.Sample] {
+	all := rec.samples[client]
+	low, _ := slices.BinarySearchFunc(all, from, func(s seen[*history.Sample], t time.Time) int {
+		if s.fact.Scheduled.Before(t) {
+			return -1
+		}
+		return 1
+	})
+	high := low
+	for high < len(all) && !all[high].fact.Scheduled.After(to) {
+		high++
+	}
+	return all[low:high]
+}
+
+// measure gives the samples of one client in a span to history.Outages and puts names and evidence to what it finds.
+func (rec *record) measure(client string, from, to time.Time) (history.Measured, []Outage) {
+	samples := rec.samplesIn(client, from, to)
+	plain := make([]history.Sample, len(samples))
+	for i := range samples {
+		plain[i] = *samples[i].fact
+	}
+	measured := history.Outages(plain, rec.every(client), 0)
+	var outages []Outage
+	for _, found := range measured.Outages {
+		outage := Outage{
+			Client: client, From: found.Start, To: found.End, Open: found.Open, Seconds: found.Length.Duration().Seconds(),
+			Bound: found.Error.Duration().Seconds(), Failed: found.Failed, Cause: found.Cause, Void: measured.Void,
+		}
+		for _, sample := range samples {
+			if sample.fact.Scheduled.Equal(found.Start) || sample.fact.Scheduled.Equal(found.End) {
+				outage.Seqs = append(outage.Seqs, sample.seq)
+			}
+		}
+		outages = append(outages, outage)
+	}
+	return measured, outages
+}
+
+// clientsOf sums up what clients saw during a step; nil when nobody sampled.
+func clientsOf(rec *record, span span) *Clients {
+	sum := &Clients{}
+	for _, client := range rec.clients() {
+		measured, outages := rec.measure(client, span.from, span.to)
+		sum.Samples += measured.Good + measured.Bad
+		sum.Failed += measured.Bad
+		sum.Outages = append(sum.Outages, outages...)
+		for _, sample := range rec.samplesIn(client, span.from, span.to) {
+			if isHole(sample.fact) || sample.fact.Lag.Duration() > rec.every(client) {
+				sum.Late++
+			}
+		}
+	}
+	if sum.Samples == 0 && sum.Late == 0 {
+		return nil
+	}
+	sum.Available = share(sum.Samples-sum.Failed, sum.Samples)
+	return sum
+}
+
+// recovered is what one client tells of a disaster.
+type recovered struct {
+	client string
+	took   time.Duration // from T0 to the first good answer for good; 0 when none failed
+	bound  time.Duration
+	outage time.Duration // how long it saw failures
+	open   bool          // it was not served again
+	void   string
+	from   time.Time
+	to     time.Time
+	seqs   []int64
+	bad    int
+	count  int
+}
+
+// recovery measures one client from T0 on. The end that counts is that of the last outage that began while the impact was in force:
+// a service that comes back and fails again has not recovered.
+func (d *drillCase) recovery(client string) recovered {
+	began, _ := d.t0()
+	got := recovered{client: client, from: began, to: began}
+	// One interval before T0, because a sample that was under way then may have been hit.
+	measured, outages := d.rec.measure(client, began.Add(-d.rec.every(client)), d.span.to)
+	got.void, got.bad, got.count = measured.Void, measured.Bad, measured.Good+measured.Bad
+	for _, outage := range outages {
+		if outage.From.After(d.impactEnd()) && !d.drill.Attack.OneWay {
+			continue
+		}
+		got.to, got.open = outage.To, outage.Open
+		got.outage += outage.To.Sub(outage.From)
+		got.took = outage.To.Sub(began)
+		got.bound = time.Duration(outage.Bound*float64(time.Second)) + d.clockBound(client)
+		got.seqs = append(got.seqs, outage.Seqs...)
+	}
+	return got
+}
+
+// clockBound is how far the clocks of a client and of the attacked hosts may be apart after correction.
+func (d *drillCase) clockBound(client string) time.Duration {
+	bound := d.rec.clocks[client]
+	var hosts time.Duration
+	for _, host := range d.drill.Hosts {
+		hosts = max(hosts, d.rec.clocks[host.Name])
+	}
+	return bound + hosts
+}
+
+// recoveries measures every client; ok is false when there is nothing to measure from.
+func (d *drillCase) recoveries() (all []recovered, ok bool) {
+	if _, known := d.t0(); !known {
+		return nil, false
+	}
+	for _, client := range d.rec.clients() {
+		all = append(all, d.recovery(client))
+	}
+	return all, len(all) > 0
+}
+
+// slowest returns the one that decides: not served again, then void, then the longest.
+func slowest(all []recovered) recovered {
+	return slices.MaxFunc(all, func(a, b recovered) int {
+		rank := func(r recovered) time.Duration {
+			switch {
+			case r.open:
+				return 1 << 62
+			case r.void != "" || r.count == 0:
+				return 1 << 61
+			}
+			return r.took + r.bound
+		}
+		return int(max(-1, min(1, rank(a)-rank(b))))
+	})
+}
+
+// recoversWithin judges the slowest client against allowed. The true value must be within what is allowed, error and all; when only
+// the error decides, nothing is proven.
+func (d *drillCase) recoversWithin(group Group, name string, allowed time.Duration) Check {
+	all, ok := d.recoveries()
+	if !ok {
+		return inconclusive(group, name, "No client was measured from the begin of an attack.")
+	}
+	worst := slowest(all)
+	outcome, why := history.Passed, fmt.Sprintf("%s was served again %s after the attack was in force (±%s).", worst.client, secs(worst.took), secs(worst.bound))
+	switch {
+	case worst.count == 0:
+		return inconclusive(group, name, fmt.Sprintf("%s was silent.", worst.client))
+	case worst.open && d.span.to.Sub(worst.from) <= allowed:
+		return inconclusive(group, name, fmt.Sprintf("%s was not served again, but watching ended before the %s that are allowed.", worst.client, secs(allowed)), worst.seqs...)
+	case worst.open:
+		outcome, why = history.Failed, fmt.Sprintf("%s was not served again.", worst.client)
+	case worst.void != "":
+		return inconclusive(group, name, fmt.Sprintf("The samples of %s measure nothing: %s.", worst.client, worst.void), worst.seqs...)
+	case worst.bad == 0:
+		why = fmt.Sprintf("No request failed: %s.", okOf(worst.count))
+	case worst.took > allowed:
+		outcome, why = history.Failed, fmt.Sprintf("%s was served again only %s after the attack was in force; %s is allowed.", worst.client, secs(worst.took), secs(allowed))
+	case worst.took+worst.bound > allowed:
+		outcome, why = history.Inconclusive, fmt.Sprintf("%s ±%s is too close to the %s that are allowed to tell.", secs(worst.took), secs(worst.bound), secs(allowed))
+	}
+	result := check(outcome, group, name, why, worst.seqs)
+	result.Measured, result.Allowed = bounded(worst.took, worst.bound), quantity(allowed)
+	return result
+}
+
+func okOf(count int) string { return fmt.Sprintf("%d of %d were answered", count, count) }
+
+// rto is the figure of this drill.
+func (d *drillCase) rto() *Figure {
+	all, ok := d.recoveries()
+	if !ok {
+		return nil
+	}
+	worst := slowest(all)
+	if worst.open || worst.void != "" || worst.count == 0 {
+		return nil
+	}
+	return &Figure{
+		Step: d.step, Client: worst.client, Seconds: worst.took.Seconds(), Bound: worst.bound.Seconds(),
+		Allowed: d.rec.plan.Objectives.RTO.Duration().Seconds(), From: worst.from, To: worst.to, Outage: worst.outage.Seconds(), Evidence: worst.seqs,
+	}
+}
+
+// noFailure asks that not one request failed from T0 to the end.
+func (d *drillCase) noFailure(name string) Check {
+	began, known := d.t0()
+	clients := d.rec.clients()
+	if !known || len(clients) == 0 {
+		return inconclusive(GroupExpectation, name, "No client was measured from the begin of an attack.")
+	}
+	var seqs []int64
+	count, bad, silent, void := 0, 0, "", ""
+	for _, client := range clients {
+		measured, _ := d.rec.measure(client, began, d.span.to)
+		if measured.Good+measured.Bad == 0 {
+			silent = client
+		}
+		if measured.Void != "" {
+			void = client + ": " + measured.Void
+		}
+		count, bad = count+measured.Good+measured.Bad, bad+measured.Bad
+		for _, sample := range d.rec.samplesIn(client, began, d.span.to) {
+			if !sample.fact.OK && !isHole(sample.fact) {
+				seqs = append(seqs, sample.seq)
+			}
+		}
+	}
+	outcome, why := history.Passed, fmt.Sprintf("%s.", okOf(count))
+	switch {
+	case bad > 0:
+		outcome, why = history.Failed, fmt.Sprintf("%d of %d requests failed.", bad, count)
+	case silent != "":
+		return inconclusive(GroupExpectation, name, fmt.Sprintf("Client %s was silent.", silent))
+	case void != "":
+		return inconclusive(GroupExpectation, name, fmt.Sprintf("The samples measure nothing: %s.", void))
+	}
+	result := check(outcome, GroupExpectation, name, why, seqs)
+	result.Measured, result.Allowed = &Quantity{Value: float64(bad), Unit: "failures"}, &Quantity{Unit: "failures"}
+	return result
+}
+
+// available asks for a share of good samples over the whole drill.
+func (d *drillCase) available(group Group, name string, wanted float64) Check {
+	good, count, void := 0, 0, ""
+	for _, client := range d.rec.clients() {
+		measured, _ := d.rec.measure(client, d.span.from, d.span.to)
+		good, count = good+measured.Good, count+measured.Good+measured.Bad
+		if measured.Void != "" {
+			void = fmt.Sprintf("The samples of %s measure nothing: %s.", client, measured.Void)
+		}
+	}
+	if count == 0 {
+		return inconclusive(group, name, "No client was measured.")
+	}
+	got := share(good, count)
+	outcome, why := history.Passed, fmt.Sprintf("%d of %d requests were answered.", good, count)
+	switch {
+	case got < wanted:
+		outcome = history.Failed
+	case void != "":
+		outcome, why = history.Inconclusive, void
+	}
+	result := check(outcome, group, name, why, nil)
+	result.Measured, result.Allowed, result.AtLeast = &Quantity{Value: got, Unit: UnitPercent}, &Quantity{Value: wanted, Unit: UnitPercent}, true
+	return result
+}
+
+// objectives holds what was measured against what the service promises.
+func (d *drillCase) objectives() []Check {
+	var checks []Check
+	promise := d.rec.plan.Objectives
+	if promise.RTO > 0 {
+		checks = append(checks, d.recoversWithin(GroupObjective, "RTO", promise.RTO.Duration()))
+	}
+	if promise.Availability > 0 {
+		checks = append(checks, d.available(GroupObjective, "availability", float64(promise.Availability)))
+	}
+	writes := slices.ContainsFunc(d.rec.plan.Clients, func(c drill.Client) bool { return c.Ledger != "" })
+	if promise.RPO != nil && (writes || len(d.rec.ledgers) > 0) {
+		checks = append(checks, d.noLoss(GroupObjective, "RPO", promise.RPO.Duration()))
+	}
+	return checks
+}

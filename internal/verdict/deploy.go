@@ -1,0 +1,161 @@
+package verdict
+
+import (
+	"fmt"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// readiness asks whether there was somewhere to go back to all the time.
+func (d *drillCase) readiness() []Check {
+	const name = "somewhere to go back to"
+	var last *seen[*history.Check]
+	for i := range d.rec.checks {
+		if d.rec.checks[i].fact.Step == d.step && d.rec.checks[i].fact.Name == CheckRollbackReady {
+			last = &d.rec.checks[i]
+		}
+	}
+	checks := d.conductorChecks(false)
+	switch {
+	case last == nil:
+		checks = append(checks, inconclusive(GroupReadiness, name, "Nobody looked whether a release was left to go back to."))
+	case !last.fact.OK:
+		checks = append(checks, failed(GroupReadiness, name, orText(sentence(last.fact.Detail), "No release was left to go back to."), last.seq))
+	default:
+		checks = append(checks, passed(GroupReadiness, name, orText(sentence(last.fact.Detail), "A healthy release was left to go back to."), last.seq))
+	}
+	return checks
+}
+
+// judgeDeploy asks for the same revision, healthy, on every host of the environment.
+func judgeDeploy(rec *record, step int) ([]Check, string) {
+	planned := rec.plan.Steps[step]
+	hosts := hostsOf(rec.plan, planned.Environment)
+	if len(hosts) == 0 {
+		return []Check{inconclusive(GroupDeploy, "hosts", fmt.Sprintf("The environment %s has no hosts, so nothing was deployed.", planned.Environment))}, ""
+	}
+	revision := ""
+	var checks []Check
+	for _, host := range hosts {
+		result, got := deployedOn(rec, rec.steps[step], host.Name)
+		switch {
+		case result.Outcome != history.Passed:
+		case revision == "":
+			revision = got
+		case revision != got:
+			result.Outcome = history.Failed
+			result.Explanation = fmt.Sprintf("It runs %s, another host of the environment %s.", short(got), short(revision))
+		}
+		checks = append(checks, result)
+	}
+	return append(checks, stepChecks(rec, step, GroupDeploy)...), revision
+}
+
+func hostsOf(plan drill.Plan, environment string) []drill.Host {
+	for _, known := range plan.Environments {
+		if known.Name == environment {
+			return known.Hosts
+		}
+	}
+	return nil
+}
+
+// deployedOn looks at the last word on one host: a release that was healthy and then rolled back is not deployed.
+func deployedOn(rec *record, span span, host string) (Check, string) {
+	name := "deployed on " + host
+	var last *seen[*history.Deploy]
+	files, published := 0, false
+	var seqs []int64
+	for i := range rec.deploys {
+		entry := &rec.deploys[i]
+		if entry.fact.Host != host || !span.holds(entry.at) {
+			continue
+		}
+		last = entry
+		seqs = append(seqs, entry.seq)
+		if entry.fact.Stage == history.DeployPublish {
+			files, published = entry.fact.Files, true
+		}
+	}
+	switch {
+	case last == nil:
+		return inconclusive(GroupDeploy, name, "Nothing was deployed to this host as far as the log tells."), ""
+	case last.fact.Stage == history.DeployFailed || last.fact.Stage == history.DeployRestored:
+		return failed(GroupDeploy, name, fmt.Sprintf("The deployment ended as %s%s", last.fact.Stage, because(last.fact.Detail)), seqs...), ""
+	case published && files == 0:
+		return failed(GroupDeploy, name, "The release holds no file.", seqs...), ""
+	case last.fact.Stage != history.DeployHealthy:
+		return inconclusive(GroupDeploy, name, fmt.Sprintf("The deployment came as far as %s and was not seen healthy.", last.fact.Stage), seqs...), ""
+	case last.fact.Revision == "":
+		return inconclusive(GroupDeploy, name, "The host is healthy, but which revision it runs is not known.", seqs...), ""
+	}
+	why := fmt.Sprintf("Healthy with revision %s", short(last.fact.Revision))
+	if published {
+		why += fmt.Sprintf(", %s", plural(files, "file"))
+	}
+	return passed(GroupDeploy, name, why+".", seqs...), last.fact.Revision
+}
+
+func short(revision string) string {
+	const shown = 12 // what git shows of a commit in a large repository
+	if len(revision) > shown {
+		return revision[:shown]
+	}
+	return orText(revision, "nothing")
+}
+
+// judgePromote asks every name server for the environment that was promoted.
+func judgePromote(rec *record, step int) []Check {
+	planned := rec.plan.Steps[step]
+	span := rec.steps[step]
+	switched := inconclusive(GroupPromote, "switched", "The log does not hold the order to switch.")
+	at := time.Time{}
+	for _, entry := range rec.promotes {
+		if entry.fact.To == planned.Environment && span.holds(entry.at) {
+			at = entry.at
+			switched = passed(GroupPromote, "switched", fmt.Sprintf("Switched from %s to %s.", entry.fact.From, entry.fact.To), entry.seq)
+		}
+	}
+	checks := []Check{switched}
+	places := rec.places()
+	if len(places) == 0 {
+		checks = append(checks, inconclusive(GroupPromote, "answer", "No name server was asked, so nobody knows where clients are sent."))
+	}
+	for _, place := range places {
+		checks = append(checks, promotedOn(rec, span, place, planned.Environment, at))
+	}
+	return append(checks, stepChecks(rec, step, GroupPromote)...)
+}
+
+func promotedOn(rec *record, span span, place answerPlace, environment string, at time.Time) Check {
+	name := "answer of " + place.server
+	answers := within(rec.answers[place], span.from.Add(-time.Nanosecond), span.to)
+	if len(answers) == 0 {
+		return inconclusive(GroupPromote, name, "It was not asked.")
+	}
+	last := answers[len(answers)-1]
+	if got := rec.environmentOf(last.fact); got != environment {
+		return failed(GroupPromote, name, fmt.Sprintf("It answers %s instead of %s.", orNothing(got), environment), last.seq)
+	}
+	first := last
+	for i := len(answers) - 1; i >= 0 && rec.environmentOf(answers[i].fact) == environment; i-- {
+		first = answers[i]
+	}
+	result := passed(GroupPromote, name, fmt.Sprintf("It answers %s.", environment), first.seq)
+	if !at.IsZero() && first.at.After(at) {
+		result.Measured = quantity(first.at.Sub(at))
+	}
+	return result
+}
+
+// stepChecks are the conductor's own checks of a step that is no drill: the last word of each.
+func stepChecks(rec *record, step int, group Group) []Check {
+	d := &drillCase{rec: rec, step: step, planned: rec.plan.Steps[step], span: rec.steps[step], impact: &Impact{}}
+	checks := d.conductorChecks(true) // without an attack every check comes before it
+	for i := range checks {
+		checks[i].Group = group
+	}
+	return checks
+}

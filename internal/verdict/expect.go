@@ -1,0 +1,315 @@
+package verdict
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// expectations answers each expectation of the plan, and the one that no drill may lack: that all is well again afterwards.
+func (d *drillCase) expectations() []Check {
+	var checks []Check
+	steady := false
+	for _, expectation := range d.drill.Expectations {
+		checks = append(checks, d.expectation(expectation))
+		steady = steady || expectation.Kind == drill.ExpectSteadyAfter
+	}
+	if !steady {
+		checks = append(checks, d.steadyAfter("steady state after the revert", d.drill.SteadyWithin.Duration()))
+	}
+	return checks
+}
+
+func (d *drillCase) expectation(e drill.Expectation) Check {
+	name := e.Text
+	if name == "" {
+		name = e.Kind
+	}
+	if _, known := d.t0(); !known && e.Kind != drill.ExpectNoLoss {
+		return inconclusive(GroupExpectation, name, "The attack never was in force, so nothing can be measured from it.")
+	}
+	switch e.Kind {
+	case drill.ExpectAlarm:
+		return d.alarmRaised(name, e)
+	case drill.ExpectAlarmOK:
+		return d.alarmStays(name, e.Alarm)
+	case drill.ExpectNoOther:
+		return d.noOther(name)
+	case drill.ExpectMoves:
+		return d.answerMoves(name, e)
+	case drill.ExpectStays:
+		return d.answerStays(name, e)
+	case drill.ExpectRecover:
+		return d.recoversWithin(GroupExpectation, name, e.Within.Duration())
+	case drill.ExpectNoFailure:
+		return d.noFailure(name)
+	case drill.ExpectAvailable:
+		return d.available(GroupExpectation, name, e.Value)
+	case drill.ExpectSteadyAfter:
+		return d.steadyAfter(name, e.Within.Duration())
+	case drill.ExpectNoLoss:
+		return d.noLoss(GroupExpectation, name, e.Within.Duration())
+	}
+	return inconclusive(GroupExpectation, name, fmt.Sprintf("This version does not know an expectation of kind %q.", e.Kind))
+}
+
+// alarmRaised asks for OK before, ALARM within the time allowed, and OK again after the revert.
+func (d *drillCase) alarmRaised(name string, e drill.Expectation) Check {
+	began, _ := d.t0()
+	changes := d.rec.alarms[e.Alarm]
+	before, ok := lastBefore(changes, began)
+	if !ok {
+		return inconclusive(GroupExpectation, name, "Nothing was heard of this alarm before the attack, so nobody knows whether it was watching.")
+	}
+	if before.fact.To != history.AlarmOK {
+		return inconclusive(GroupExpectation, name, fmt.Sprintf("The alarm was %s already when the attack began.", before.fact.To), before.seq)
+	}
+	after := within(changes, began, d.span.to)
+	i := slices.IndexFunc(after, func(a seen[*history.Alarm]) bool { return a.fact.To == history.AlarmRaised })
+	allowed := e.Within.Duration()
+	if i < 0 {
+		result := failed(GroupExpectation, name, fmt.Sprintf("The alarm was not raised; %s were allowed.", secs(allowed)), before.seq)
+		if d.impactEnd().Sub(began) < allowed {
+			result = inconclusive(GroupExpectation, name, fmt.Sprintf("The alarm was not raised, but the attack lasted only %s of the %s that are allowed.", secs(d.impactEnd().Sub(began)), secs(allowed)), before.seq)
+		}
+		result.Allowed = quantity(allowed)
+		return result
+	}
+	raised := after[i]
+	result := d.clearedAgain(name, raised, after[i+1:], before.seq)
+	if took := raised.at.Sub(began); took > allowed {
+		result = failed(GroupExpectation, name, fmt.Sprintf("The alarm was raised only after %s; %s are allowed.", secs(took), secs(allowed)), before.seq, raised.seq)
+	}
+	result.Measured, result.Allowed = quantity(raised.at.Sub(began)), quantity(allowed)
+	return result
+}
+
+// clearedAgain asks for the way back: an alarm that stays would hide the next disaster.
+func (d *drillCase) clearedAgain(name string, raised seen[*history.Alarm], later []seen[*history.Alarm], before int64) Check {
+	took := raised.at.Sub(d.impact.From)
+	for i := len(later) - 1; i >= 0; i-- {
+		if later[i].fact.To != history.AlarmOK {
+			break
+		}
+		return passed(GroupExpectation, name, fmt.Sprintf("Raised after %s, cleared %s later.", secs(took), secs(later[i].at.Sub(raised.at))), before, raised.seq, later[i].seq)
+	}
+	state := history.AlarmRaised
+	if len(later) > 0 {
+		state = later[len(later)-1].fact.To
+	}
+	if d.impact.To.IsZero() || d.phaseAt(history.PhaseSteadyAfter).IsZero() || state == history.AlarmInsufficient {
+		return inconclusive(GroupExpectation, name, fmt.Sprintf("Raised after %s, but it is not known to have cleared: it was %s at the end.", secs(took), state), before, raised.seq)
+	}
+	return failed(GroupExpectation, name, fmt.Sprintf("Raised after %s, but it did not clear after the revert.", secs(took)), before, raised.seq)
+}
+
+// alarmStays asks for OK at T0 and no change of state until the end.
+func (d *drillCase) alarmStays(name, alarm string) Check {
+	began, _ := d.t0()
+	before, ok := lastBefore(d.rec.alarms[alarm], began)
+	if !ok {
+		return inconclusive(GroupExpectation, name, "Nothing was heard of this alarm, so its silence proves nothing.")
+	}
+	if before.fact.To != history.AlarmOK {
+		return inconclusive(GroupExpectation, name, fmt.Sprintf("The alarm was %s already when the attack began.", before.fact.To), before.seq)
+	}
+	for _, change := range within(d.rec.alarms[alarm], began, d.span.to) {
+		switch change.fact.To {
+		case history.AlarmRaised:
+			return failed(GroupExpectation, name, fmt.Sprintf("The alarm was raised %s after the attack was in force.", secs(change.at.Sub(began))), before.seq, change.seq)
+		case history.AlarmInsufficient:
+			return inconclusive(GroupExpectation, name, "The alarm lost its data, so its silence proves nothing.", before.seq, change.seq)
+		}
+	}
+	return passed(GroupExpectation, name, "It was OK before and stayed OK.", before.seq)
+}
+
+// noOther asks that none but the expected alarms was raised.
+func (d *drillCase) noOther(name string) Check {
+	began, _ := d.t0()
+	var expected []string
+	for _, e := range d.drill.Expectations {
+		if e.Kind == drill.ExpectAlarm {
+			expected = append(expected, e.Alarm)
+		}
+	}
+	var names, silent, raised []string
+	for alarm := range d.rec.alarms {
+		names = append(names, alarm)
+	}
+	for _, alarm := range d.rec.plan.Alarms {
+		if !alarm.Disabled && !slices.Contains(names, alarm.Name) {
+			silent = append(silent, alarm.Name)
+		}
+	}
+	slices.Sort(names)
+	var seqs []int64
+	others := 0
+	for _, alarm := range names {
+		if slices.Contains(expected, alarm) {
+			continue
+		}
+		others++
+		for _, change := range within(d.rec.alarms[alarm], began, d.span.to) {
+			if change.fact.To == history.AlarmRaised {
+				raised, seqs = append(raised, alarm), append(seqs, change.seq)
+			}
+		}
+	}
+	switch {
+	case len(raised) > 0:
+		return failed(GroupExpectation, name, "Raised although nothing was done to it: "+list(slices.Compact(raised))+".", seqs...)
+	case len(silent) > 0:
+		return inconclusive(GroupExpectation, name, "Nothing was ever heard of "+list(silent)+", so the silence proves nothing.")
+	case len(names) == 0:
+		return inconclusive(GroupExpectation, name, "No alarm was heard at all, so the silence proves nothing.")
+	}
+	return passed(GroupExpectation, name, fmt.Sprintf("%s stayed quiet.", plural(others, "other alarm")))
+}
+
+// answerStale is how old the last word of a name server may be to stand for what it says now: a name server is asked several times a
+// second, and an unchanged answer is written again every 5 s.
+const answerStale = 12 * time.Second
+
+// lastAnswer returns what a name server said last in this step; fresh is false when that is too long ago.
+func (d *drillCase) lastAnswer(place answerPlace) (last seen[*history.Answer], fresh bool) {
+	last, ok := lastBefore(d.rec.answers[place], d.span.to)
+	return last, ok && d.span.to.Sub(last.at) <= answerStale
+}
+
+// answerMoves asks every name server: elsewhere before, moved in time, and still there at the end.
+func (d *drillCase) answerMoves(name string, e drill.Expectation) Check {
+	began, _ := d.t0()
+	allowed := e.Within.Duration()
+	places := d.rec.places()
+	if len(places) == 0 {
+		return inconclusive(GroupExpectation, name, "The plan names nothing that could move.")
+	}
+	var slow time.Duration
+	var seqs []int64
+	for _, place := range places {
+		before, ok := lastBefore(d.rec.answers[place], began)
+		if !ok || d.rec.environmentOf(before.fact) != d.planned.Live {
+			return inconclusive(GroupExpectation, name, fmt.Sprintf("%s is not known to have sent clients to %s before, so no move can be told.", place.server, d.planned.Live), seqs...)
+		}
+		moved, ok := d.movedTo(place, e.Environment)
+		if !ok {
+			return d.notMoved(name, place, e, before.seq)
+		}
+		seqs = append(seqs, before.seq, moved.seq)
+		slow = max(slow, moved.at.Sub(began))
+		last, fresh := d.lastAnswer(place)
+		switch got := d.rec.environmentOf(last.fact); {
+		case got != e.Environment:
+			return failed(GroupExpectation, name, fmt.Sprintf("%s moved to %s, but answers %s at the end.", place.server, e.Environment, orNothing(got)), append(seqs, last.seq)...)
+		case !fresh:
+			return inconclusive(GroupExpectation, name, fmt.Sprintf("%s moved, but was not asked again at the end.", place.server), seqs...)
+		}
+	}
+	outcome, why := history.Passed, fmt.Sprintf("%s moved to %s after %s.", serversWord(len(places)), e.Environment, secs(slow))
+	if slow > allowed {
+		outcome, why = history.Failed, fmt.Sprintf("%s moved to %s only after %s; %s are allowed.", serversWord(len(places)), e.Environment, secs(slow), secs(allowed))
+	}
+	result := check(outcome, GroupExpectation, name, why, seqs)
+	result.Measured, result.Allowed = quantity(slow), quantity(allowed)
+	return result
+}
+
+func serversWord(n int) string {
+	if n == 1 {
+		return "The name server"
+	}
+	return fmt.Sprintf("All %d name servers", n)
+}
+
+func (d *drillCase) movedTo(place answerPlace, environment string) (seen[*history.Answer], bool) {
+	for _, answer := range within(d.rec.answers[place], d.impact.From, d.span.to) {
+		if d.rec.environmentOf(answer.fact) == environment {
+			return answer, true
+		}
+	}
+	return seen[*history.Answer]{}, false
+}
+
+func (d *drillCase) notMoved(name string, place answerPlace, e drill.Expectation, before int64) Check {
+	allowed := e.Within.Duration()
+	result := failed(GroupExpectation, name, fmt.Sprintf("%s never answered %s.", place.server, e.Environment), before)
+	if lasted := d.impactEnd().Sub(d.impact.From); lasted < allowed {
+		result = inconclusive(GroupExpectation, name, fmt.Sprintf("%s did not answer %s, but the attack lasted only %s of the %s that are allowed.", place.server, e.Environment, secs(lasted), secs(allowed)), before)
+	}
+	result.Allowed = quantity(allowed)
+	return result
+}
+
+// answerStays asks every name server: the same before, all the time and at the end.
+func (d *drillCase) answerStays(name string, e drill.Expectation) Check {
+	began, _ := d.t0()
+	environment := e.Environment
+	if environment == "" {
+		environment = d.planned.Live
+	}
+	places := d.rec.places()
+	if len(places) == 0 {
+		return inconclusive(GroupExpectation, name, "No name server was asked.")
+	}
+	var seqs []int64
+	for _, place := range places {
+		before, ok := lastBefore(d.rec.answers[place], began)
+		if !ok || d.rec.environmentOf(before.fact) != environment {
+			return inconclusive(GroupExpectation, name, fmt.Sprintf("%s is not known to have sent clients to %s before.", place.server, environment))
+		}
+		for _, answer := range within(d.rec.answers[place], began, d.span.to) {
+			got := d.rec.environmentOf(answer.fact)
+			if answer.fact.Error == "" && got != environment {
+				return failed(GroupExpectation, name, fmt.Sprintf("%s answered %s %s after the attack was in force.", place.server, orNothing(got), secs(answer.at.Sub(began))), before.seq, answer.seq)
+			}
+		}
+		last, fresh := d.lastAnswer(place)
+		if !fresh || d.rec.environmentOf(last.fact) != environment {
+			return inconclusive(GroupExpectation, name, fmt.Sprintf("What %s said at the end is not known.", place.server), before.seq)
+		}
+		seqs = append(seqs, before.seq, last.seq)
+	}
+	return passed(GroupExpectation, name, fmt.Sprintf("%s answered %s all the time.", serversWord(len(places)), environment), seqs...)
+}
+
+// noLoss holds the read-back of the ledger against what may be lost.
+func (d *drillCase) noLoss(group Group, name string, allowed time.Duration) Check {
+	found := false
+	var total history.Ledger
+	var seqs []int64
+	for _, entry := range d.rec.ledgers {
+		if entry.fact.Step != d.step {
+			continue
+		}
+		found = true
+		seqs = append(seqs, entry.seq)
+		if entry.fact.Unread != "" {
+			return inconclusive(group, name, "The ledger was not read back"+because(entry.fact.Unread), entry.seq)
+		}
+		total.Acked += entry.fact.Acked
+		total.Lost += entry.fact.Lost
+		total.InDoubt += entry.fact.InDoubt
+		total.Span = max(total.Span, entry.fact.Span)
+	}
+	switch {
+	case !found:
+		return inconclusive(group, name, "No ledger was read back, so nothing is known of the data.")
+	case total.Acked == 0:
+		return inconclusive(group, name, "No write was acknowledged, so nothing could be lost.", seqs...)
+	}
+	span := total.Span.Duration()
+	outcome, why := history.Passed, fmt.Sprintf("All %d acknowledged writes were found again.", total.Acked)
+	if total.Lost > 0 {
+		why = fmt.Sprintf("%d of %d acknowledged writes are lost, over %s.", total.Lost, total.Acked, secs(span))
+		if allowed == 0 || span > allowed {
+			outcome = history.Failed
+		}
+	}
+	result := check(outcome, group, name, why, seqs)
+	result.Measured, result.Allowed = quantity(span), quantity(allowed)
+	return result
+}
