@@ -1,0 +1,256 @@
+package attack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/history"
+)
+
+// The three times at which a canary is tried, and the two flows; these words are in the log.
+const (
+	whenBefore  = "before"
+	whenInForce = "in force"
+	whenAfter   = "after"
+
+	flowNew         = "new"
+	flowEstablished = "established"
+)
+
+const (
+	canaryTimeout = time.Second // for a new connection; also the pace of tries while in force
+	canaryAfter   = 5           // tries after the revert: the first may fall into a back-off of the other side
+	// An established connection proves nothing before two of its keep-alive probes are overdue.
+	canarySettle = 2500 * time.Millisecond
+	canarySlack  = 200 * time.Millisecond // between reading our clock and the kernel's
+)
+
+// canary is one target of the positive control: new connections, and one that is kept from before.
+type canary struct {
+	target  string
+	address netip.AddrPort
+	kept    *net.TCPConn
+
+	mu      sync.Mutex // guards the fields below
+	before  bool       // answered before the impact
+	tried   int        // new connections in force
+	through int        // of these, how many got through
+	aged    int        // readings of the established connection in force
+	alive   int        // of these, how many showed life
+	after   bool       // answered after the revert
+}
+
+type canaries struct {
+	list   []*canary
+	report func(history.Fact)
+	guid   string
+}
+
+// release closes the connections kept.
+func (c *canaries) release() {
+	for _, one := range c.list {
+		if one.kept != nil {
+			_ = one.kept.Close()
+		}
+	}
+}
+
+// before resolves each target, tries it, and keeps one connection to it.
+func (c *canaries) before(ctx context.Context, targets []string) error {
+	for _, target := range targets {
+		host, port, err := net.SplitHostPort(target)
+		if err != nil {
+			return Refuse("canary", "", "--canary %s: write host:port", target)
+		}
+		number, err := net.LookupPort("tcp", port)
+		if err != nil {
+			return Refuse("canary", "", "--canary %s: %w", target, err)
+		}
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			found, err := Resolver{}.LookupAll(ctx, []string{host})
+			if err != nil {
+				return err
+			}
+			addr = found[host].Addresses[0]
+		}
+		c.list = append(c.list, &canary{target: target, address: netip.AddrPortFrom(addr.Unmap(), uint16(number))})
+	}
+	c.each(func(one *canary) {
+		conn, err := one.dial(ctx)
+		one.before = answered(err)
+		if conn != nil {
+			_ = conn.Close()
+		}
+		c.tell(one, flowNew, whenBefore, one.before, detail(err))
+		if err == nil {
+			one.kept, _ = one.dial(ctx)
+		}
+	})
+	return nil
+}
+
+// inForce tries all canaries until ctx ends. What was under way then is not counted.
+func (c *canaries) inForce(ctx context.Context, since time.Time) {
+	c.each(func(one *canary) {
+		tick := time.NewTicker(canaryTimeout)
+		defer tick.Stop()
+		for {
+			c.tryNew(ctx, one)
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			c.readKept(one, since)
+		}
+	})
+}
+
+func (c *canaries) tryNew(ctx context.Context, one *canary) {
+	conn, err := one.dial(ctx)
+	if conn != nil {
+		_ = conn.Close()
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	through := answered(err)
+	one.mu.Lock()
+	one.tried++
+	if through {
+		one.through++
+	}
+	one.mu.Unlock()
+	c.tell(one, flowNew, whenInForce, through, detail(err))
+}
+
+func (c *canaries) readKept(one *canary, since time.Time) {
+	if one.kept == nil || time.Since(since) < canarySettle {
+		return
+	}
+	age, err := lastHeard(one.kept)
+	if err != nil {
+		c.tell(one, flowEstablished, whenInForce, false, err.Error())
+		return
+	}
+	through := age < time.Since(since)-canarySlack
+	one.mu.Lock()
+	one.aged++
+	if through {
+		one.alive++
+	}
+	one.mu.Unlock()
+	c.tell(one, flowEstablished, whenInForce, through, fmt.Sprintf("last heard of %s ago", age))
+}
+
+// after waits for one answer of each canary that had answered before.
+func (c *canaries) after(ctx context.Context) {
+	c.each(func(one *canary) {
+		var err error
+		for range canaryAfter {
+			var conn *net.TCPConn
+			conn, err = one.dial(ctx)
+			if conn != nil {
+				_ = conn.Close()
+			}
+			if one.after = answered(err); one.after || !one.before || ctx.Err() != nil {
+				break
+			}
+		}
+		c.tell(one, flowNew, whenAfter, one.after, detail(err))
+	})
+}
+
+func (c *canaries) each(do func(*canary)) {
+	var wait sync.WaitGroup
+	for _, one := range c.list {
+		wait.Go(func() { do(one) })
+	}
+	wait.Wait()
+}
+
+func (c *canaries) tell(one *canary, flow, when string, through bool, detail string) {
+	c.report(&history.AttackCanary{GUID: c.guid, Target: one.target, Address: one.address.String(), Flow: flow, When: when,
+		Through: through, Detail: detail})
+}
+
+func (one *canary) dial(ctx context.Context) (*net.TCPConn, error) {
+	// A probe each second, so that the kernel itself keeps asking whether the path lives; more unanswered ones than any drill is long
+	// would end the connection, and 127 is the most that the kernel takes.
+	dialer := net.Dialer{Timeout: canaryTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 127}}
+	conn, err := dialer.DialContext(ctx, "tcp", one.address.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// answered reports whether the other side was reached: a refusal is an answer too.
+func answered(err error) bool {
+	return err == nil || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)
+}
+
+func detail(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// lastHeard returns how long ago the other side acknowledged anything.
+func lastHeard(conn *net.TCPConn) (time.Duration, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var info *unix.TCPInfo
+	var optErr error
+	if err := raw.Control(func(fd uintptr) { info, optErr = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); err != nil {
+		return 0, err
+	}
+	if optErr != nil {
+		return 0, optErr
+	}
+	return time.Duration(info.Last_ack_recv) * time.Millisecond, nil
+}
+
+// judge says for each canary what it proves. bit holds when all of them were cut off, doubt when any got through or proves nothing.
+func (c *canaries) judge() (sentences []string, cut, leaked, lost bool) {
+	cut = len(c.list) > 0
+	for _, one := range c.list {
+		one.mu.Lock()
+		sentence := fmt.Sprintf("canary %s (%s): ", one.target, one.address)
+		switch {
+		case !one.before:
+			sentence += "did not answer before the impact, so it proves nothing"
+			cut = false
+		case one.tried == 0:
+			sentence += "was not tried while the impact was in force"
+			cut = false
+		case one.through > 0 || one.alive > 0:
+			sentence += fmt.Sprintf("got through in %d of %d new connections and %d of %d readings of the established one",
+				one.through, one.tried, one.alive, one.aged)
+			cut, leaked = false, true
+		default:
+			sentence += fmt.Sprintf("answered before; cut off in %d of %d new connections and %d of %d readings of the established one",
+				one.tried, one.tried, one.aged, one.aged)
+		}
+		if one.before && one.after {
+			sentence += "; answers again"
+		} else if one.before {
+			sentence += "; does not answer after the revert"
+			lost = true
+		}
+		one.mu.Unlock()
+		sentences = append(sentences, sentence)
+	}
+	return sentences, cut, leaked, lost
+}

@@ -1,0 +1,158 @@
+package attack
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// Remains says what is left of a step if every process of ours dies at once.
+type Remains string
+
+// What can remain. Plans print these words, and help pages explain them.
+const (
+	RemainsNothing       Remains = "nothing"          // the kernel takes it back with the process
+	RemainsUntilDeadline Remains = "until deadline"   // the kernel takes it back at the deadline, at the latest
+	RemainsUntilStart    Remains = "until next start" // the next start of any firedrill command takes it back
+	RemainsOneWay        Remains = "one-way"          // there is nothing to take back
+)
+
+// Kind is one kind of attack. Implementations hold no state; package kinds lists them all.
+type Kind interface {
+	// Describe returns the kind as data: help pages, completion and the compiler of service files are made from it.
+	Describe() drill.AttackKind
+	// Order makes a typed order out of flags. Unknown flags, wrong units and contradictions are errors of kind drill.Invalid.
+	Order(flags Values) (Order, error)
+}
+
+// Order is what a user asks for. Each kind has its own struct.
+type Order interface {
+	// Names returns the host names that must be resolved before Plan, sorted and without duplicates.
+	Names() []string
+	// Plan makes the order concrete. It is pure: no I/O, no clock, and equal inputs give equal plans.
+	Plan(facts Facts) (Plan, error)
+}
+
+// Sweeper is a Kind that can leave something behind after all of us died: on a kernel too old to take it back at once.
+type Sweeper interface {
+	// Sweep takes back what dead attacks left, and says what. It never touches what belongs to a live one; alive answers for a GUID.
+	Sweep(ctx context.Context, alive func(guid string) bool) (removed []string, err error)
+	// Residue says what of this kind is on the host now, of live attacks too.
+	Residue(ctx context.Context) ([]string, error)
+}
+
+// Facts are what a plan depends on and that is not in the order.
+type Facts struct {
+	GUID       string                `json:"guid"`                 // names the attack, unique on the host
+	Host       string                `json:"host"`                 // our name
+	Names      map[string]Resolution `json:"names,omitempty"`      // for each name that the order asked for
+	Control    []Connection          `json:"control,omitempty"`    // connections through which we are controlled; never hit
+	Interfaces []string              `json:"interfaces,omitempty"` // names of the network devices, sorted
+	Systemd    bool                  `json:"systemd,omitempty"`    // systemd is the init of this host
+}
+
+// Resolution is what a host name leads to.
+type Resolution struct {
+	Addresses []netip.Addr  `json:"addresses"`
+	TTL       time.Duration `json:"ttl"` // how long it may be believed; ResolveEvery bounds it
+}
+
+// Connection is a TCP connection of this host as its address pairs.
+type Connection struct {
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+}
+
+// Plan is an order made concrete for one host.
+type Plan struct {
+	GUID   string
+	Attack string        // the kind
+	Host   string        // where
+	Length time.Duration // of the impact, from the first change to the last; 0 for one-way kinds
+	Delay  time.Duration // before the first step; a cancelled delay changes nothing
+	Steps  []Step        // applied in this order, reverted in the opposite one
+}
+
+// OneWay reports whether the plan cannot be taken back: the host goes down.
+func (p Plan) OneWay() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Remains() == RemainsOneWay })
+}
+
+// Remains returns the worst that any step leaves behind.
+func (p Plan) Remains() Remains {
+	rank := []Remains{RemainsNothing, RemainsUntilDeadline, RemainsUntilStart, RemainsOneWay}
+	worst := 0
+	for _, step := range p.Steps {
+		worst = max(worst, slices.Index(rank, step.Remains()))
+	}
+	return rank[worst]
+}
+
+// Lines returns the plan as text, one line for each thing that a step does.
+func (p Plan) Lines() []string {
+	var lines []string
+	for _, step := range p.Steps {
+		lines = append(lines, step.Lines()...)
+	}
+	return lines
+}
+
+// String prints the plan as --dry-run shows it.
+func (p Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s on %s, guid %s", p.Attack, p.Host, p.GUID)
+	if p.Delay > 0 {
+		fmt.Fprintf(&b, ", after %s", p.Delay)
+	}
+	if p.Length > 0 {
+		fmt.Fprintf(&b, ", for %s", p.Length)
+	}
+	fmt.Fprintf(&b, "\nif all of us die, remains: %s\n", p.Remains())
+	for _, line := range p.Lines() {
+		b.WriteString("  " + line + "\n")
+	}
+	return b.String()
+}
+
+// Step is one reversible change. A kind brings its own cure: whatever Apply does, Revert undoes.
+type Step interface {
+	// Lines says what the step will do, before it does it.
+	Lines() []string
+	// Remains says what is left if all of us die while the step is in force.
+	Remains() Remains
+	// Apply makes the change. After an error Revert is called all the same. The impact must not outlast deadline, whatever happens to us.
+	Apply(ctx context.Context, deadline time.Time) error
+	// Revert takes the change back. It may be called twice, without Apply, and after an Apply that ended halfway; it returns nil only
+	// when the host is as it was.
+	Revert(ctx context.Context) error
+}
+
+// Tended is a Step that needs attention while it is in force: a lease to renew, names to resolve again.
+type Tended interface {
+	// Tend works until ctx ends. report takes facts that are seen on the way and never blocks. A returned ErrLapsed means that the kernel
+	// has ended the impact already; any other error ends the attack.
+	Tend(ctx context.Context, report func(history.Fact)) error
+}
+
+// Targeting is a Step with targets: what was cut and what was spared, in the order in which a log shows it.
+type Targeting interface {
+	Targets() []history.AttackTarget
+}
+
+// Counting is a Step whose effect the kernel counts.
+type Counting interface {
+	// Hits returns totals since Apply.
+	Hits(ctx context.Context) (history.AttackHits, error)
+}
+
+// Verified is a Step that can be looked for after Revert, with fresh eyes.
+type Verified interface {
+	// Residue says what is still there; nothing when all is as before.
+	Residue(ctx context.Context) ([]string, error)
+}

@@ -1,0 +1,373 @@
+package attack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// ErrLapsed is what a Tended step returns when the kernel has ended the impact already, because we could not tend it in time.
+var ErrLapsed = errors.New("the lease lapsed: this process was held up too long, and the kernel ended the impact")
+
+const (
+	hitsEvery     = time.Second
+	hitsFirst     = 50 * time.Millisecond // until the first packet is counted, so that FirstHit is near the truth
+	revertTimeout = 30 * time.Second      // the largest attack measured reverts in 10 ms
+	oneWayTimeout = 90 * time.Second      // systemd's own default limit to stop a unit
+)
+
+// Options say how Run reports, and what else it tries.
+type Options struct {
+	// Emit takes the events in order, from one goroutine. A slow Emit delays nothing but later events.
+	Emit func(history.Event)
+	// Ready is called, in order with the events, when the setup is complete and the attack is about to begin. It may be nil.
+	Ready func()
+	// Canaries are host:port targets of the positive control: they must be reachable before and after, and not in force.
+	Canaries []string
+}
+
+// Run carries out a plan, from claim to account. It returns when the length is over, when ctx ends, or when anything goes wrong, and
+// always after the revert. The cause of ctx is given as the reason; a *Stopped there makes the exit code.
+//
+// The account is whole even when the error is not nil. Errors are of kind drill.Refused (the GUID is taken), Unsupported, Invalid,
+// Interrupted (ended early, reverted), Unproven (nothing shows that it bit), or NotReverted.
+//
+// The life of an attack: claim the GUID; say the plan; try the canaries; wait for the delay; apply the steps; say what is hit and that it
+// is in force; tend, count and try until the end; read the counters a last time; revert; look again; try the canaries; give account.
+func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &run{plan: plan, options: o, out: newOutbox(), phase: PhasePlanned}
+	defer r.out.close()
+	r.canaries = canaries{report: r.report, guid: plan.GUID}
+	hold, err := takeClaim(plan.GUID, r.status, func() { cancel(errHalted) })
+	if err != nil {
+		return history.AttackAccount{GUID: plan.GUID, Attack: plan.Attack, Reverted: true}, err
+	}
+	defer hold.close()
+	r.release = hold.close
+	r.report(&history.AttackPlanned{GUID: plan.GUID, Attack: plan.Attack, Host: plan.Host, Length: drill.Seconds(plan.Length),
+		Steps: plan.Lines(), Remains: string(plan.Remains())})
+	defer r.canaries.release()
+	if err := r.canaries.before(ctx, o.Canaries); err != nil {
+		return history.AttackAccount{GUID: plan.GUID, Attack: plan.Attack, Reverted: true}, err
+	}
+	if o.Ready != nil {
+		r.out.put(o.Ready)
+	}
+	if err := wait(ctx, plan.Delay); err != nil {
+		return r.finish(ctx, nil)
+	}
+	if plan.OneWay() {
+		return r.oneWay(ctx)
+	}
+	return r.finish(ctx, r.impact(ctx))
+}
+
+// run is one attack in progress.
+type run struct {
+	plan     Plan
+	options  Options
+	out      *outbox
+	canaries canaries
+	release  func()
+
+	mu       sync.Mutex // guards the fields below
+	phase    string
+	inForce  *time.Time
+	until    *time.Time
+	hits     history.AttackHits
+	firstHit *time.Time
+	lastHit  *time.Time
+	counted  bool // some step counts
+}
+
+func (r *run) report(fact history.Fact) { r.reportAt(time.Now(), fact) }
+
+func (r *run) reportAt(at time.Time, fact history.Fact) {
+	event := history.New(at, r.plan.Host, fact)
+	r.out.put(func() { r.options.Emit(event) })
+}
+
+func (r *run) status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := Status{GUID: r.plan.GUID, Attack: r.plan.Attack, Phase: r.phase, Since: r.inForce, Until: r.until}
+	if r.counted {
+		hits := r.hits
+		status.Hits = &hits
+	}
+	return status
+}
+
+// impact applies the steps and keeps them in force until the deadline. It returns nil at the deadline, else why it ended.
+func (r *run) impact(ctx context.Context) error {
+	began := time.Now()
+	deadline := began.Add(r.plan.Length)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	r.mu.Lock()
+	r.inForce, r.until = &began, &deadline
+	r.mu.Unlock()
+	for _, step := range r.plan.Steps {
+		if err := step.Apply(ctx, deadline); err != nil {
+			return fmt.Errorf("apply: %w", err)
+		}
+	}
+	r.mu.Lock()
+	r.phase = PhaseInForce
+	r.mu.Unlock()
+	for _, step := range r.plan.Steps {
+		if targeting, ok := step.(Targeting); ok {
+			// Making a line for each of 100,000 addresses takes time that belongs to the lease: it is done by the consumer.
+			r.out.put(func() { r.emitTargets(targeting.Targets()) })
+		}
+	}
+	r.reportAt(began, &history.AttackInForce{GUID: r.plan.GUID, Until: deadline})
+	return r.tend(ctx, began)
+}
+
+func (r *run) emitTargets(targets []history.AttackTarget) {
+	at := time.Now()
+	for i := range targets {
+		r.options.Emit(history.New(at, r.plan.Host, &targets[i]))
+	}
+}
+
+// tend runs all that has to happen while the impact is in force, and waits for all of it.
+func (r *run) tend(parent context.Context, began time.Time) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	var wait sync.WaitGroup
+	for _, step := range r.plan.Steps {
+		if tended, ok := step.(Tended); ok {
+			wait.Go(func() {
+				if err := tended.Tend(ctx, r.report); err != nil && ctx.Err() == nil {
+					cancel(err)
+				}
+			})
+		}
+	}
+	wait.Go(func() { r.count(ctx) })
+	wait.Go(func() { r.canaries.inForce(ctx, began) })
+	<-ctx.Done()
+	wait.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	return nil
+}
+
+// count reads the kernel's counters and reports them when they have changed.
+func (r *run) count(ctx context.Context) {
+	for {
+		hit, counts := r.readHits(ctx)
+		if !counts {
+			return
+		}
+		every := hitsFirst
+		if hit {
+			every = hitsEvery
+		}
+		if wait(ctx, every) != nil {
+			return
+		}
+	}
+}
+
+// readHits adds up all counting steps. hit says whether anything was hit so far, counts whether any step counts at all.
+func (r *run) readHits(ctx context.Context) (hit, counts bool) {
+	total := history.AttackHits{GUID: r.plan.GUID}
+	for _, step := range r.plan.Steps {
+		counting, ok := step.(Counting)
+		if !ok {
+			continue
+		}
+		counts = true
+		if hits, err := counting.Hits(ctx); err == nil {
+			total.Egress += hits.Egress
+			total.Ingress += hits.Ingress
+			total.Forward += hits.Forward
+			total.Addresses = append(total.Addresses, hits.Addresses...)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counted = r.counted || counts
+	if sum := packets(total); sum > packets(r.hits) {
+		now := time.Now()
+		if r.firstHit == nil {
+			r.firstHit = &now
+		}
+		r.lastHit = &now
+		r.hits = total
+		r.report(&total)
+	}
+	return packets(r.hits) > 0, counts
+}
+
+func packets(h history.AttackHits) uint64 { return h.Egress + h.Ingress + h.Forward }
+
+// finish reverts, looks again, and gives account. why is nil when the length is over.
+func (r *run) finish(ctx context.Context, why error) (history.AttackAccount, error) {
+	if why == nil && ctx.Err() != nil {
+		why = context.Cause(ctx) // during the delay
+	}
+	// The way back must not be cut short by what ended the attack.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertTimeout)
+	defer cancel()
+	if r.inForce != nil {
+		r.readHits(ctx)
+	}
+	r.mu.Lock()
+	r.phase = PhaseReverting
+	r.mu.Unlock()
+	residue := r.revert(ctx)
+	ended := time.Now()
+	r.report(&history.AttackReverted{GUID: r.plan.GUID, Why: reason(why), Residue: residue})
+	r.release()
+	if r.inForce != nil {
+		r.canaries.after(ctx)
+	}
+	account := r.account(ended, residue)
+	account, err := r.conclude(account, why, residue)
+	r.report(&account)
+	return account, err
+}
+
+func (r *run) revert(ctx context.Context) (residue []string) {
+	for _, step := range slices.Backward(r.plan.Steps) {
+		if err := step.Revert(ctx); err != nil {
+			residue = append(residue, "revert: "+err.Error())
+		}
+		verified, ok := step.(Verified)
+		if !ok {
+			continue
+		}
+		left, err := verified.Residue(ctx)
+		if err != nil {
+			left = append(left, "cannot look: "+err.Error())
+		}
+		residue = append(residue, left...)
+	}
+	return residue
+}
+
+func reason(why error) string {
+	if why == nil {
+		return "deadline"
+	}
+	return why.Error()
+}
+
+func (r *run) account(ended time.Time, residue []string) history.AttackAccount {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	account := history.AttackAccount{GUID: r.plan.GUID, Attack: r.plan.Attack, Reverted: len(residue) == 0,
+		InForceAt: r.inForce, FirstHit: r.firstHit, LastHit: r.lastHit, EndedAt: &ended, Packets: packets(r.hits)}
+	if r.inForce == nil {
+		account.Evidence = []string{"the attack ended before anything was changed"}
+		return account
+	}
+	if r.counted {
+		account.Evidence = append(account.Evidence, fmt.Sprintf("the kernel dropped %d packets: %d egress, %d ingress, %d forwarded",
+			account.Packets, r.hits.Egress, r.hits.Ingress, r.hits.Forward))
+	}
+	return account
+}
+
+// conclude adds what the canaries prove and makes the error.
+func (r *run) conclude(account history.AttackAccount, why error, residue []string) (history.AttackAccount, error) {
+	op := "attack " + r.plan.Attack
+	lost := false
+	if account.InForceAt != nil {
+		var sentences []string
+		var cut, leaked bool
+		sentences, cut, leaked, lost = r.canaries.judge()
+		account.Evidence = append(account.Evidence, sentences...)
+		account.Bit = (account.Packets > 0 || cut) && !leaked
+		if len(r.canaries.list) > 0 && !cut {
+			account.Bit = false
+		}
+	}
+	var stopped *Stopped
+	switch {
+	case len(residue) > 0:
+		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.NotReverted, Err: errors.New(strings.Join(residue, "; ")),
+			Hint: "look with: nft list tables; take it back with: firedrill halt, or nft delete table inet NAME, or a reboot"}
+	case errors.As(why, &stopped) || errors.Is(why, context.Canceled):
+		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.Interrupted, Err: why}
+	case errors.Is(why, ErrLapsed):
+		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.Unproven, Err: fmt.Errorf("ended before its deadline: %w", why)}
+	case why != nil:
+		return account, explain(op, why)
+	case !account.Bit:
+		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.Unproven,
+			Err:  fmt.Errorf("nothing shows that it bit: %s", strings.Join(account.Evidence, "; ")),
+			Hint: "a drill that did not bite proves nothing: is there traffic to the target? add --canary HOST:PORT to make some"}
+	case lost:
+		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.Unproven, Err: errors.New("reverted, but a canary does not answer: " +
+			strings.Join(account.Evidence, "; "))}
+	}
+	return account, nil
+}
+
+// explain keeps an error that has a kind already.
+func explain(op string, err error) error {
+	var known *drill.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &drill.Error{Op: op, Kind: drill.Internal, Err: err}
+}
+
+// oneWay carries out a plan that cannot be taken back. Normally it does not return: the host goes down.
+func (r *run) oneWay(ctx context.Context) (history.AttackAccount, error) {
+	now := time.Now()
+	r.mu.Lock()
+	r.phase, r.inForce = PhaseInForce, &now
+	r.mu.Unlock()
+	r.reportAt(now, &history.AttackInForce{GUID: r.plan.GUID, Until: now})
+	r.out.flush()
+	account := history.AttackAccount{GUID: r.plan.GUID, Attack: r.plan.Attack, InForceAt: &now}
+	op := "attack " + r.plan.Attack
+	for _, step := range r.plan.Steps {
+		if err := step.Apply(ctx, now); err != nil {
+			account.Reverted = true
+			account.Evidence = []string{err.Error()}
+			r.report(&account)
+			return account, explain(op, err)
+		}
+	}
+	account.Bit = true
+	account.Evidence = []string{"the host accepted the order to go down"}
+	r.report(&account)
+	r.out.flush()
+	// The init of the host ends us. A signal is how it does that, so none of them is an interruption now.
+	if err := wait(context.WithoutCancel(ctx), oneWayTimeout); err != nil {
+		return account, err
+	}
+	return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.Failed, Err: fmt.Errorf("still up %s after the order to go down", oneWayTimeout)}
+}
+
+// wait returns nil after d, or ctx's error when that ends first.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
