@@ -10,17 +10,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"firedrill/internal/drill"
-)
-
-const (
-	// holdEvery and holdLimit: the host lets go of the pushed binary when it has not heard from us for a minute, even when its sshd
-	// takes hours to notice that we are gone.
-	holdEvery = 15 * time.Second
-	holdLimit = 60
 )
 
 // holdScript takes the binary in and holds it without a name.
@@ -59,22 +51,14 @@ exec 7>&-
 got=$(wc -c </proc/$$/fd/8)
 [ "$got" -eq "$size" ] || { echo "fail $got of $size bytes arrived"; exit 1; }
 echo "held $$"
-if command -v timeout >/dev/null; then
- while timeout "$silence" /bin/sh -c 'read -r _'; do :; done
-else
- while read -r _; do :; done
-fi`
+` + stayScript
 
 // Pushed is our binary on a host: held open by a process there, and in no directory.
 type Pushed struct {
-	client  *Client
-	session *session
-	holder  int // process id
-	uid     int
-	sudo    bool
-	size    int64
-	work    sync.WaitGroup
-	stop    context.CancelFunc
+	holder
+	pid  int // of the holder
+	uid  int
+	size int64
 }
 
 // PushOptions are what a push needs to know beforehand.
@@ -108,7 +92,7 @@ func (c *Client) Push(ctx context.Context, options PushOptions) (*Pushed, error)
 		return nil, c.fail(ctx, "push", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.channel.Close() })
-	p := &Pushed{client: c, session: s, sudo: options.Become == "sudo", size: info.Size()}
+	p := &Pushed{holder: holder{client: c, session: s, op: "push"}, size: info.Size()}
 	reader := bufio.NewReader(s.channel)
 	err = p.upload(reader, binary)
 	if !stop() && err == nil {
@@ -125,7 +109,7 @@ func (c *Client) Push(ctx context.Context, options PushOptions) (*Pushed, error)
 func (p *Pushed) upload(reader *bufio.Reader, binary *os.File) error {
 	words, err := p.answer(reader, "host", 3)
 	if err != nil {
-		return err
+		return p.refused(err)
 	}
 	if p.uid, err = strconv.Atoi(words[2]); err != nil {
 		return fmt.Errorf("the host's id(1) answers %q", words[2])
@@ -134,60 +118,31 @@ func (p *Pushed) upload(reader *bufio.Reader, binary *os.File) error {
 		return err
 	}
 	if _, err := p.answer(reader, "ready", 0); err != nil {
-		return err
+		return p.refused(err)
 	}
 	if _, err := io.Copy(p.session.channel, io.NewSectionReader(binary, 0, p.size)); err != nil {
 		return fmt.Errorf("send the binary: %w", err)
 	}
 	words, err = p.answer(reader, "held", 1)
 	if err != nil {
-		return err
+		return p.refused(err)
 	}
-	if p.holder, err = strconv.Atoi(words[0]); err != nil {
+	if p.pid, err = strconv.Atoi(words[0]); err != nil {
 		return fmt.Errorf("the host answers %q for a process id", words[0])
 	}
 	return nil
 }
 
-// answer reads the next line of the holder, skipping what a login shell prints.
-func (p *Pushed) answer(reader *bufio.Reader, word string, count int) ([]string, error) {
-	for noise := 0; noise < noiseMax; {
-		line, err := reader.ReadString('\n')
-		if err != nil {
-			return nil, p.ended(err)
-		}
-		noise += len(line)
-		fields := strings.Fields(line)
-		switch {
-		case len(fields) == 0:
-		case fields[0] == "fail":
-			return nil, p.refused(strings.TrimSpace(strings.TrimPrefix(line, "fail")))
-		case fields[0] == word && len(fields) == count+1:
-			return fields[1:], nil
-		}
-	}
-	return nil, errors.New("the login shell prints without an end")
-}
-
-func (p *Pushed) ended(err error) error {
-	if !errors.Is(err, io.EOF) {
+func (p *Pushed) refused(err error) error {
+	var why refusal
+	if !errors.As(err, &why) {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, p.session.channel)
-	text, _ := io.ReadAll(io.LimitReader(p.session.channel.Stderr(), 4<<10))
-	ended := <-p.session.ended
-	if ended.err != nil {
-		return &drill.Error{Op: "push", Host: p.client.host, Kind: drill.Unreachable, Err: ended.err, Hint: "Nothing was left on the host; start again."}
-	}
-	return exitError(Exit{Code: ended.code, Signal: ended.signal}, string(text))
-}
-
-func (p *Pushed) refused(why string) error {
-	if strings.HasPrefix(why, "sudo") {
-		return &drill.Error{Op: "push", Host: p.client.host, Kind: drill.Refused, Err: errors.New(why),
+	if strings.HasPrefix(string(why), "sudo") {
+		return &drill.Error{Op: "push", Host: p.client.host, Kind: drill.Refused, Err: why,
 			Hint: fmt.Sprintf("Allow it without a password, in /etc/sudoers.d/firedrill: %s ALL=(root) NOPASSWD: ALL", p.client.user)}
 	}
-	return &drill.Error{Op: "push", Host: p.client.host, Kind: drill.Unsupported, Err: errors.New(why),
+	return &drill.Error{Op: "push", Host: p.client.host, Kind: drill.Unsupported, Err: why,
 		Hint: "Free some space in, or allow programs in, one of $XDG_RUNTIME_DIR, /dev/shm, /tmp, /var/tmp or the home directory."}
 }
 
@@ -218,46 +173,6 @@ func (p *Pushed) fits(binary *os.File, system, machine string) error {
 	return unsupported(fmt.Errorf("the host is %s, the binary is for %s", machine, file.Machine))
 }
 
-// hold keeps telling the holder that we are here.
-func (p *Pushed) hold(reader io.Reader) {
-	ctx, cancel := context.WithCancel(context.Background())
-	p.stop = cancel
-	p.work.Go(func() { _, _ = io.Copy(io.Discard, reader) })
-	p.work.Go(func() { _, _ = io.Copy(io.Discard, p.session.channel.Stderr()) })
-	p.work.Go(func() {
-		ticker := time.NewTicker(holdEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				if _, err := io.WriteString(p.session.channel, "\n"); err != nil {
-					return
-				}
-			}
-		}
-	})
-}
-
-// Close lets go of the binary on the host and waits until its holder has ended. Processes that were started from it run on.
-func (p *Pushed) Close() error {
-	p.stop()
-	_ = p.session.channel.CloseWrite()
-	timeout := time.NewTimer(drainMax)
-	defer timeout.Stop()
-	var err error
-	select {
-	case ended := <-p.session.ended:
-		p.session.ended <- ended
-	case <-timeout.C:
-		err = &drill.Error{Op: "let go of the binary", Host: p.client.host, Kind: drill.Timeout, Err: ErrAlive}
-	}
-	_ = p.session.channel.Close()
-	p.work.Wait()
-	return err
-}
-
 // Invocation is one start of the pushed binary.
 type Invocation struct {
 	Args   []string      // without the program's name
@@ -272,7 +187,7 @@ type Invocation struct {
 // Start starts the binary. When ctx ends, it and everything that it started is ended as Client.Run says; Wait tells the outcome. The
 // process sees SSH_CONNECTION, also as root. Its name on the host is a number below /proc: it must find itself by /proc/self/exe.
 func (p *Pushed) Start(ctx context.Context, invocation Invocation) (*Process, error) {
-	program := fmt.Sprintf("/proc/%d/fd/8", p.holder)
+	program := fmt.Sprintf("/proc/%d/fd/8", p.pid)
 	line := "exec " + quoteAll(append([]string{program}, invocation.Args...)...)
 	env := invocation.Env
 	if invocation.Become == "sudo" && p.uid != 0 {

@@ -1,0 +1,159 @@
+package remote
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"firedrill/internal/drill"
+)
+
+const (
+	// holdEvery and holdLimit: the host lets go of the pushed binary when it has not heard from us for a minute, even when its sshd
+	// takes hours to notice that we are gone.
+	holdEvery = 15 * time.Second
+	holdLimit = 60
+)
+
+// stayScript ends a holder's script: it stays for as long as it hears from us; $silence is in seconds. Without timeout(1) it stays until
+// the connection ends.
+const stayScript = `if command -v timeout >/dev/null; then
+ while timeout "$silence" /bin/sh -c 'read -r _'; do :; done
+else
+ while read -r _; do :; done
+fi`
+
+// holder is a process on the host that keeps something for us, and lets go of it when it ends: with us, or with the connection.
+type holder struct {
+	client  *Client
+	session *session
+	op      string
+	work    sync.WaitGroup
+	stop    context.CancelFunc
+}
+
+// refusal is what a holder's script says in a line that begins with "fail".
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// answer reads the next line of the holder, skipping what a login shell prints.
+func (h *holder) answer(reader *bufio.Reader, word string, count int) ([]string, error) {
+	for noise := 0; noise < noiseMax; {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			return nil, h.ended(err)
+		}
+		noise += len(line)
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 0:
+		case fields[0] == "fail":
+			return nil, refusal(strings.TrimSpace(strings.TrimPrefix(line, "fail")))
+		case fields[0] == word && len(fields) == count+1:
+			return fields[1:], nil
+		}
+	}
+	return nil, errors.New("the login shell prints without an end")
+}
+
+func (h *holder) ended(err error) error {
+	if !errors.Is(err, io.EOF) {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, h.session.channel)
+	text, _ := io.ReadAll(io.LimitReader(h.session.channel.Stderr(), 4<<10))
+	ended := <-h.session.ended
+	if ended.err != nil {
+		return &drill.Error{Op: h.op, Host: h.client.host, Kind: drill.Unreachable, Err: ended.err, Hint: "Nothing was left on the host: start again."}
+	}
+	return exitError(Exit{Code: ended.code, Signal: ended.signal}, string(text))
+}
+
+// hold keeps telling the holder that we are here.
+func (h *holder) hold(reader io.Reader) {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.stop = cancel
+	h.work.Go(func() { _, _ = io.Copy(io.Discard, reader) })
+	h.work.Go(func() { _, _ = io.Copy(io.Discard, h.session.channel.Stderr()) })
+	h.work.Go(func() {
+		ticker := time.NewTicker(holdEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if _, err := io.WriteString(h.session.channel, "\n"); err != nil {
+					return
+				}
+			}
+		}
+	})
+}
+
+// Close lets go and waits until the holder has ended. Processes that were started from a pushed binary run on.
+func (h *holder) Close() error {
+	h.stop()
+	_ = h.session.channel.CloseWrite()
+	timeout := time.NewTimer(drainMax)
+	defer timeout.Stop()
+	var err error
+	select {
+	case ended := <-h.session.ended:
+		h.session.ended <- ended
+	case <-timeout.C:
+		err = &drill.Error{Op: "let go after " + h.op, Host: h.client.host, Kind: drill.Timeout, Err: ErrAlive}
+	}
+	_ = h.session.channel.Close()
+	h.work.Wait()
+	return err
+}
+
+// lockScript takes a lock of the host's kernel. $1 file   $2 seconds of silence after which to let go
+const lockScript = `silence=$2
+umask 022
+command -v flock >/dev/null || { echo locked unguarded; exit 0; }
+exec 9>>"$1" || { echo "fail $1 cannot be opened"; exit 1; }
+flock -n 9 || { echo "fail $1 is held by someone else"; exit 1; }
+echo locked guarded
+` + stayScript
+
+// Lock is a lock on the host. It ends with Close, with the connection, or after a minute without a sign from us; never does it have to be
+// broken by hand.
+type Lock struct {
+	holder
+	Guarded bool // false when the host has no flock(1): then nothing is locked
+}
+
+// Lock takes a lock file on the host for us alone. When someone else holds it, the error is drill.Refused.
+func (c *Client) Lock(ctx context.Context, file string) (*Lock, error) {
+	s, err := c.open(ctx, "exec /bin/sh -c "+quoteAll(lockScript, "sh", file, strconv.Itoa(holdLimit)), false)
+	if err != nil {
+		return nil, c.fail(ctx, "lock", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.channel.Close() })
+	l := &Lock{holder: holder{client: c, session: s, op: "lock"}}
+	reader := bufio.NewReader(s.channel)
+	words, err := l.answer(reader, "locked", 1)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = s.channel.Close()
+		var why refusal
+		if errors.As(err, &why) {
+			return nil, &drill.Error{Op: "lock", Host: c.host, Kind: drill.Refused, Err: why,
+				Hint: "Another deployment is under way there; if its machine died, the lock ends by itself within a minute."}
+		}
+		return nil, c.fail(ctx, "lock", err)
+	}
+	l.Guarded = words[0] == "guarded"
+	l.hold(reader)
+	return l, nil
+}

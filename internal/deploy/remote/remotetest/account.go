@@ -1,0 +1,106 @@
+package remotetest
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/skeema/knownhosts"
+	"golang.org/x/crypto/ssh"
+
+	"firedrill/internal/deploy/remote"
+	"firedrill/internal/drill"
+)
+
+// Wish is what a test asks of a host.
+type Wish struct {
+	NoSFTP bool // without the SFTP subsystem
+}
+
+// Account is a host that is ready to be dialled, with the keys of both sides.
+type Account struct {
+	Host    drill.Host
+	Options remote.Options
+	Dir     string // for files of the test
+	HostKey ssh.PublicKey
+	User    Key
+}
+
+// Make starts an SSH server that ends with the test.
+type Make func(t testing.TB, wish Wish) Account
+
+// Key is a private key in memory and in a file.
+type Key struct {
+	Signer ssh.Signer
+	Raw    ed25519.PrivateKey
+	File   string
+}
+
+// NewKey makes a key pair; the private half is written to the file.
+func NewKey(t testing.TB, file string) Key {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, pem.EncodeToMemory(block), 0o600)
+	write(t, file+".pub", ssh.MarshalAuthorizedKey(signer.PublicKey()), 0o644)
+	return Key{Signer: signer, Raw: private, File: file}
+}
+
+// newAccount makes an account whose known_hosts names the right key.
+func newAccount(t testing.TB, dir string, address string, hostKey ssh.PublicKey, user Key, login string) Account {
+	t.Helper()
+	known := filepath.Join(dir, "known_hosts")
+	write(t, known, []byte(knownhosts.Line([]string{address}, hostKey)+"\n"), 0o600)
+	return Account{
+		Host: drill.Host{Name: "test-host", Address: netip.MustParseAddr("127.0.0.1"),
+			SSH: drill.SSH{Address: address, User: login, Identity: user.File, KnownHosts: known}},
+		Options: remote.Options{Home: dir, ConfigFiles: []string{}, AgentSocket: "none"},
+		Dir:     dir, HostKey: hostKey, User: user,
+	}
+}
+
+// Dial connects and closes with the test.
+func (a Account) Dial(t testing.TB) *remote.Client {
+	t.Helper()
+	client, err := remote.Dial(t.Context(), a.Host, a.Options)
+	if err != nil {
+		t.Fatalf("dial: %v\n%s", err, drill.HintOf(err))
+	}
+	t.Cleanup(func() {
+		if err := client.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return client
+}
+
+func write(t testing.TB, name string, text []byte, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(name, text, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
+}
