@@ -263,6 +263,7 @@ func (s *State) phaseStep(now time.Time, in Input) {
 		}
 	case phaseVerify:
 		if s.running(TaskInspect) == 0 {
+			s.verified()
 			s.toSteadyAfter(now)
 		}
 	case phaseSteadyAfter:
@@ -449,6 +450,17 @@ func (s *State) attackEnded(now time.Time) {
 	s.record(&history.Phase{Step: s.index, Phase: history.PhaseRevert})
 	s.start(Task{Kind: TaskInspect, Hosts: s.current().Drill.Hosts})
 	s.enter(now, phaseVerify)
+}
+
+// verified writes down whether a second look, independent of the attack's own account, found anything in force. A host that could not
+// be looked at gives no check at all: then nothing is proven.
+func (s *State) verified() {
+	ok, detail, known := guard.NothingInForce(s.world, s.current().Drill.Hosts, s.since)
+	if !known {
+		s.record(&history.Note{Text: "looking for what is left: " + detail})
+		return
+	}
+	s.record(&history.Check{Step: s.index, Name: "nothing in force", OK: ok, Detail: detail})
 }
 
 // slowest is the longest time that any expectation after the impact allows.

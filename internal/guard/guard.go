@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"firedrill/internal/drill"
@@ -102,6 +103,10 @@ func (w *World) unready(name string, now time.Time) string {
 		switch {
 		case !seen || now.Sub(release.At) > inspectionAge:
 			return "what " + host.Name + " runs is not known"
+		case release.Error != "":
+			return host.Name + " could not be looked at: " + release.Error
+		case len(release.InForce) > 0:
+			return host.Name + " is under attack already: " + strings.Join(release.InForce, ", ")
 		case release.Name == "" && w.plan.Deploy != nil:
 			return host.Name + " has no release"
 		case !release.Healthy:
@@ -118,7 +123,7 @@ func (w *World) first(name string) bool {
 		return false
 	}
 	for _, host := range environment.Hosts {
-		if release, seen := w.releases[host.Name]; !seen || release.Name != "" {
+		if release, seen := w.releases[host.Name]; !seen || release.Error != "" || release.Name != "" {
 			return false
 		}
 	}
@@ -141,6 +146,23 @@ func RollbackReady(w *World, live string, now time.Time) (ok bool, detail string
 		return false, reason
 	}
 	return true, fmt.Sprintf("%s is healthy and runs %s", idle, w.releaseOf(idle))
+}
+
+// NothingInForce says whether a look at each host since the given time found no attack in force there. known is false when a host
+// was not looked at or could not be.
+func NothingInForce(w *World, hosts []drill.Host, since time.Time) (ok bool, detail string, known bool) {
+	for _, host := range hosts {
+		release, seen := w.releases[host.Name]
+		switch {
+		case !seen || release.At.Before(since):
+			return false, host.Name + " was not looked at", false
+		case release.Error != "":
+			return false, host.Name + ": " + release.Error, false
+		case len(release.InForce) > 0:
+			return false, host.Name + ": " + strings.Join(release.InForce, ", "), true
+		}
+	}
+	return true, fmt.Sprintf("looked at %d hosts", len(hosts)), true
 }
 
 // MustStop says whether the attack of a step must be taken back at once. since is when the impact began.

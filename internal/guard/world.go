@@ -18,6 +18,8 @@ type Release struct {
 	Name, Revision string
 	Healthy        bool
 	Detail         string
+	InForce        []string // attacks found in force there
+	Error          string   // the look failed; then nothing else is known
 	At             time.Time
 }
 
@@ -64,7 +66,10 @@ func (w *World) Fold(event history.Event) {
 		}
 		w.hosts[fact.Host] = fact.Up
 	case *history.Inspected:
-		w.releases[fact.Host] = Release{Name: fact.Release, Revision: fact.Revision, Healthy: fact.Healthy, Detail: fact.Detail, At: event.At}
+		w.releases[fact.Host] = Release{
+			Name: fact.Release, Revision: fact.Revision, Healthy: fact.Healthy, Detail: fact.Detail,
+			InForce: fact.InForce, Error: fact.Error, At: event.At,
+		}
 	case *history.AttackInForce:
 		w.attacked[event.Source] = fact.GUID
 	case *history.AttackReverted:
