@@ -30,7 +30,7 @@ type catalog struct {
 
 // run executes a statement; where the schema is missing, as in a new database, it creates that first.
 func (c *catalog) run(ctx context.Context, s *statement, args ...string) ([][]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestPatience)
+	ctx, cancel := context.WithTimeout(ctx, c.pool.patience.request)
 	defer cancel()
 	rows, err := c.pool.run(ctx, s, args...)
 	if stateOf(err) != stateUndefinedTable {

@@ -45,6 +45,7 @@ type plantedBug int
 const (
 	noBug              plantedBug = iota
 	ackBeforeLog                  // acknowledges what is not written yet
+	ackBeforeSync                 // acknowledges what a power cut would take
 	ackBeforeStandby              // acknowledges without the standby
 	standbyTakesWrites            // a standby that is not read-only
 )

@@ -44,7 +44,8 @@ type logFile interface {
 type journal struct {
 	file    logFile
 	records []record // all of them: a demo's database is small, and a standby may ask for any
-	failed  error    // the first failure to write or sync; nothing is written after it, for what the disk holds is unknown
+	planted plantedBug
+	failed  error // the first failure to write or sync; nothing is written after it, for what the disk holds is unknown
 }
 
 const journalName = "statements.jsonl"
@@ -145,6 +146,10 @@ func (j *journal) append(r record) error {
 	if _, err := j.file.Write(append(line, '\n')); err != nil {
 		j.failed = fmt.Errorf("write database log: %w", err)
 		return j.failed
+	}
+	if j.planted == ackBeforeSync {
+		j.records = append(j.records, r)
+		return nil
 	}
 	if err := j.file.Sync(); err != nil {
 		j.failed = fmt.Errorf("sync database log: %w", err)

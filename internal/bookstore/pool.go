@@ -28,12 +28,23 @@ const (
 	poolSize        = 8
 )
 
+// patience is how long each part of a request may take.
+type patience struct {
+	request, connect, check time.Duration
+	rested                  time.Duration // see restedAfter
+}
+
+func usualPatience() patience {
+	return patience{request: requestPatience, connect: connectPatience, check: checkPatience, rested: restedAfter}
+}
+
 // pool keeps a few connections to the database. It is made for a database that vanishes: waiting for a place, checking, connecting and
 // asking all happen within the caller's deadline, and a connection that failed gives up its place at once.
 type pool struct {
-	url    func() (string, error) // asked for each use, so that a changed setting counts from then on
-	name   string                 // who we are, for the database's list of sessions
-	places chan struct{}
+	url      func() (string, error) // asked for each use, so that a changed setting counts from then on
+	name     string                 // who we are, for the database's list of sessions
+	places   chan struct{}
+	patience patience
 
 	mu       sync.Mutex // guards the fields below
 	idle     []*connection
@@ -49,7 +60,7 @@ type connection struct {
 }
 
 func newPool(name string, url func() (string, error)) *pool {
-	return &pool{url: url, name: name, places: make(chan struct{}, poolSize)}
+	return &pool{url: url, name: name, places: make(chan struct{}, poolSize), patience: usualPatience()}
 }
 
 // run executes one statement and returns its rows. It returns by the deadline of ctx, which must have one.
@@ -84,10 +95,10 @@ func (p *pool) take(ctx context.Context) (*connection, error) {
 			p.close(conn)
 			continue
 		}
-		if time.Since(conn.used) < restedAfter {
+		if time.Since(conn.used) < p.patience.rested {
 			return conn, nil
 		}
-		checking, cancel := context.WithTimeout(ctx, checkPatience)
+		checking, cancel := context.WithTimeout(ctx, p.patience.check)
 		_, err := conn.ask(checking, pingDatabase, nil)
 		cancel()
 		if err == nil {
@@ -156,11 +167,11 @@ func (p *pool) connect(ctx context.Context, url string) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	ctx, cancel := context.WithTimeout(ctx, p.patience.connect)
 	defer cancel()
 	config.RuntimeParams["application_name"] = p.name
-	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(requestPatience.Milliseconds(), 10)
-	dial := dialer(connectPatience).DialContext
+	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(p.patience.request.Milliseconds(), 10)
+	dial := dialer(p.patience.connect).DialContext
 	var connected atomic.Bool
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
