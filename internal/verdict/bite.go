@@ -159,11 +159,16 @@ func canaryCut(host, target string, table []canaryTries) Check {
 			return inconclusive(GroupBite, name, fmt.Sprintf("The canary was not tried on %s flows.", flow), seqs...)
 		}
 		tries := table[i]
-		before := slices.IndexFunc(tries.before, func(t seen[*history.AttackCanary]) bool { return t.fact.Through })
+		// A flow that stands open in force was new before: what was through then speaks for both.
+		opened := tries.before
+		if j := slices.IndexFunc(table, func(t canaryTries) bool { return t.target == target && t.flow == canaryFlows[0] }); len(opened) == 0 && j >= 0 {
+			opened = table[j].before
+		}
+		before := slices.IndexFunc(opened, func(t seen[*history.AttackCanary]) bool { return t.fact.Through })
 		if before < 0 {
 			return inconclusive(GroupBite, name, fmt.Sprintf("The canary was not through on %s flows before the attack, so its silence proves nothing.", flow), seqs...)
 		}
-		seqs = append(seqs, tries.before[before].seq)
+		seqs = append(seqs, opened[before].seq)
 		if len(tries.inForce) == 0 {
 			return inconclusive(GroupBite, name, fmt.Sprintf("The canary was not tried on %s flows while the attack was in force.", flow), seqs...)
 		}

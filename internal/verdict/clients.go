@@ -248,6 +248,9 @@ func (d *drillCase) available(group Group, name string, wanted float64) Check {
 	got := share(good, count)
 	outcome, why := history.Passed, fmt.Sprintf("%d of %d requests were answered.", good, count)
 	switch {
+	case got < wanted && d.phaseAt(history.PhaseSteadyAfter).IsZero():
+		// The good part of a drill is its end; a share of less than the whole is no share.
+		outcome, why = history.Inconclusive, "The drill was cut off, so this is not the share of all of it: "+why
 	case got < wanted:
 		outcome = history.Failed
 	case void != "":

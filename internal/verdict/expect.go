@@ -75,6 +75,9 @@ func (d *drillCase) alarmRaised(name string, e drill.Expectation) Check {
 		if d.impactEnd().Sub(began) < allowed {
 			result = inconclusive(GroupExpectation, name, fmt.Sprintf("The alarm was not raised, but the attack lasted only %s of the %s that are allowed.", secs(d.impactEnd().Sub(began)), secs(allowed)), before.seq)
 		}
+		if d.rec.watchLost(began, d.span.to) {
+			result = inconclusive(GroupExpectation, name, "The alarm was not heard, but neither was the watch all the time.", before.seq)
+		}
 		result.Allowed = quantity(allowed)
 		return result
 	}
@@ -124,6 +127,9 @@ func (d *drillCase) alarmStays(name, alarm string) Check {
 			return inconclusive(GroupExpectation, name, "The alarm lost its data, so its silence proves nothing.", before.seq, change.seq)
 		}
 	}
+	if d.rec.watchLost(began, d.span.to) {
+		return inconclusive(GroupExpectation, name, "The watch was not heard all the time, so the silence proves nothing.", before.seq)
+	}
 	return passed(GroupExpectation, name, "It was OK before and stayed OK.", before.seq)
 }
 
@@ -162,6 +168,8 @@ func (d *drillCase) noOther(name string) Check {
 	switch {
 	case len(raised) > 0:
 		return failed(GroupExpectation, name, "Raised although nothing was done to it: "+list(slices.Compact(raised))+".", seqs...)
+	case d.rec.watchLost(began, d.span.to):
+		return inconclusive(GroupExpectation, name, "The watch was not heard all the time, so the silence proves nothing.")
 	case len(silent) > 0:
 		return inconclusive(GroupExpectation, name, "Nothing was ever heard of "+list(silent)+", so the silence proves nothing.")
 	case len(names) == 0:

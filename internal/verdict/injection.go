@@ -133,7 +133,35 @@ func (d *drillCase) inForce() []Check {
 	for i := range d.impact.Hosts {
 		checks = append(checks, d.inForceOn(&d.impact.Hosts[i]))
 	}
-	return checks
+	return append(checks, d.ranItsLength()...)
+}
+
+// shortMax is how much shorter than planned an attack may have been in force: setting it up takes a part of its length.
+const shortMax = 2 * time.Second
+
+// ranItsLength notices an attack that ended before its time although nothing had been decided. It does not outweigh what the
+// expectations found until then.
+func (d *drillCase) ranItsLength() []Check {
+	const name = "ran to its end"
+	for _, stop := range d.rec.stops {
+		if stop.fact.Step == d.step {
+			return []Check{inconclusive(GroupRun, name, "It was stopped early: "+stop.fact.Condition+because(stop.fact.Detail), stop.seq)}
+		}
+	}
+	if d.drill.UntilDecided || d.drill.Attack.OneWay {
+		return nil
+	}
+	for i := range d.impact.Hosts {
+		sheet := &d.impact.Hosts[i]
+		if sheet.Reverted.IsZero() || sheet.InForce.IsZero() {
+			continue
+		}
+		if lasted := sheet.Reverted.Sub(sheet.InForce); lasted < d.drill.Attack.Length.Duration()-shortMax {
+			why := fmt.Sprintf("The attack on %s was in force for %s of %s planned", sheet.Host, secs(lasted), secs(d.drill.Attack.Length.Duration()))
+			return []Check{inconclusive(GroupRun, name, why+because(sheet.Why), sheet.facts.attack.reverted.seq)}
+		}
+	}
+	return nil
 }
 
 func (d *drillCase) inForceOn(sheet *HostImpact) Check {

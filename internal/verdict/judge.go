@@ -75,11 +75,15 @@ func judgeStep(rec *record, step int) (judged StepVerdict) {
 	default:
 		judged.Checks = []Check{inconclusive(GroupRun, "known kind", fmt.Sprintf("This version cannot judge a step of kind %q.", planned.Kind))}
 	}
-	if refusal := rec.refusal(step); refusal != "" {
+	refusal := rec.refusal(step)
+	if refusal != "" {
 		judged.Refused = true
 		judged.Checks = append(judged.Checks, inconclusive(GroupRun, "admitted", "A safeguard refused it: "+refusal))
 	}
 	weigh(&judged)
+	if refusal != "" && judged.Outcome == history.Inconclusive {
+		judged.Reason = "A safeguard refused it: " + refusal
+	}
 	return judged
 }
 
@@ -137,6 +141,8 @@ func weigh(judged *StepVerdict) {
 	switch {
 	case judged.NotReverted:
 		judged.Outcome, judged.Reason = history.Failed, "The impact is not proven to be gone: "+notRevertedWhy(judged.Checks)
+	case len(unproven) > 0 && judged.Impact != nil && judged.Impact.From.IsZero() && len(open) > 0 && len(unsteady(judged.Checks)) > 0:
+		judged.Outcome, judged.Reason = history.Inconclusive, "Nothing was attacked: "+unsteady(judged.Checks)
 	case len(unproven) > 0:
 		judged.Outcome, judged.Reason = history.Inconclusive, "The attack is not proven to have bitten: "+unproven[0]
 	case len(failed) > 0:
@@ -146,6 +152,16 @@ func weigh(judged *StepVerdict) {
 	default:
 		judged.Outcome, judged.Reason = outcome, fmt.Sprintf("All %d checks hold.", len(judged.Checks))
 	}
+}
+
+// unsteady returns what was not well before the attack, "" when all was.
+func unsteady(checks []Check) string {
+	for _, check := range checks {
+		if check.Group == GroupSteady && check.Outcome != history.Passed && check.Name != phasesName {
+			return check.Explanation
+		}
+	}
+	return ""
 }
 
 func notRevertedWhy(checks []Check) string {

@@ -76,6 +76,17 @@ func (rec *record) every(client string) time.Duration {
 	return defaultEvery
 }
 
+// watchHost stands for the watch itself in a history.Host: whether it is heard at all.
+const watchHost = "watch"
+
+// watchLost says that the watch was not heard at some moment from from to to: then silence of an alarm means nothing.
+func (rec *record) watchLost(from, to time.Time) bool {
+	if last, ok := lastBefore(rec.hosts[watchHost], from); ok && !last.fact.Up {
+		return true
+	}
+	return slices.ContainsFunc(within(rec.hosts[watchHost], from, to), func(h seen[*history.Host]) bool { return !h.fact.Up })
+}
+
 // CheckRollbackReady and CheckNothingInForce are the names of the checks by a conductor that a verdict looks for.
 const (
 	CheckRollbackReady  = "rollback ready"

@@ -51,7 +51,8 @@ type record struct {
 	heartbeats  map[string][]seen[*history.Sample] // by host
 	hosts       map[string][]seen[*history.Host]
 	clocks      map[string]time.Duration // error bound by source
-	attacks     map[string]*attackFacts  // by GUID
+	inspected   map[string][]seen[*history.Inspected]
+	attacks     map[string]*attackFacts // by GUID
 	refusals    []positioned[*history.AttackRefused]
 }
 
@@ -80,7 +81,7 @@ func newRecord(plan drill.Plan, log []history.Event) *record {
 		plan: plan, size: len(log), steps: make([]span, len(plan.Steps)),
 		alarms: map[string][]seen[*history.Alarm]{}, answers: map[answerPlace][]seen[*history.Answer]{},
 		samples: map[string][]seen[*history.Sample]{}, heartbeats: map[string][]seen[*history.Sample]{},
-		hosts: map[string][]seen[*history.Host]{}, clocks: map[string]time.Duration{}, attacks: map[string]*attackFacts{},
+		hosts: map[string][]seen[*history.Host]{}, inspected: map[string][]seen[*history.Inspected]{}, clocks: map[string]time.Duration{}, attacks: map[string]*attackFacts{},
 	}
 	for position, event := range log {
 		if event.Fact == nil {
@@ -158,7 +159,7 @@ func (rec *record) takeObserved(position int, event history.Event) {
 	case *history.Alarm:
 		rec.alarms[fact.Name] = append(rec.alarms[fact.Name], of(event, fact))
 	case *history.Answer:
-		if !fact.Decided {
+		if !fact.Decided && fact.Server != "" {
 			place := answerPlace{fact.Name, withPort(fact.Server)}
 			rec.answers[place] = append(rec.answers[place], of(event, fact))
 		}
@@ -170,6 +171,8 @@ func (rec *record) takeObserved(position int, event history.Event) {
 		}
 	case *history.Host:
 		rec.hosts[fact.Host] = append(rec.hosts[fact.Host], of(event, fact))
+	case *history.Inspected:
+		rec.inspected[fact.Host] = append(rec.inspected[fact.Host], of(event, fact))
 	case *history.Clock:
 		rec.clocks[fact.Host] = fact.Error.Duration()
 	case *history.AttackRefused:
@@ -233,6 +236,9 @@ func (rec *record) sort() {
 		sortByTime(list)
 	}
 	for _, list := range rec.hosts {
+		sortByTime(list)
+	}
+	for _, list := range rec.inspected {
 		sortByTime(list)
 	}
 	bySchedule := func(a, b seen[*history.Sample]) int { return a.fact.Scheduled.Compare(b.fact.Scheduled) }

@@ -45,6 +45,9 @@ func (d *drillCase) revertedOn(sheet *HostImpact) Check {
 			return stillThere(name, "By its own account the attack could not take everything back.", seqs)
 		}
 	}
+	if look, ok := d.lookedAfter(sheet); ok && len(look.fact.InForce) > 0 {
+		return stillThere(name, "A later look at the host found in force: "+list(look.fact.InForce)+".", append(seqs, look.seq))
+	}
 	if attack.reverted == nil && attack.account == nil {
 		return d.noWord(sheet, name)
 	}
@@ -60,9 +63,27 @@ func stillThere(name, why string, seqs []int64) Check {
 	return bad
 }
 
+// lookedAfter returns the last look at the host after the attack ended, or, when its end is not known, after its deadline.
+func (d *drillCase) lookedAfter(sheet *HostImpact) (seen[*history.Inspected], bool) {
+	from := sheet.Reverted
+	if from.IsZero() {
+		from = sheet.Until
+	}
+	looks := within(d.rec.inspected[sheet.Host], from, d.span.to)
+	for i := len(looks) - 1; i >= 0; i-- {
+		if looks[i].fact.Error == "" {
+			return looks[i], true
+		}
+	}
+	return seen[*history.Inspected]{}, false
+}
+
 // noWord is for an attack that was in force and never said that it ended.
 func (d *drillCase) noWord(sheet *HostImpact, name string) Check {
 	attack := sheet.facts.attack
+	if look, ok := d.lookedAfter(sheet); ok {
+		return inconclusive(GroupRevert, name, "The attack gave no account of its end; a later look at the host found nothing in force.", look.seq)
+	}
 	for _, entry := range d.rec.hosts[sheet.Host] {
 		if entry.at.After(sheet.InForce) && !entry.fact.Up {
 			return inconclusive(GroupRevert, name, "The host went away while the attack was in force, and nothing tells what remains.", entry.seq)

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"firedrill/internal/history"
@@ -28,7 +29,7 @@ func (d *drillCase) steadyBefore() []Check {
 	if at.IsZero() {
 		at = d.span.to
 	}
-	checks := []Check{d.phasesSeen(), d.alarmsBefore(at), d.answersBefore(at), d.clientsBefore(at)}
+	checks := []Check{d.alarmsBefore(at), d.answersBefore(at), d.clientsBefore(at)}
 	for _, check := range d.conductorChecks(true) {
 		if check.Outcome != history.Passed {
 			check.Outcome = history.Inconclusive // nothing was broken yet, so nothing can have failed
@@ -36,7 +37,7 @@ func (d *drillCase) steadyBefore() []Check {
 		check.Group, check.NotReverted = GroupSteady, false
 		checks = append(checks, check)
 	}
-	return checks
+	return append(checks, d.phasesSeen())
 }
 
 func (d *drillCase) phaseAt(name string) time.Time {
@@ -48,10 +49,14 @@ func (d *drillCase) phaseAt(name string) time.Time {
 	return time.Time{}
 }
 
+const phasesName = "phases in order"
+
 // phasesSeen demands the phases of a drill, in their order.
 func (d *drillCase) phasesSeen() Check {
-	const name = "phases in order"
 	wanted := []string{history.PhaseSteadyBefore, history.PhaseAttack, history.PhaseRevert, history.PhaseSteadyAfter}
+	if d.drill.Attack.OneWay {
+		wanted = slices.DeleteFunc(wanted, func(phase string) bool { return phase == history.PhaseRevert })
+	}
 	var seqs []int64
 	next := 0
 	for _, phase := range d.rec.phases {
@@ -61,9 +66,9 @@ func (d *drillCase) phasesSeen() Check {
 		}
 	}
 	if next < len(wanted) {
-		return inconclusive(GroupSteady, name, fmt.Sprintf("The drill never came to the phase %q.", wanted[next]), seqs...)
+		return inconclusive(GroupSteady, phasesName, fmt.Sprintf("The drill never came to the phase %q.", wanted[next]), seqs...)
 	}
-	return passed(GroupSteady, name, "Watched before, attacked, reverted, watched after.", seqs...)
+	return passed(GroupSteady, phasesName, "Watched before, attacked, reverted, watched after.", seqs...)
 }
 
 func (d *drillCase) alarmsBefore(at time.Time) Check {
@@ -85,6 +90,8 @@ func (d *drillCase) alarmsBefore(at time.Time) Check {
 		seqs = append(seqs, last.seq)
 	}
 	switch {
+	case d.rec.watchLost(at, at):
+		return inconclusive(GroupSteady, name, "The watch was not heard when the attack began.", seqs...)
 	case len(raised) > 0:
 		return inconclusive(GroupSteady, name, "Not all was well before the attack: "+list(raised)+".", seqs...)
 	case len(silent) > 0:
@@ -223,6 +230,9 @@ func (r *recovery) later(at time.Time, seq int64) {
 }
 
 func (d *drillCase) alarmsAfter(well *recovery) {
+	if d.rec.watchLost(d.span.to, d.span.to) {
+		well.silent = append(well.silent, "the watch was not heard at the end")
+	}
 	for _, alarm := range d.rec.plan.Alarms {
 		if alarm.Disabled {
 			continue
