@@ -195,7 +195,7 @@ func startProbe(ctx context.Context, client *remote.Client, request []byte) (*ss
 		return nil, err
 	}
 	reader, writer := io.Pipe()
-	stream := &sshStream{client: client, output: reader, errors: &tail{limit: 2048}, ended: make(chan struct{})}
+	stream := &sshStream{client: client, output: reader, errors: &lastWords{limit: 2048}, ended: make(chan struct{})}
 	stream.lines = bufio.NewScanner(reader)
 	stream.lines.Buffer(nil, watchLineMax)
 	// The end of the connection ends the probe: it stops with its standard input. Cancelling would first try to reach a host that may be dead.
@@ -221,7 +221,7 @@ type sshStream struct {
 	client *remote.Client
 	output *io.PipeReader
 	lines  *bufio.Scanner
-	errors *tail
+	errors *lastWords
 	ended  chan struct{}
 }
 
@@ -248,15 +248,15 @@ func (s *sshStream) Close() error {
 	return err
 }
 
-// tail keeps the last bytes written to it.
-type tail struct {
+// lastWords keeps the last bytes written to it.
+type lastWords struct {
 	limit int
 
 	mu   sync.Mutex // guards kept
 	kept []byte
 }
 
-func (t *tail) Write(text []byte) (int, error) {
+func (t *lastWords) Write(text []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.kept = append(t.kept, text...)
@@ -264,7 +264,7 @@ func (t *tail) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-func (t *tail) String() string {
+func (t *lastWords) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return strings.TrimSpace(string(t.kept))
