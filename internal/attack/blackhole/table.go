@@ -1,0 +1,435 @@
+package blackhole
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack"
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// tablePrefix begins the name of every table of ours. The GUID follows, and the GUID's claim tells whether its attack still lives.
+const tablePrefix = "firedrill-"
+
+func tableName(guid string) string { return tablePrefix + guid }
+
+const (
+	// lease is how long the gate stays open without us. Long enough for a busy machine to hold the process up without ending the attack,
+	// short enough that a frozen one does not hurt for long; the deadline cuts it shorter.
+	lease      = 3 * time.Second
+	leaseRenew = 500 * time.Millisecond // costs 0.1-0.3 ms each
+	// An ordinary user's socket buffer holds 200 KB; 5,000 IPv6 elements are 140 KB.
+	chunkMax = 5000
+)
+
+// table is our nftables table and the socket that owns it.
+type table struct {
+	mu    sync.Mutex // guards conn: a batch is one caller's from begin to flush
+	conn  *nftables.Conn
+	table *nftables.Table
+	sets  map[string]*nftables.Set
+	alive *nftables.Set
+	hooks hooks
+}
+
+// apply makes the table, most urgent things first: when the first batch is in, spares are safe and the first targets are cut; the other
+// targets follow in chunks. The lease is renewed on the way.
+func (c *cut) apply(ctx context.Context, deadline time.Time) error {
+	load := newLoad(c)
+	t, err := c.install(load, deadline)
+	if err != nil {
+		return err
+	}
+	c.setTable(t)
+	renewed := time.Now()
+	for chunk := range load.rest() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if time.Since(renewed) > leaseRenew {
+			if err := t.renew(deadline); err != nil {
+				return err
+			}
+			renewed = time.Now()
+		}
+		c.hooks.mark("elements")
+		if err := t.addElements(chunk.set, chunk.elements); err != nil {
+			return fmt.Errorf("blackhole: add %d elements to %s: %w", len(chunk.elements), chunk.set, err)
+		}
+	}
+	c.hooks.mark("in force")
+	return nil
+}
+
+// install tries with all that a new kernel has, and with less when this one refuses.
+func (c *cut) install(load *load, deadline time.Time) (*table, error) {
+	f := features{owner: !c.hooks.noOwner, socket: true, fib: true}
+	for {
+		t, err := c.create(load, f, deadline)
+		switch {
+		case err == nil:
+			return t, nil
+		case errors.Is(err, unix.EINVAL) && f.owner:
+			f.owner = false
+		case (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) && (f.fib || f.socket):
+			f.fib, f.socket = false, f.fib // first without fib, then without both
+		default:
+			return nil, explain(err)
+		}
+	}
+}
+
+// create makes the table and all but the elements of load.rest in as few batches as the socket takes: one, unless there are thousands
+// of spares.
+func (c *cut) create(load *load, f features, deadline time.Time) (*table, error) {
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return nil, err
+	}
+	t := &table{conn: conn, sets: map[string]*nftables.Set{}, hooks: c.hooks}
+	t.table = &nftables.Table{Name: tableName(c.guid), Family: nftables.TableFamilyINet}
+	if f.owner {
+		t.table.Flags = nftables.TableFlagOwner
+	}
+	if err := t.fill(c, load, f, deadline); err != nil {
+		t.destroy()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.hooks.mark("table")
+	t.conn.CreateTable(t.table)
+	if err := t.addSets(load); err != nil {
+		return err
+	}
+	for i, chunk := range load.spares() {
+		if i > 0 { // the first one goes with the table
+			c.hooks.mark("spares")
+			if err := t.conn.Flush(); err != nil {
+				return err
+			}
+		}
+		if err := t.conn.SetAddElements(t.sets[chunk.set], chunk.elements); err != nil {
+			return err
+		}
+	}
+	for _, chunk := range load.first() {
+		if err := t.conn.SetAddElements(t.sets[chunk.set], chunk.elements); err != nil {
+			return err
+		}
+	}
+	if !c.hooks.neverBites {
+		if err := t.conn.SetAddElements(t.alive, t.aliveUntil(deadline)); err != nil {
+			return err
+		}
+	}
+	for _, counter := range []string{counterEgress, counterIngress, counterForward} {
+		t.conn.AddObj(&nftables.NamedObj{Table: t.table, Name: counter, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
+	}
+	t.addChains(c, load, f)
+	c.hooks.mark("rules")
+	return t.conn.Flush()
+}
+
+func (t *table) addSets(load *load) error {
+	t.alive = &nftables.Set{Table: t.table, Name: setAlive, KeyType: nftables.TypeNFProto, HasTimeout: true}
+	if err := t.conn.AddSet(t.alive, nil); err != nil {
+		return err
+	}
+	for _, name := range load.names {
+		set := load.sets[name].set(t.table, name)
+		if err := t.conn.AddSet(set, nil); err != nil {
+			return err
+		}
+		t.sets[name] = set
+	}
+	for _, direction := range []string{"out", "in"} {
+		for _, f := range families() {
+			set := &nftables.Set{Table: t.table, Name: seen(direction, f), KeyType: keyType(f), Dynamic: true, Size: seenMax}
+			if err := t.conn.AddSet(set, nil); err != nil {
+				return err
+			}
+			t.sets[set.Name] = set
+		}
+	}
+	return nil
+}
+
+func keyType(f family) nftables.SetDatatype {
+	if f.size == 4 {
+		return nftables.TypeIPAddr
+	}
+	return nftables.TypeIP6Addr
+}
+
+func (t *table) addChains(c *cut, load *load, f features) {
+	l := layout{cut: c, features: f, hasSet: map[string]bool{}}
+	for name := range load.sets {
+		l.hasSet[name] = true
+	}
+	chains := map[string]*nftables.Chain{}
+	for _, name := range []string{chainOutSink, chainOutHit, chainThruDrop, chainThruHit, chainInDrop, chainInHit} {
+		chains[name] = t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
+	}
+	accept := nftables.ChainPolicyAccept
+	for _, base := range []nftables.Chain{
+		{Name: chainOut, Type: nftables.ChainTypeRoute, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRef(priorityOut)},
+		{Name: chainThru, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(priorityOut)},
+		// Last to come, last to go: see layout.build.
+		{Name: chainIn, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(priorityIn)},
+	} {
+		base.Table, base.Policy = t.table, &accept
+		chains[base.Name] = t.conn.AddChain(&base)
+	}
+	for _, rule := range l.build() {
+		for _, e := range rule.exprs {
+			switch e := e.(type) {
+			case *expr.Lookup:
+				e.SetID = t.setID(e.SetName)
+			case *expr.Dynset:
+				e.SetID = t.setID(e.SetName)
+			}
+		}
+		t.conn.AddRule(&nftables.Rule{Table: t.table, Chain: chains[rule.chain], Exprs: rule.exprs})
+	}
+}
+
+func (t *table) setID(name string) uint32 {
+	if name == setAlive {
+		return t.alive.ID
+	}
+	return t.sets[name].ID
+}
+
+// aliveUntil returns the gate's elements, open for one lease and never past the deadline.
+func (t *table) aliveUntil(deadline time.Time) []nftables.SetElement {
+	left := min(lease, time.Until(deadline))
+	if t.hooks.pastEnd {
+		left = lease
+	}
+	// The kernel takes whole milliseconds, and 0 would mean for ever.
+	left = max(left, time.Millisecond)
+	return []nftables.SetElement{{Key: []byte{unix.NFPROTO_IPV4}, Timeout: left}, {Key: []byte{unix.NFPROTO_IPV6}, Timeout: left}}
+}
+
+// renew opens the gate for another lease. Elements are deleted and added in one batch, because adding alone does not refresh them.
+// When they are gone already the attack is over: attack.ErrLapsed.
+func (t *table) renew(deadline time.Time) error {
+	if t.hooks.neverBites || t.hooks.noGate {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == nil || (!time.Now().Before(deadline) && !t.hooks.pastEnd) {
+		return nil
+	}
+	elements := t.aliveUntil(deadline)
+	if err := t.conn.SetDeleteElements(t.alive, elements); err != nil {
+		return err
+	}
+	if err := t.conn.SetAddElements(t.alive, elements); err != nil {
+		return err
+	}
+	err := t.conn.Flush()
+	if errors.Is(err, unix.ENOENT) {
+		if !time.Now().Before(deadline) {
+			return nil
+		}
+		return attack.ErrLapsed
+	}
+	if err != nil {
+		return fmt.Errorf("blackhole: renew the lease: %w", err)
+	}
+	return nil
+}
+
+func (t *table) addElements(set string, elements []nftables.SetElement) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == nil {
+		return attack.ErrLapsed
+	}
+	if err := t.conn.SetAddElements(t.sets[set], elements); err != nil {
+		return err
+	}
+	return t.conn.Flush()
+}
+
+// hits reads the counters.
+func (t *table) hits(guid string, nameOf map[netip.Addr]string) (history.AttackHits, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	total := history.AttackHits{GUID: guid}
+	if t.conn == nil {
+		return total, attack.ErrLapsed
+	}
+	objects, err := t.conn.GetNamedObjects(t.table)
+	if err != nil {
+		return total, fmt.Errorf("blackhole: read counters: %w", err)
+	}
+	for _, object := range objects {
+		named, ok := object.(*nftables.NamedObj)
+		if !ok {
+			continue
+		}
+		if counter, ok := named.Obj.(*expr.Counter); ok {
+			switch named.Name {
+			case counterEgress:
+				total.Egress = counter.Packets
+			case counterIngress:
+				total.Ingress = counter.Packets
+			case counterForward:
+				total.Forward = counter.Packets
+			}
+		}
+	}
+	if total.Egress+total.Ingress == 0 {
+		return total, nil
+	}
+	return total, t.addressHits(&total, nameOf)
+}
+
+func (t *table) addressHits(total *history.AttackHits, nameOf map[netip.Addr]string) error {
+	at := map[netip.Addr]int{}
+	for _, direction := range []string{"out", "in"} {
+		for _, f := range families() {
+			elements, err := t.conn.GetSetElements(t.sets[seen(direction, f)])
+			if err != nil {
+				return fmt.Errorf("blackhole: read hits: %w", err)
+			}
+			for _, e := range elements {
+				addr, ok := netip.AddrFromSlice(e.Key)
+				if !ok || e.Counter == nil {
+					continue
+				}
+				i, known := at[addr]
+				if !known {
+					i = len(total.Addresses)
+					at[addr] = i
+					total.Addresses = append(total.Addresses, history.AddressHits{Address: addr.String(), Name: nameOf[addr]})
+				}
+				if direction == "out" {
+					total.Addresses[i].Egress += e.Counter.Packets
+				} else {
+					total.Addresses[i].Ingress += e.Counter.Packets
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// revert shuts the gate, then deletes the table, then closes the socket that owns it: any one of the three would do.
+func (t *table) revert() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn == nil || t.hooks.keepTable {
+		return nil
+	}
+	t.hooks.mark("shut")
+	t.conn.FlushSet(t.alive)
+	shut := t.conn.Flush()
+	t.hooks.mark("delete")
+	t.conn.DelTable(t.table)
+	deleted := t.conn.Flush()
+	t.hooks.mark("close")
+	closed := t.conn.CloseLasting()
+	t.conn = nil
+	if deleted == nil || errors.Is(deleted, unix.ENOENT) {
+		return closed
+	}
+	return fmt.Errorf("blackhole: delete table %s: %w", t.table.Name, errors.Join(shut, deleted, closed))
+}
+
+// destroy forgets a table that was refused: closing the socket undoes what a batch may have left.
+func (t *table) destroy() {
+	t.conn.DelTable(t.table)
+	_ = t.conn.Flush()
+	_ = t.conn.CloseLasting()
+}
+
+// listTables returns our tables as a fresh socket sees them.
+func listTables() ([]*nftables.Table, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	all, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, explain(err)
+	}
+	var ours []*nftables.Table
+	for _, t := range all {
+		if strings.HasPrefix(t.Name, tablePrefix) {
+			ours = append(ours, t)
+		}
+	}
+	return ours, nil
+}
+
+// Residue implements attack.Sweeper.
+func (Kind) Residue(context.Context) ([]string, error) {
+	tables, err := listTables()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, t := range tables {
+		names = append(names, "table inet "+t.Name)
+	}
+	return names, nil
+}
+
+// Sweep implements attack.Sweeper. Only a kernel that does not know the owner flag has anything to sweep.
+func (Kind) Sweep(_ context.Context, alive func(guid string) bool) ([]string, error) {
+	tables, err := listTables()
+	if err != nil || len(tables) == 0 {
+		return nil, err
+	}
+	var removed []string
+	var errs []error
+	for _, t := range tables {
+		if t.Owner != 0 || alive(strings.TrimPrefix(t.Name, tablePrefix)) {
+			continue
+		}
+		conn, err := nftables.New()
+		if err == nil {
+			conn.DelTable(t)
+			err = conn.Flush()
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("blackhole: delete table %s of a dead attack: %w", t.Name, err))
+			continue
+		}
+		removed = append(removed, "table inet "+t.Name)
+	}
+	return removed, errors.Join(errs...)
+}
+
+// explain gives the cure for what netlink says.
+func explain(err error) error {
+	e := &drill.Error{Op: "attack " + Name, Err: fmt.Errorf("nftables: %w", err)}
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		e.Kind, e.Hint = drill.Unsupported, "run it as root: sudo firedrill attack blackhole ..."
+	case errors.Is(err, unix.EEXIST):
+		e.Kind, e.Hint = drill.Refused, "a table of this guid exists already; end it with: firedrill halt"
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT):
+		e.Kind, e.Hint = drill.Unsupported, "this kernel lacks nf_tables (Linux 5.10 or newer with CONFIG_NF_TABLES_INET is needed): modprobe nf_tables"
+	}
+	return e
+}

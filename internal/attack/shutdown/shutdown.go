@@ -1,0 +1,168 @@
+package shutdown
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack"
+	"firedrill/internal/drill"
+)
+
+// Name is the name of the kind.
+const Name = "shutdown"
+
+// The bounds of the delay. The catalogue counts in minutes from 1; a duration may be shorter, for drills.
+const (
+	delayDefault = "1"
+	delayMax     = 24 * time.Hour
+)
+
+// Kind is the shutdown attack. Its zero value is ready to use.
+type Kind struct {
+	down func(restart bool) error // planted in tests; nil: the real thing
+}
+
+// Describe implements attack.Kind.
+func (Kind) Describe() drill.AttackKind {
+	return drill.AttackKind{
+		Name:    Name,
+		Group:   "state",
+		Summary: "Shut this host down, or restart it, after a delay in which Ctrl-C calls it off",
+		Flags: []drill.AttackFlag{
+			{Name: "delay", Short: "d", Type: attack.TypeMinutes, Default: delayDefault, Usage: "minutes to wait before, 1 or more; or a duration such as 500ms or 2s"},
+			{Name: "reboot", Short: "r", Type: attack.TypeBool, Usage: "restart the host after the shutdown"},
+		},
+		OneWay:  true,
+		Remains: string(attack.RemainsOneWay),
+	}
+}
+
+// Order implements attack.Kind.
+func (k Kind) Order(flags attack.Values) (attack.Order, error) {
+	if err := flags.Check(k.Describe()); err != nil {
+		return nil, err
+	}
+	delay, err := parseDelay(flags.Text("delay", delayDefault))
+	if err != nil {
+		return nil, attack.Refuse(Name, "write minutes, as -d 1, or a duration such as 2s", "--delay: %w", err)
+	}
+	restart, err := flags.Bool("reboot")
+	if err != nil {
+		return nil, attack.Refuse(Name, "", "%w", err)
+	}
+	return Order{Delay: delay, Reboot: restart, down: k.down}, nil
+}
+
+// parseDelay reads a plain number as minutes, from 1, and anything else as a duration from 0.
+func parseDelay(text string) (time.Duration, error) {
+	if minutes, err := strconv.Atoi(text); err == nil {
+		if minutes < 1 || minutes > int(delayMax/time.Minute) {
+			return 0, fmt.Errorf("%d minutes: it must be from 1 to %d", minutes, int(delayMax/time.Minute))
+		}
+		return time.Duration(minutes) * time.Minute, nil
+	}
+	delay, err := time.ParseDuration(text)
+	if err != nil || delay < 0 || delay > delayMax {
+		return 0, fmt.Errorf("%q is not a delay of at most 24 hours", text)
+	}
+	return delay, nil
+}
+
+// Order is a shutdown as a user asks for it.
+type Order struct {
+	Delay  time.Duration
+	Reboot bool
+	down   func(restart bool) error
+}
+
+// Names implements attack.Order.
+func (Order) Names() []string { return nil }
+
+// Plan implements attack.Order.
+func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
+	step := &down{reboot: o.Reboot, systemd: facts.Systemd, call: o.down}
+	return attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Delay: o.Delay, Steps: []attack.Step{step}}, nil
+}
+
+// down is the one step.
+type down struct {
+	reboot  bool
+	systemd bool
+	call    func(restart bool) error
+}
+
+// Lines implements attack.Step.
+func (d *down) Lines() []string {
+	verb, by := "power the host off", "the kernel, after a sync"
+	if d.reboot {
+		verb = "restart the host"
+	}
+	if d.systemd {
+		by = "systemd"
+	}
+	return []string{verb + " by " + by}
+}
+
+// Remains implements attack.Step.
+func (*down) Remains() attack.Remains { return attack.RemainsOneWay }
+
+// Revert implements attack.Step. Before Apply there is nothing to take back, and after it nothing can be.
+func (*down) Revert(context.Context) error { return nil }
+
+// systemctlTimeout bounds the order to systemd, which answers at once unless it hangs; then the kernel is told.
+const systemctlTimeout = 10 * time.Second
+
+// Apply implements attack.Step.
+func (d *down) Apply(ctx context.Context, _ time.Time) error {
+	if d.call != nil {
+		return d.call(d.reboot)
+	}
+	var bySystemd error
+	if d.systemd {
+		if bySystemd = systemctl(ctx, d.reboot); bySystemd == nil {
+			return nil
+		}
+	}
+	return explain(errors.Join(bySystemd, byKernel(d.reboot)))
+}
+
+func systemctl(ctx context.Context, restart bool) error {
+	ctx, cancel := context.WithTimeout(ctx, systemctlTimeout)
+	defer cancel()
+	verb := "poweroff"
+	if restart {
+		verb = "reboot"
+	}
+	said, err := exec.CommandContext(ctx, "systemctl", "--no-wall", verb).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("systemctl %s: %w: %s", verb, err, strings.TrimSpace(string(said)))
+	}
+	return nil
+}
+
+func byKernel(restart bool) error {
+	unix.Sync()
+	how := unix.LINUX_REBOOT_CMD_POWER_OFF
+	if restart {
+		how = unix.LINUX_REBOOT_CMD_RESTART
+	}
+	return unix.Reboot(how)
+}
+
+func explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &drill.Error{Op: "attack " + Name, Kind: drill.Failed, Err: err}
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		e.Kind, e.Hint = drill.Unsupported, "run it as root: sudo firedrill attack shutdown ..."
+	}
+	return e
+}

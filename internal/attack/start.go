@@ -1,0 +1,158 @@
+package attack
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// Invocation is one attack as the command line asks for it.
+type Invocation struct {
+	Kind     Kind
+	Flags    Values
+	GUID     string   // empty: a new one
+	JSON     bool     // print events instead of the article's lines
+	Canaries []string // host:port
+	DryRun   bool     // print the plan and stop
+
+	In  io.Reader // a pipe or socket is watched: when it ends, so does the attack
+	Out io.Writer
+}
+
+// Prepare makes the plan of an invocation: flags, facts, plan. It changes nothing on the host.
+func (i Invocation) Prepare(ctx context.Context) (Plan, error) {
+	guid := i.GUID
+	if guid == "" {
+		made, err := NewGUID()
+		if err != nil {
+			return Plan{}, err
+		}
+		guid = made
+	}
+	name := i.Kind.Describe().Name
+	if err := CheckGUID(guid); err != nil {
+		return Plan{}, Refuse(name, "leave --guid out to get a new one", "%w", err)
+	}
+	flags, err := i.Flags.Load(i.Kind.Describe())
+	if err != nil {
+		return Plan{}, err
+	}
+	order, err := i.Kind.Order(flags)
+	if err != nil {
+		return Plan{}, err
+	}
+	facts, err := Observe(ctx, guid, order)
+	if err != nil {
+		return Plan{}, err
+	}
+	return order.Plan(facts)
+}
+
+// Start carries out an invocation: it sweeps what dead attacks left, runs the plan until its end, a signal, or the loss of the one who
+// asked, and prints. Errors are those of Run; a refusal is printed as an event too when JSON is asked for.
+func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
+	ctx, stop := StopOnSignals(ctx)
+	defer stop()
+	plan, err := i.Prepare(ctx)
+	if err != nil {
+		return history.AttackAccount{Reverted: true}, i.refuse(err)
+	}
+	if i.DryRun {
+		_, err := io.WriteString(i.Out, plan.String())
+		return history.AttackAccount{Reverted: true}, err
+	}
+	if sweeper, ok := i.Kind.(Sweeper); ok {
+		// What cannot be swept is not in force (its gate is shut); a missing right shows when the attack itself is applied.
+		_, _ = sweeper.Sweep(ctx, Alive)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		if err := WatchLifeline(ctx, fileOf(i.In), fileOf(i.Out)); err != nil {
+			cancel(err)
+		}
+	})
+	options := Options{Canaries: i.Canaries}
+	if i.JSON {
+		options.Emit = jsonLines(i.Out)
+	} else {
+		lines := NewLines(i.Out, plan)
+		options.Emit, options.Ready = lines.Emit, lines.Ready
+	}
+	account, err := Run(ctx, plan, options)
+	cancel(nil)
+	watching.Wait()
+	if err != nil && account.InForceAt == nil && !errors.Is(err, context.Canceled) {
+		err = i.refuse(err)
+	}
+	return account, err
+}
+
+// refuse prints that the attack did not start, for those who read events.
+func (i Invocation) refuse(err error) error {
+	var stopped *Stopped
+	if i.JSON && !errors.As(err, &stopped) {
+		host, _ := os.Hostname()
+		jsonLines(i.Out)(history.New(time.Now(), host, &history.AttackRefused{Attack: i.Kind.Describe().Name, Reason: err.Error(), Cure: drill.HintOf(err)}))
+	}
+	return err
+}
+
+// jsonLines prints an event a line.
+func jsonLines(w io.Writer) func(history.Event) {
+	return func(event history.Event) {
+		line, err := json.Marshal(event)
+		if err != nil {
+			return // our own facts always encode
+		}
+		// One write for a line, so that lines never mix; a reader that is gone ends the attack by the lifeline.
+		buffered := bufio.NewWriterSize(w, len(line)+1)
+		_, _ = buffered.Write(append(line, '\n'))
+		_ = buffered.Flush()
+	}
+}
+
+func fileOf(stream any) *os.File {
+	file, _ := stream.(*os.File)
+	return file
+}
+
+// StopOnSignals ends the context, with a *Stopped as its cause, on SIGINT, SIGTERM and SIGHUP. SIGPIPE is caught and ignored: it would
+// kill us before the revert is verified. The function returned gives the signals back.
+func StopOnSignals(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	done := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case received := <-signals:
+				number, ok := received.(unix.Signal)
+				if ok && number != unix.SIGPIPE {
+					cancel(&Stopped{Why: "signal " + number.String(), Code: 128 + int(number)})
+				}
+			}
+		}
+	})
+	return ctx, func() {
+		signal.Stop(signals)
+		close(done)
+		waiting.Wait()
+		cancel(nil)
+	}
+}

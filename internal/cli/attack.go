@@ -1,0 +1,264 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"firedrill/internal/attack"
+	"firedrill/internal/attack/kinds"
+	"firedrill/internal/drill"
+)
+
+const attackExitStatus = `EXIT STATUS
+  0    it bit, and it is gone
+  2    usage: a wrong flag, or a name that does not resolve
+  3    nothing shows that it bit, or it ended before its time
+  4    refused by a safeguard, or this host lacks what is needed
+  5    NOT REVERTED: impact may still be in force, act by hand
+  70   our own fault
+  129, 130, 143   ended early by a lost connection, Ctrl-C, or SIGTERM and halt; reverted`
+
+// newAttackCommand makes "firedrill attack": one subcommand for each kind, made from the kind's own description.
+func newAttackCommand(s streams) *cobra.Command {
+	attackCmd := &cobra.Command{
+		Use:   "attack KIND [flags]",
+		Short: "Break something on this host for a while, and take it back",
+		Long: "Break something on this host for a while, and take it back.\n\n" +
+			"The kinds are: " + kinds.Names() + "; see: firedrill attack list.\n" +
+			"Lists are separated by commas, or the flag is repeated. ^ before an item spares it, and spares win.\n\n" + attackExitStatus,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError("attack", "name a kind of attack: %s", kinds.Names())
+			}
+			return usageError("attack", "there is no attack %q; there are %s", args[0], kinds.Names())
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	for _, kind := range kinds.All() {
+		attackCmd.AddCommand(newKindCommand(s, kind))
+	}
+	attackCmd.AddCommand(newAttackListCommand(s))
+	return attackCmd
+}
+
+func usageError(op, format string, args ...any) error {
+	return &drill.Error{Op: op, Kind: drill.Invalid, Hint: "see: firedrill help " + op, Err: fmt.Errorf(format, args...)}
+}
+
+func newKindCommand(s streams, kind attack.Kind) *cobra.Command {
+	described := kind.Describe()
+	invocation := attack.Invocation{Kind: kind, In: s.in, Out: s.out}
+	texts := map[string]*flagText{}
+	kindCmd := &cobra.Command{
+		Use:   described.Name + " [flags]",
+		Short: described.Summary,
+		Long: described.Summary + ".\n\nIf all of us die at once, this remains: " + described.Remains +
+			".\nCtrl-C, SIGTERM, firedrill halt and a lost SSH session end it early and take it back.\n\n" + attackExitStatus,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			invocation.Flags = attack.Values{}
+			for name, text := range texts {
+				if len(text.given) > 0 {
+					invocation.Flags[name] = text.given
+				}
+			}
+			return runAttack(cmd.Context(), s, invocation)
+		},
+	}
+	flags := kindCmd.Flags()
+	flags.SortFlags = false
+	flags.Bool("help", false, "show this page") // without -h, which is the host name
+	for _, flag := range described.Flags {
+		texts[flag.Name] = &flagText{flag: flag}
+		flags.VarP(texts[flag.Name], flag.Name, flag.Short, flag.Usage)
+		if flag.Type == attack.TypeBool {
+			flags.Lookup(flag.Name).NoOptDefVal = "true"
+		}
+	}
+	flags.StringVar(&invocation.GUID, "guid", "", "name of this attack, a UUID; the same one cannot run twice (default: a new one)")
+	flags.StringArrayVar(&invocation.Canaries, "canary", nil, "host:port that must answer before and after, and not in between; repeat for more")
+	flags.BoolVar(&invocation.JSON, "json", false, "print events as JSON lines")
+	flags.BoolVar(&invocation.DryRun, "dry-run", false, "print the plan and stop")
+	return kindCmd
+}
+
+// flagText keeps what was given for a flag as text: the kind reads it, so that a service file and the command line mean the same.
+type flagText struct {
+	flag  drill.AttackFlag
+	given []string
+}
+
+func (f *flagText) String() string {
+	if len(f.given) > 0 {
+		return strings.Join(f.given, ",")
+	}
+	return f.flag.Default
+}
+
+func (f *flagText) Set(text string) error {
+	f.given = append(f.given, text)
+	return nil
+}
+
+func (f *flagText) Type() string { return f.flag.Type }
+
+func runAttack(ctx context.Context, s streams, invocation attack.Invocation) error {
+	_, err := attack.Start(ctx, invocation)
+	var stopped *attack.Stopped
+	if drill.KindOf(err) == drill.Interrupted && errors.As(err, &stopped) {
+		fmt.Fprintf(s.err, "firedrill: %v; the impact is reverted\n", err)
+		return exitError{code: stopped.Code}
+	}
+	return err
+}
+
+func newAttackListCommand(s streams) *cobra.Command {
+	var asJSON bool
+	listCmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the kinds of attacks with their flags",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return printJSON(s, kinds.Describe())
+			}
+			return printKinds(s)
+		},
+	}
+	listCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return listCmd
+}
+
+func printKinds(s streams) error {
+	for i, kind := range kinds.Describe() {
+		if i > 0 {
+			fmt.Fprintln(s.out)
+		}
+		fmt.Fprintf(s.out, "%s (%s): %s\n", kind.Name, kind.Group, kind.Summary)
+		table := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+		for _, flag := range kind.Flags {
+			usage := flag.Usage
+			if flag.Default != "" {
+				usage += " (default " + flag.Default + ")"
+			}
+			fmt.Fprintf(table, "  -%s, --%s\t%s\t%s\n", flag.Short, flag.Name, flag.Type, usage)
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintf(s.out, "  if all of us die, remains: %s\n", kind.Remains)
+	}
+	return nil
+}
+
+// newHaltCommand makes "firedrill halt".
+func newHaltCommand(s streams) *cobra.Command {
+	var asJSON bool
+	haltCmd := &cobra.Command{
+		Use:   "halt",
+		Short: "End every attack on this host at once, and make sure that nothing is left",
+		Long: "End every attack on this host at once: each is asked, then gets SIGTERM, then SIGKILL, after which the kernel takes the impact\n" +
+			"back. Then what dead attacks left is removed, and looked for again.\n\n" +
+			"EXIT STATUS\n  0    nothing is in force any more\n  4    not enough rights to look\n  5    something is still in force: act by hand",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runHalt(cmd.Context(), s, asJSON) },
+	}
+	haltCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return haltCmd
+}
+
+// halted is what halt prints as JSON.
+type halted struct {
+	Ended   []attack.Ended `json:"ended"`
+	Removed []string       `json:"removed"`
+	Left    []string       `json:"left"`
+}
+
+func runHalt(ctx context.Context, s streams, asJSON bool) error {
+	ended, err := attack.HaltAll(ctx)
+	result := halted{Ended: ended, Removed: []string{}, Left: []string{}}
+	for _, kind := range kinds.All() {
+		sweeper, ok := kind.(attack.Sweeper)
+		if !ok {
+			continue
+		}
+		removed, sweepErr := sweeper.Sweep(ctx, attack.Alive)
+		left, lookErr := sweeper.Residue(ctx)
+		result.Removed, result.Left = append(result.Removed, removed...), append(result.Left, left...)
+		err = errors.Join(err, sweepErr, lookErr)
+	}
+	if asJSON {
+		err = errors.Join(err, printJSON(s, result))
+	} else {
+		for _, e := range result.Ended {
+			fmt.Fprintf(s.out, "%s %s: ended (%s)\n", e.Attack, e.GUID, e.How)
+		}
+		for _, what := range result.Removed {
+			fmt.Fprintf(s.out, "removed %s\n", what)
+		}
+		if len(result.Ended)+len(result.Left) == 0 && err == nil {
+			fmt.Fprintln(s.out, "nothing is in force")
+		}
+	}
+	if len(result.Left) > 0 {
+		err = errors.Join(&drill.Error{Op: "halt", Kind: drill.NotReverted, Err: fmt.Errorf("still there: %s", strings.Join(result.Left, ", ")),
+			Hint: "as root: nft delete TABLE; if that is refused, end the process that owns it, or reboot"}, err)
+	}
+	return err
+}
+
+// newStatusCommand makes "firedrill status".
+func newStatusCommand(s streams) *cobra.Command {
+	var asJSON bool
+	statusCmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the attacks on this host: what, until when, and what they hit",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			running, err := attack.Running(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(s, running)
+			}
+			printStatus(s, running)
+			return nil
+		},
+	}
+	statusCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return statusCmd
+}
+
+func printStatus(s streams, running []attack.Status) {
+	if len(running) == 0 {
+		fmt.Fprintln(s.out, "nothing is in force")
+	}
+	for _, status := range running {
+		fmt.Fprintf(s.out, "%s %s: %s, process %d", status.Attack, status.GUID, status.Phase, status.PID)
+		if status.Until != nil {
+			fmt.Fprintf(s.out, ", until %s (%s left)", status.Until.Format(time.TimeOnly), time.Until(*status.Until).Round(time.Second))
+		}
+		if h := status.Hits; h != nil {
+			fmt.Fprintf(s.out, ", packets dropped: %d egress, %d ingress, %d forwarded", h.Egress, h.Ingress, h.Forward)
+		}
+		fmt.Fprintln(s.out)
+	}
+}
+
+func printJSON(s streams, value any) error {
+	encoder := json.NewEncoder(s.out)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
