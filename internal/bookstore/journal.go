@@ -26,7 +26,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (r *record) seal(before uint32) { r.Sum = r.sumAfter(before) }
 
 func (r *record) sumAfter(before uint32) uint32 {
-	text, err := json.Marshal([]any{before, r.Number, r.Statement, r.Args})
+	text, err := json.Marshal([]any{before, r.Number, r.Statement, append([]string{}, r.Args...)}) // no difference between nil and none
 	if err != nil {
 		panic(fmt.Sprintf("bookstore: a record of strings cannot be written: %v", err)) // our own bug
 	}
@@ -88,7 +88,7 @@ func readJournal(r io.Reader) (records []record, whole int64, err error) {
 		}
 		next, damage := parseRecord(line, uint64(len(records))+1, sum)
 		if damage != nil {
-			if _, peekErr := lines.Peek(1); errors.Is(peekErr, io.EOF) {
+			if errors.Is(damage, errTorn) {
 				return records, whole, nil // torn by a crash, before it was acknowledged
 			}
 			return nil, 0, fmt.Errorf("line %d: %w", len(records)+1, damage)
@@ -99,13 +99,16 @@ func readJournal(r io.Reader) (records []record, whole int64, err error) {
 	}
 }
 
+// errTorn is a line without an end, which only the last one can be.
+var errTorn = errors.New("torn line")
+
 func parseRecord(line []byte, number uint64, before uint32) (record, error) {
 	var next record
 	if !bytes.HasSuffix(line, []byte("\n")) {
-		return next, io.ErrUnexpectedEOF
+		return next, errTorn
 	}
 	if err := json.Unmarshal(line, &next); err != nil {
-		return next, err
+		return next, fmt.Errorf("no record: %w", err)
 	}
 	return next, next.follows(number, before)
 }
