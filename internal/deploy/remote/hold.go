@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -124,6 +125,9 @@ flock -n 9 || { echo "fail $1 is held by someone else"; exit 1; }
 echo locked guarded
 ` + stayScript
 
+// ErrLocked says that someone else holds a lock.
+var ErrLocked = errors.New("locked")
+
 // Lock is a lock on the host. It ends with Close, with the connection, or after a minute without a sign from us; never does it have to be
 // broken by hand.
 type Lock struct {
@@ -131,7 +135,8 @@ type Lock struct {
 	Guarded bool // false when the host has no flock(1): then nothing is locked
 }
 
-// Lock takes a lock file on the host for us alone. When someone else holds it, the error is drill.Refused.
+// Lock takes a lock file on the host for us alone. When someone else holds it, the error is drill.Refused and
+// errors.Is ErrLocked.
 func (c *Client) Lock(ctx context.Context, file string) (*Lock, error) {
 	s, err := c.open(ctx, "exec /bin/sh -c "+quoteAll(lockScript, "sh", file, strconv.Itoa(holdLimit)), false)
 	if err != nil {
@@ -148,7 +153,7 @@ func (c *Client) Lock(ctx context.Context, file string) (*Lock, error) {
 		_ = s.channel.Close()
 		var why refusal
 		if errors.As(err, &why) {
-			return nil, &drill.Error{Op: "lock", Host: c.host, Kind: drill.Refused, Err: why,
+			return nil, &drill.Error{Op: "lock", Host: c.host, Kind: drill.Refused, Err: fmt.Errorf("%w: %w", ErrLocked, why),
 				Hint: "Another deployment is under way there; if its machine died, the lock ends by itself within a minute."}
 		}
 		return nil, c.fail(ctx, "lock", err)

@@ -210,6 +210,7 @@ func (p *Process) feed() {
 	}
 	if p.spec.stdin != nil {
 		if _, err := io.Copy(p.session.channel, p.spec.stdin); err != nil {
+			_ = p.CloseStdin() // the command must not wait for the rest
 			return
 		}
 	}

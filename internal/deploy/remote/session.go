@@ -140,7 +140,9 @@ func quote(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// quoteAll makes a command line of words.
+// Quote makes a command line of words: each reaches the command as it is.
+func Quote(words ...string) string { return quoteAll(words...) }
+
 func quoteAll(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {

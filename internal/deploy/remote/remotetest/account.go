@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/skeema/knownhosts"
@@ -103,4 +104,14 @@ func listen(t testing.TB) net.Listener {
 		t.Fatal(err)
 	}
 	return listener
+}
+
+// Lives reports whether a process of this machine, by its decimal id, is there and is no zombie.
+func Lives(pid string) bool {
+	text, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return !strings.HasPrefix(rest, "Z")
 }

@@ -1,0 +1,19 @@
+// Package deploy publishes a release to the hosts of an environment over SSH, switches to it, and goes back when it is not healthy.
+//
+// On a host, the directory of a service looks like this:
+//
+//	releases/20260102T150405.123Z-1f2e3d4c5b6a/   one whole release, with a file REVISION
+//	releases/.tmp-...                         an upload under way; removed at the next start
+//	shared/                                   what outlives releases; ours only to create
+//	current -> releases/...                   what the service runs
+//	revisions.log                             which release was found healthy when; only appended to
+//	.lock                                     held by the kernel while someone deploys
+//
+// It never changes a release after it was published, never prunes the release that runs or the one to go back to, and never touches
+// DNS: which environment is answered is not its business.
+//
+// Its invariant: at every instant, whatever is killed or cut, `current` leads to one whole release whose every file had the digest
+// that it has here.
+//
+// Start reading at Run (deploy.go), then publish.go and files.go. Everything on the host goes through deploy/remote.
+package deploy

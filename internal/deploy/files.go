@@ -1,0 +1,181 @@
+package deploy
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// revisionFile names the commit in each release; a file of the same name in the source gives way to it.
+const revisionFile = "REVISION"
+
+// file is one file or symbolic link of a release.
+type file struct {
+	path   string // with slashes, below the release
+	mode   fs.FileMode
+	size   int64
+	digest string // SHA-256, hex; "" for a link
+	link   string // target, for a link
+	text   []byte // content of a file that is not in the tree
+}
+
+// list walks the tree and returns what matches, in the order of the walk. A link that leads out of the tree is an error: on the host it
+// would lead to something that no release vouches for.
+func list(tree string, patterns patterns) ([]file, error) {
+	root, err := os.OpenRoot(tree)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	var files []file
+	err = filepath.WalkDir(tree, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(tree, name)
+		if err != nil {
+			return err
+		}
+		relative = filepath.ToSlash(relative)
+		if entry.IsDir() {
+			if relative == ".git" {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if relative == revisionFile || !patterns.match(relative) {
+			return nil
+		}
+		one, err := describe(root, relative, entry)
+		if err != nil {
+			return err
+		}
+		files = append(files, one)
+		return nil
+	})
+	return files, err
+}
+
+func describe(root *os.Root, relative string, entry fs.DirEntry) (file, error) {
+	info, err := entry.Info()
+	if err != nil {
+		return file{}, err
+	}
+	one := file{path: relative, mode: info.Mode().Perm(), size: info.Size()}
+	switch {
+	case info.Mode().IsRegular():
+		one.digest, err = digestOf(root, relative)
+	case info.Mode()&fs.ModeSymlink != 0:
+		one.size = 0
+		if one.link, err = root.Readlink(relative); err != nil {
+			return file{}, err
+		}
+		err = staysInside(root, relative, one.link)
+	default:
+		err = fmt.Errorf("%s is neither a file nor a link", relative)
+	}
+	return one, err
+}
+
+// staysInside refuses a link that leads out of the tree, by its text or by way of other links.
+func staysInside(root *os.Root, relative, link string) error {
+	to := path.Join(path.Dir(relative), link)
+	if path.IsAbs(link) || to == ".." || strings.HasPrefix(to, "../") {
+		return fmt.Errorf("the link %s -> %s leads out of the release", relative, link)
+	}
+	if _, err := root.Stat(relative); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the link %s -> %s leads out of the release: %w", relative, link, err)
+	}
+	return nil
+}
+
+func digestOf(root *os.Root, relative string) (string, error) {
+	opened, err := root.Open(relative)
+	if err != nil {
+		return "", err
+	}
+	defer opened.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, opened); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// withRevision adds the file that names the commit.
+func withRevision(files []file, commit string) []file {
+	text := []byte(commit + "\n")
+	sum := sha256.Sum256(text)
+	revision := file{path: revisionFile, mode: 0o644, size: int64(len(text)), digest: hex.EncodeToString(sum[:]), text: text}
+	return append([]file{revision}, files...)
+}
+
+// directories lists every directory that the files need, parents first.
+func directories(files []file) []string {
+	seen := make(map[string]bool)
+	var all []string
+	var add func(string)
+	add = func(dir string) {
+		if dir == "." || seen[dir] {
+			return
+		}
+		seen[dir] = true
+		add(path.Dir(dir))
+		all = append(all, dir)
+	}
+	for _, f := range files {
+		add(path.Dir(f.path))
+	}
+	return all
+}
+
+// open returns the content of a file.
+func (f file) open(tree string) (io.ReadCloser, error) {
+	if f.text != nil {
+		return io.NopCloser(strings.NewReader(string(f.text))), nil
+	}
+	return os.Open(filepath.Join(tree, filepath.FromSlash(f.path)))
+}
+
+// pack writes the files as one tar stream. The GNU format takes names of any bytes and any length, which PAX does not.
+func pack(w io.Writer, tree string, files []file, stamp time.Time) error {
+	archive := tar.NewWriter(w)
+	for _, dir := range directories(files) {
+		if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, ModTime: stamp, Format: tar.FormatGNU}); err != nil {
+			return err
+		}
+	}
+	for _, f := range files {
+		if err := packOne(archive, tree, f, stamp); err != nil {
+			return fmt.Errorf("%s: %w", f.path, err)
+		}
+	}
+	return archive.Close()
+}
+
+func packOne(archive *tar.Writer, tree string, f file, stamp time.Time) error {
+	header := &tar.Header{Typeflag: tar.TypeReg, Name: f.path, Mode: int64(f.mode), Size: f.size, ModTime: stamp, Format: tar.FormatGNU}
+	if f.link != "" {
+		header.Typeflag, header.Linkname, header.Size = tar.TypeSymlink, f.link, 0
+		return archive.WriteHeader(header)
+	}
+	if err := archive.WriteHeader(header); err != nil {
+		return err
+	}
+	content, err := f.open(tree)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	_, err = io.Copy(archive, content)
+	return err
+}

@@ -1,0 +1,178 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"firedrill/internal/deploy/remote"
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// target is one host during a run.
+type target struct {
+	run      *run
+	host     drill.Host
+	client   *remote.Client
+	lock     *remote.Lock
+	tools    map[string]bool // programs that the host has
+	state    State           // what current leads to, as far as we know
+	previous string          // where to go back to; "" when there is nothing
+	forward  bool            // a rollback: what runs now is not where to go back to
+	switched bool            // current may lead to our release
+	restored bool
+}
+
+func (t *target) directory() string { return t.run.request.Deploy.Directory }
+
+func (t *target) say(fact history.Deploy) {
+	fact.Host = t.host.Name
+	t.run.say(fact)
+}
+
+// deploy does all of it on one host.
+func (t *target) deploy(ctx context.Context) error {
+	if err := t.connect(ctx); err != nil {
+		return err
+	}
+	r := t.run
+	if err := t.publish(ctx); err != nil {
+		return err
+	}
+	t.say(history.Deploy{Stage: history.DeployPublish, Release: r.result.Release, Previous: t.previous, Files: r.result.Files, Bytes: r.result.Bytes})
+	if err := t.switchTo(ctx, r.result.Release); err != nil {
+		return err
+	}
+	t.say(history.Deploy{Stage: history.DeploySwitched, Release: r.result.Release, Previous: t.previous})
+	return t.activate(ctx, r.result.Release)
+}
+
+// activate restarts the service on what current leads to and waits for its health.
+func (t *target) activate(ctx context.Context, release string) error {
+	if err := t.restart(ctx, release); err != nil {
+		return err
+	}
+	healthy := t.run.request.Deploy.Healthy
+	if healthy.HTTP == "" {
+		return nil
+	}
+	detail, err := awaitHealth(ctx, t.host, healthy, t.run.request.Endpoint)
+	if err != nil {
+		return err
+	}
+	t.say(history.Deploy{Stage: history.DeployHealthy, Release: release, Detail: detail})
+	return nil
+}
+
+func (t *target) restart(ctx context.Context, release string) error {
+	d := t.run.request.Deploy
+	if d.Restart == "" {
+		return nil
+	}
+	limit := orDefault(d.Timeout, restartTimeout)
+	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%q did not end within %s", d.Restart, limit))
+	defer cancel()
+	output := newPrefixed(t.run.request.Output, t.host.Name+" | ")
+	exit, err := t.client.Run(limited, remote.Command{
+		Line: "cd " + remote.Quote(path.Join(d.Directory, "current")) + " && " + d.Restart, Stdout: output, Stderr: output,
+	})
+	output.flush()
+	if err != nil {
+		return err
+	}
+	if exit.Code != 0 {
+		return t.run.failed(t.host.Name, drill.Failed, fmt.Errorf("restart: %q ended with code %d%s", d.Restart, exit.Code, output.tail()))
+	}
+	t.say(history.Deploy{Stage: history.DeployRestart, Release: release, Detail: fmt.Sprintf("%s: %d ms", d.Restart, exit.Took.Milliseconds())})
+	return nil
+}
+
+// connect dials, takes the lock, and clears away what an earlier deployment left half done.
+func (t *target) connect(ctx context.Context) error {
+	if t.client != nil && t.lock != nil {
+		return nil
+	}
+	client, err := t.run.dial(ctx, t.host)
+	if err != nil {
+		return err
+	}
+	t.client = client
+	if t.tools, err = probeTools(ctx, client, t.directory()); err != nil {
+		return err
+	}
+	if t.lock, err = client.Lock(ctx, path.Join(t.directory(), ".lock")); err != nil {
+		return err
+	}
+	if err := t.clear(ctx); err != nil {
+		return err
+	}
+	log, err := readState(ctx, client, t.directory())
+	if err != nil {
+		return err
+	}
+	t.state, t.previous = log.State, log.back(t.forward)
+	return nil
+}
+
+func (t *target) disconnect() {
+	if t.client == nil {
+		return
+	}
+	if t.lock != nil {
+		_ = t.lock.Close() // it ends with the connection anyway
+	}
+	_ = t.client.Close()
+	t.client, t.lock = nil, nil
+}
+
+// restore goes back to the last good release. A lost connection is made again.
+func (t *target) restore(ctx context.Context) error {
+	if t.client != nil {
+		select {
+		case <-t.client.Lost():
+			t.disconnect()
+		default:
+		}
+	}
+	previous := t.previous
+	if err := t.reconnect(ctx); err != nil {
+		return err
+	}
+	if t.previous = previous; previous == "" {
+		return fmt.Errorf("there is no earlier good release; current stays at %s", t.run.result.Release)
+	}
+	if err := t.switchTo(ctx, previous); err != nil {
+		return err
+	}
+	if err := t.activate(ctx, previous); err != nil {
+		return errors.Join(fmt.Errorf("current is %s again", previous), err)
+	}
+	t.restored = true
+	t.say(history.Deploy{Stage: history.DeployRestored, Release: previous, Revision: t.state.Revision, Previous: t.run.result.Release})
+	t.settle(ctx)
+	return nil
+}
+
+// reconnect tries until ctx ends: a host that was cut off keeps our own lock for up to a minute, and may be on its way up.
+func (t *target) reconnect(ctx context.Context) error {
+	for {
+		err := t.connect(ctx)
+		if err == nil {
+			return nil
+		}
+		t.disconnect()
+		if kind := drill.KindOf(err); kind != drill.Unreachable && !errors.Is(err, remote.ErrLocked) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(reconnectPause):
+		}
+	}
+}
+
+const reconnectPause = time.Second
