@@ -95,12 +95,11 @@ func writeState(path string, saved savedState) error {
 
 // saver writes states in a goroutine of its own, so that a disk that hangs does not stop the watch. Only the newest state is written.
 type saver struct {
-	path  string
-	write func(path string, saved savedState) error
-	wake  chan struct{}
-	ended chan struct{}
+	path string
+	wake chan struct{}
 
 	mu      sync.Mutex // guards the fields below
+	write   func(path string, saved savedState) error
 	pending *savedState
 	waiting []chan struct{} // closed when pending, or a newer one, is written
 	err     error           // of the last write
@@ -108,12 +107,11 @@ type saver struct {
 }
 
 func newSaver(path string) *saver {
-	return &saver{path: path, write: writeState, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	return &saver{path: path, write: writeState, wake: make(chan struct{}, 1)}
 }
 
 // run writes until stop is closed, and what is pending then.
 func (s *saver) run(stop <-chan struct{}) {
-	defer close(s.ended)
 	for {
 		select {
 		case <-s.wake:
@@ -127,13 +125,13 @@ func (s *saver) run(stop <-chan struct{}) {
 
 func (s *saver) writePending() {
 	s.mu.Lock()
-	pending, waiting := s.pending, s.waiting
+	pending, waiting, write := s.pending, s.waiting, s.write
 	s.pending, s.waiting = nil, nil
 	s.mu.Unlock()
 	if pending == nil {
 		return
 	}
-	err := s.write(s.path, *pending)
+	err := write(s.path, *pending)
 	s.mu.Lock()
 	s.err, s.hangs = err, false
 	s.mu.Unlock()

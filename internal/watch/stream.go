@@ -170,8 +170,8 @@ func watchSilence(ctx context.Context, cancel context.CancelCauseFunc, alive <-c
 		case <-ctx.Done():
 			return
 		case <-alive:
-		case now := <-timer.C:
-			if time.Since(armed) < silenceMax+stallMin && now.Sub(armed) < silenceMax+stallMin {
+		case <-timer.C:
+			if time.Since(armed) < silenceMax+stallMin {
 				cancel(fmt.Errorf("%w for %s", errSilent, silenceMax))
 				return
 			}

@@ -63,7 +63,7 @@ type Watch struct {
 
 	core    *core // owned by the loop
 	hub     *hub  // owned by the loop
-	stalls  int  // owned by the loop: how often in a row evaluation was put off
+	stalls  int   // owned by the loop: how often in a row evaluation was put off
 	saver   *saver
 	started time.Time
 	address net.Addr // set before ready is closed
