@@ -10,10 +10,10 @@ import (
 // Topology is a lab as its file describes it. Parse makes one and checks it; a Topology made by hand is checked again by Up.
 type Topology struct {
 	Name      string       `json:"name"`
-	Network   netip.Prefix `json:"network"` // IPv4; all hosts share it as one link
-	Hosts     []Host       `json:"hosts"`   // in the order of the file
-	Bare      bool         `json:"bare"`    // /etc/hosts names only the host itself (hosts_file: false)
-	Directory string       `json:"directory"`
+	Network   netip.Prefix `json:"network"`   // IPv4; all hosts share it as one link
+	Hosts     []Host       `json:"hosts"`     // in the order of the file
+	Bare      bool         `json:"bare"`      // /etc/hosts names only the host itself (hosts_file: false)
+	Directory string       `json:"directory"` // what relative paths are below; default the working directory
 }
 
 // Host is one host of a lab.
