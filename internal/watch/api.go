@@ -118,10 +118,6 @@ func (w *Watch) serveEvents(out http.ResponseWriter, request *http.Request) {
 	}
 	defer leave()
 	lines := newLines(out)
-	// The server's limit on reading a request would end the stream with it.
-	if err := lines.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return
-	}
 	if lines.write(current...) != nil || request.URL.Query().Get("follow") == "" {
 		return
 	}
