@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/lab"
 )
 
 // The exit codes; every help text lists them.
@@ -30,26 +33,80 @@ type streams struct {
 	out, err io.Writer
 }
 
-// Main runs the command line and returns the exit code. args[0] is the program's name.
-func Main(args []string, in io.Reader, out, errOut io.Writer) int {
+// Main runs the command line and returns the exit code. args[0] is the program's name. A process that was started as a part of a lab
+// does that work instead and does not return.
+func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
+	lab.Reexec()
 	s := streams{in: in, out: out, err: errOut}
+	defer func() {
+		if fault := recover(); fault != nil {
+			fmt.Fprintf(s.err, "firedrill: a fault of our own: %v\n  Impact ends with this process, or at its deadline. Please report this:\n%s\n", fault, debug.Stack())
+			code = exitInternal
+		}
+	}()
 	root := newRootCommand(s)
 	root.SetArgs(args[1:])
-	err := root.ExecuteContext(context.Background())
-	return finish(s, err)
+	return finish(s, root.ExecuteContext(context.Background()))
+}
+
+// Command returns the command line as a tree, for the reference pages that are generated from it.
+func Command() *cobra.Command {
+	return newRootCommand(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
 }
 
 func newRootCommand(s streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "firedrill",
-		Short:         "Rehearse disasters in production and prove that the service survives them",
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Use:   "firedrill",
+		Short: "Rehearse disasters in production and prove that the service survives them",
+		Long: `firedrill deploys a service to blue and green over SSH, breaks what it stands on, watches whether the alarms are raised, DNS fails over
+and the data survives, always takes the damage back, and says passed only with proof.
+
+  firedrill demo                       see all of it on this machine, without root
+  firedrill pipeline                   run the pipeline of ./firedrill.yaml
+  firedrill attack blackhole -l 60 -h ^control.example.com,db.example.com
+  firedrill halt                       end every attack on this host at once
+` + exitStatusHelp,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		DisableAutoGenTag: true,
 	}
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
+	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
+		return &drill.Error{Op: command.CommandPath(), Kind: drill.Invalid, Err: err, Hint: "see: " + command.CommandPath() + " --help"}
+	})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Rehearse:"}, &cobra.Group{ID: "host", Title: "On a host:"}, &cobra.Group{ID: "stay", Title: "What stays on:"}, &cobra.Group{ID: "look", Title: "Look back:"})
+	add := func(group string, commands ...*cobra.Command) {
+		for _, command := range commands {
+			command.GroupID = group
+			root.AddCommand(command)
+		}
+	}
+	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newLabCommand(s))
+	add("host", newAttackCommand(s), newHaltCommand(s), newStatusCommand(s))
+	add("stay", newWatchCommand(s), newAuthorityCommand(s))
+	add("look", newJudgeCommand(s), newReportCommand(s))
+	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s))
 	return root
+}
+
+func newVersionCommand(s streams) *cobra.Command {
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, and what it was built with",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return printJSON(s, map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+			}
+			fmt.Fprintf(s.out, "firedrill %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		},
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return command
 }
 
 // exitError carries an exit code that has been explained to the user already.
@@ -79,10 +136,7 @@ func exitCodeOf(err error) int {
 	}
 	var known *drill.Error
 	if !errors.As(err, &known) {
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-			return exitUsage
-		}
-		return exitUsage
+		return exitUsage // cobra's own words on commands and arguments
 	}
 	switch known.Kind {
 	case drill.Invalid:

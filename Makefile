@@ -1,0 +1,16 @@
+.PHONY: build quick test bench lint
+
+build: ## one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o firedrill .
+
+quick: ## for yourself, in under a minute: no root, no packages
+	go run ./tools/gate -quick
+
+test: ## the gate: installs what it needs, runs everything, prints a count
+	go run ./tools/gate
+
+bench: ## figures as ratios to a peer in the same run
+	go test -run '^$$' -bench . -benchtime 1x ./internal/...
+
+lint:
+	gofmt -l . && go vet ./...

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mayImport is the import table of docs/ARCHITECTURE.md: which of our packages a package may import. A new arrow is a decision: put it
+// here together with its reason in docs/decisions.
+var mayImport = map[string][]string{
+	"":                                  {"internal/cli"},
+	"drills":                            {},
+	"internal/drill":                    {},
+	"internal/history":                  {"internal/drill"},
+	"internal/alarm":                    {"internal/drill"},
+	"internal/guard":                    {"internal/drill", "internal/history"},
+	"internal/verdict":                  {"internal/drill", "internal/history"},
+	"internal/report":                   {"internal/drill", "internal/history", "internal/verdict"},
+	"internal/attack":                   {"internal/drill", "internal/history"},
+	"internal/attack/blackhole":         {"internal/attack", "internal/drill", "internal/history"},
+	"internal/attack/shutdown":          {"internal/attack", "internal/drill", "internal/history"},
+	"internal/attack/kinds":             {"internal/attack", "internal/attack/blackhole", "internal/attack/shutdown"},
+	"internal/attack/attacktest":        {"internal/attack", "internal/attack/kinds", "internal/drill", "internal/history"},
+	"internal/probe":                    {"internal/drill", "internal/history"},
+	"internal/failover":                 {"internal/drill", "internal/history"},
+	"internal/failover/authority":       {"internal/failover", "internal/drill", "internal/history"},
+	"internal/failover/failovertest":    {"internal/failover", "internal/drill", "internal/history"},
+	"internal/deploy":                   {"internal/deploy/remote", "internal/drill", "internal/history"},
+	"internal/deploy/remote":            {"internal/drill", "internal/history"},
+	"internal/deploy/remote/remotetest": {"internal/deploy/remote", "internal/drill"},
+	"internal/conductor":                {"internal/drill", "internal/history", "internal/guard"},
+	"internal/watch":                    {"internal/drill", "internal/history", "internal/alarm", "internal/failover", "internal/probe"},
+	"internal/lab":                      {"internal/drill"},
+	"internal/bookstore":                {},
+	"internal/e2e":                      {"internal/drill", "internal/history", "internal/lab", "internal/verdict"},
+	"internal/cli":                      {"*"},
+	"tools/gate":                        {},
+}
+
+// deciders do no I/O and read no clock: now comes in as a value.
+var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/conductor/step.go", "internal/history/outage.go"}
+
+// deniedToDeciders are the imports that would let a decider touch the world.
+var deniedToDeciders = []string{"net/http", "os", "os/exec", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}
+
+const module = "firedrill"
+
+type sourceFile struct {
+	path, folder string
+	test         bool
+	syntax       *ast.File
+}
+
+func sources(t *testing.T) []sourceFile {
+	t.Helper()
+	var all []sourceFile
+	set := token.NewFileSet()
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() && (strings.HasPrefix(name, ".") && name != "." || name == "testdata" || name == "firedrill-out") {
+			return filepath.SkipDir
+		}
+		if entry.IsDir() || !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		syntax, err := parser.ParseFile(set, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		folder := filepath.ToSlash(filepath.Dir(path))
+		if folder == "." {
+			folder = ""
+		}
+		all = append(all, sourceFile{path: filepath.ToSlash(path), folder: folder, test: strings.HasSuffix(name, "_test.go"), syntax: syntax})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func importsOf(t *testing.T, file sourceFile) []string {
+	t.Helper()
+	var all []string
+	for _, spec := range file.syntax.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, path)
+	}
+	return all
+}
+
+// forbidden returns why a package of ours may not import another, or "".
+func forbidden(folder, imported string) string {
+	allowed, known := mayImport[folder]
+	switch {
+	case !known:
+		return "stands in no row of the import table"
+	case slices.Contains(allowed, "*") || slices.Contains(allowed, imported):
+		return ""
+	}
+	return "may not import " + imported
+}
+
+func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
+	for _, file := range sources(t) {
+		if file.test {
+			continue
+		}
+		for _, path := range importsOf(t, file) {
+			inside, ours := strings.CutPrefix(path, module+"/")
+			if !ours {
+				continue
+			}
+			if why := forbidden(file.folder, inside); why != "" {
+				t.Errorf("%s: %s %s", file.path, file.folder, why)
+			}
+		}
+	}
+}
+
+// The planted bug: arrows that point the wrong way must be found.
+func TestWrongArrowsAreCaught(t *testing.T) {
+	for _, arrow := range [][2]string{{"internal/drill", "internal/history"}, {"internal/verdict", "internal/attack"}, {"internal/conductor", "internal/verdict"}, {"internal/utils", "internal/drill"}} {
+		if forbidden(arrow[0], arrow[1]) == "" {
+			t.Errorf("%s importing %s is not caught", arrow[0], arrow[1])
+		}
+	}
+}
+
+func TestDecidersTouchNothing(t *testing.T) {
+	for _, file := range sources(t) {
+		if file.test || !(slices.Contains(deciders, file.folder) || slices.Contains(deciders, file.path)) {
+			continue
+		}
+		for _, path := range importsOf(t, file) {
+			if slices.Contains(deniedToDeciders, path) {
+				t.Errorf("%s: a decider imports %s", file.path, path)
+			}
+		}
+		for _, call := range []string{"Now", "Since", "Until", "Sleep", "After", "NewTimer", "NewTicker"} {
+			if uses(file.syntax, "time", call) {
+				t.Errorf("%s: a decider calls time.%s; take now as a value", file.path, call)
+			}
+		}
+	}
+}
+
+func uses(syntax *ast.File, pkg, name string) bool {
+	found := false
+	ast.Inspect(syntax, func(node ast.Node) bool {
+		selector, ok := node.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if ident, ok := selector.X.(*ast.Ident); ok && ident.Name == pkg && ident.Obj == nil && selector.Sel.Name == name {
+			found = true
+		}
+		return true
+	})
+	return found
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	docs := map[string][]string{}
+	for _, file := range sources(t) {
+		if file.test {
+			continue
+		}
+		if _, seen := docs[file.folder]; !seen {
+			docs[file.folder] = nil
+		}
+		if file.syntax.Doc != nil {
+			docs[file.folder] = append(docs[file.folder], file.path)
+		}
+	}
+	for folder, places := range docs {
+		if len(places) != 1 {
+			t.Errorf("%q has %d package comments, in %v; it needs one", folder, len(places), places)
+		}
+		if strings.HasPrefix(folder, "internal/") && (len(places) == 0 || filepath.Base(places[0]) != "doc.go") {
+			t.Errorf("%s: the package comment belongs into doc.go", folder)
+		}
+	}
+}
+
+var shapelessNames = regexp.MustCompile(`(^|/)(utils?|common|types|helpers?|misc|pkg)(/|$)`)
+
+func TestNoShapelessPackagesInitOrDirectExits(t *testing.T) {
+	for _, file := range sources(t) {
+		if shapelessNames.MatchString(file.folder) {
+			t.Errorf("%s: a package name that says nothing", file.folder)
+		}
+		for _, declaration := range file.syntax.Decls {
+			if function, ok := declaration.(*ast.FuncDecl); ok && function.Recv == nil && function.Name.Name == "init" {
+				t.Errorf("%s: init() hides what happens at start", file.path)
+			}
+		}
+		if !file.test && file.path != "main.go" && !strings.HasPrefix(file.folder, "tools/") && uses(file.syntax, "os", "Exit") && !mayExit(file.folder) {
+			t.Errorf("%s: only main exits", file.path)
+		}
+		if file.test && uses(file.syntax, "time", "Sleep") && !bubbled(file.syntax) {
+			t.Errorf("%s: time.Sleep in a test outside of a synctest bubble", file.path)
+		}
+	}
+}
+
+// mayExit: a part of a lab is a process of its own inside of ours, with an end of its own.
+func mayExit(folder string) bool {
+	return folder == "internal/lab" || folder == "internal/attack/attacktest"
+}
+
+// bubbled says that the file uses synctest, where sleeping costs nothing and asserts nothing.
+func bubbled(syntax *ast.File) bool {
+	return slices.ContainsFunc(syntax.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == `"testing/synctest"` })
+}
+
+var requireLine = regexp.MustCompile(`(?m)^\t([^\s]+) v[^\s]+$`)
+
+func TestEveryDirectDependencyHasItsReason(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons, err := os.ReadFile("docs/DEPENDENCIES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := requireLine.FindAllStringSubmatch(string(mod), -1)
+	if len(direct) == 0 {
+		t.Fatal("no direct dependency found in go.mod; the pattern is wrong")
+	}
+	for _, match := range direct {
+		if !strings.Contains(string(reasons), "`"+match[1]+"`") {
+			t.Errorf("%s is required directly, and docs/DEPENDENCIES.md gives no reason", match[1])
+		}
+	}
+}

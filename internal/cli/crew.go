@@ -1,0 +1,424 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"firedrill/internal/attack"
+	"firedrill/internal/deploy"
+	"firedrill/internal/deploy/remote"
+	"firedrill/internal/drill"
+	"firedrill/internal/guard"
+	"firedrill/internal/history"
+	"firedrill/internal/probe"
+)
+
+// How often and how long the crew looks.
+const (
+	witnessEvery    = 100 * time.Millisecond // between questions to each name server
+	witnessTimeout  = time.Second
+	ledgerEvery     = 100 * time.Millisecond
+	ledgerTimeout   = 2 * time.Second
+	watchRetry      = 250 * time.Millisecond
+	watchAnswerMax  = 5 * time.Second
+	inspectMax      = 15 * time.Second
+	oneWayPatience  = 2 * time.Second // a host that goes down says nothing more
+	statusAnswerMax = 64 << 10
+)
+
+// crew carries out what the conductor commands, over SSH and HTTP. It implements conductor.Crew.
+type crew struct {
+	service drill.Service
+	plan    drill.Plan
+	source  string // this host
+	token   string // for what the watch guards
+	links   *links
+	output  io.Writer // what exec commands print
+}
+
+// Inspect looks at what the host runs, whether it is healthy, and what is in force there.
+func (c *crew) Inspect(ctx context.Context, host drill.Host) history.Inspected {
+	ctx, cancel := context.WithTimeout(ctx, inspectMax)
+	defer cancel()
+	seen := history.Inspected{Host: host.Name}
+	k, err := c.links.get(ctx, host, nil)
+	if err != nil {
+		seen.Error = err.Error()
+		return seen
+	}
+	if seen.InForce, err = inForce(ctx, k, host); err != nil {
+		seen.Error = err.Error()
+		return seen
+	}
+	if c.service.Deploy == nil {
+		seen.Healthy = true
+		return seen
+	}
+	seen.Release, seen.Revision, err = deploy.Current(ctx, k.client, *c.service.Deploy)
+	if err != nil {
+		seen.Error = err.Error()
+		return seen
+	}
+	if err := deploy.Healthy(ctx, host, c.service.Deploy.Healthy, c.service.Endpoint); err != nil {
+		seen.Detail = err.Error()
+		return seen
+	}
+	seen.Healthy = true
+	return seen
+}
+
+// inForce asks the host for its attacks by running our status command there.
+func inForce(ctx context.Context, k *link, host drill.Host) ([]string, error) {
+	var answer bytes.Buffer
+	errorText := &tail{}
+	process, err := k.pushed.Start(ctx, remote.Invocation{Args: []string{"status", "--json"}, Become: host.SSH.Become, Stdout: &answer, Stderr: errorText})
+	if err != nil {
+		return nil, err
+	}
+	if err := process.CloseStdin(); err != nil {
+		return nil, err
+	}
+	exit, err := process.Wait()
+	if err != nil {
+		return nil, err
+	}
+	if exit.Code != exitPassed {
+		return nil, fmt.Errorf("firedrill status ended with %d: %s", exit.Code, errorText)
+	}
+	var running []attack.Status
+	if err := json.Unmarshal(answer.Bytes(), &running); err != nil {
+		return nil, fmt.Errorf("firedrill status: %w", err)
+	}
+	var found []string
+	for _, status := range running {
+		found = append(found, status.Attack+" "+status.GUID)
+	}
+	return found, nil
+}
+
+// dial connects to a host for a deployment.
+func dial(ctx context.Context, host drill.Host) (*remote.Client, error) {
+	return remote.Dial(ctx, host, remote.Options{ConnectTimeout: connectMax})
+}
+
+// Deploy publishes the release to the environment.
+func (c *crew) Deploy(ctx context.Context, environment drill.Environment, emit func(history.Event)) error {
+	_, err := deploy.Run(ctx, deploy.Request{
+		Service: c.service.Name, Environment: environment, Deploy: *c.service.Deploy, Endpoint: c.service.Endpoint, Output: c.output,
+	}, dial, func(fact history.Fact) { emit(history.New(time.Now(), c.source, fact)) })
+	return err
+}
+
+// Promote asks the watch to move the answer.
+func (c *crew) Promote(ctx context.Context, to string) error {
+	if c.service.Watch == nil {
+		return &drill.Error{Op: "promote " + to, Kind: drill.Invalid, Err: errors.New("the service file names no watch"), Hint: "Add watch: {url: ...} to the service file."}
+	}
+	return switchAnswer(ctx, *c.service.Watch, c.token, c.plan.Failover[0].Name, to, "promote")
+}
+
+// switchAnswer posts a switch to the watch and turns a refusal into an error with its cure.
+func switchAnswer(ctx context.Context, watch drill.Watch, token, name, to, reason string) error {
+	op := "switch " + name + " to " + to
+	body, err := json.Marshal(map[string]string{"to": to, "reason": reason})
+	if err != nil {
+		return err
+	}
+	target := strings.TrimSuffix(watch.URL, "/") + "/v1/names/" + url.PathEscape(name) + "/switch"
+	ctx, cancel := context.WithTimeout(ctx, watchAnswerMax)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+	if err != nil {
+		return &drill.Error{Op: op, Kind: drill.Invalid, Err: err}
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return &drill.Error{Op: op, Kind: drill.Unreachable, Err: err, Hint: "Is the watch running at " + watch.URL + "?"}
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	var refusal struct{ Error, Cure string }
+	if err := json.NewDecoder(io.LimitReader(response.Body, statusAnswerMax)).Decode(&refusal); err != nil || refusal.Error == "" {
+		refusal.Error = response.Status
+	}
+	return &drill.Error{Op: op, Kind: drill.Refused, Err: errors.New(refusal.Error), Hint: refusal.Cure}
+}
+
+// Attack runs the order on the host and returns when it has ended there.
+func (c *crew) Attack(ctx context.Context, host drill.Host, order drill.Order, guid string, emit func(history.Event)) error {
+	op := "attack " + order.Attack
+	k, err := c.links.get(ctx, host, emit)
+	if err != nil {
+		return err
+	}
+	args := []string{"attack", order.Attack, "--json", "--guid=" + guid}
+	for _, canary := range order.Canaries {
+		args = append(args, "--canary="+canary)
+	}
+	args = append(args, order.Args...)
+	// The attack must not be killed when the run ends: it is asked to revert, and only then waited for.
+	run, err := k.start(context.WithoutCancel(ctx), args, host.SSH.Become, nil, func(event history.Event) {
+		event.Source = host.Name
+		emit(event)
+	})
+	if err != nil {
+		return err
+	}
+	patience := revertMax
+	if order.OneWay {
+		patience = oneWayPatience
+	}
+	exit, err := run.wait(ctx, patience)
+	if order.OneWay && err != nil && drill.KindOf(err) == drill.Unreachable {
+		return nil // that is what was ordered; whether the host went down is for others to see
+	}
+	if err != nil {
+		return err
+	}
+	switch exit.Code {
+	case exitPassed, exitInconclusive, exitInterrupted, 128 + 15:
+		return nil
+	}
+	return &drill.Error{Op: op, Host: host.Name, Kind: drill.Failed, Err: fmt.Errorf("exit status %d: %s", exit.Code, run.errors)}
+}
+
+// Ledger writes numbered entries through the service until ctx ends, then counts what is there.
+func (c *crew) Ledger(ctx context.Context, client drill.Client, emit func(history.Event)) error {
+	endpoint, err := url.Parse(c.service.Endpoint)
+	if err != nil {
+		return err
+	}
+	endpoint.Path = client.Ledger
+	spec := probe.Spec{
+		Name: client.Name + " ledger", Kind: probe.Ledger, URL: endpoint.String(), Resolver: client.Resolver,
+		Every: drill.Seconds(ledgerEvery), Timeout: drill.Seconds(ledgerTimeout),
+	}
+	counted := false
+	err = c.probes(ctx, client, []probe.Spec{spec}, func(event history.Event) {
+		if _, is := event.Fact.(*history.Ledger); is {
+			counted = true
+			emit(event)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if !counted {
+		return errors.New("the ledger gave no count")
+	}
+	return nil
+}
+
+// probes runs probes at a client's place until ctx ends.
+func (c *crew) probes(ctx context.Context, client drill.Client, specs []probe.Spec, emit func(history.Event)) error {
+	if client.SSH == nil {
+		return probe.Run(ctx, c.source, specs, emit)
+	}
+	host := clientHost(client)
+	k, err := c.links.get(ctx, host, emit)
+	if err != nil {
+		return err
+	}
+	order, err := json.Marshal(map[string]any{"source": client.Name, "probes": specs})
+	if err != nil {
+		return err
+	}
+	run, err := k.start(context.WithoutCancel(ctx), []string{"probe"}, "", append(order, '\n'), emit)
+	if err != nil {
+		return err
+	}
+	var patience time.Duration
+	for _, spec := range specs {
+		patience = max(patience, spec.EndMax())
+	}
+	exit, err := run.wait(ctx, patience+killGrace)
+	if err != nil {
+		return err
+	}
+	if exit.Code != exitPassed {
+		return fmt.Errorf("probe on %s: exit status %d: %s", host.Name, exit.Code, run.errors)
+	}
+	return nil
+}
+
+// clientHost makes a host of a client's SSH address.
+func clientHost(client drill.Client) drill.Host {
+	return drill.Host{Name: client.Name, SSH: *client.SSH}
+}
+
+// Observe follows the watch, samples as the clients, and asks the name servers, until ctx ends.
+func (c *crew) Observe(ctx context.Context, emit func(history.Event)) error {
+	var group sync.WaitGroup
+	if c.service.Watch != nil {
+		group.Go(func() { c.followWatch(ctx, emit) })
+	}
+	for _, client := range c.service.Clients {
+		group.Go(func() { c.sample(ctx, client, emit) })
+	}
+	group.Go(func() {
+		if err := probe.Run(ctx, c.source, c.witnesses(), emit); err != nil {
+			emit(history.New(time.Now(), c.source, &history.Note{Text: "asking the name servers: " + err.Error()}))
+		}
+	})
+	group.Wait()
+	return ctx.Err()
+}
+
+// witnesses are the questions to every name server of the service's names.
+func (c *crew) witnesses() []probe.Spec {
+	var specs []probe.Spec
+	for _, failover := range c.service.Failover {
+		for _, server := range failover.Servers {
+			specs = append(specs, probe.Spec{
+				Name: "answer", Kind: probe.DNS, Address: server, Query: failover.Name,
+				Every: drill.Seconds(witnessEvery), Timeout: drill.Seconds(witnessTimeout),
+			})
+		}
+	}
+	return specs
+}
+
+// sample keeps a client's probe going; a client that is lost for a moment is a gap in the samples, which the verdict sees.
+func (c *crew) sample(ctx context.Context, client drill.Client, emit func(history.Event)) {
+	target := c.service.Endpoint
+	if client.HTTP != "" {
+		if endpoint, err := url.Parse(target); err == nil {
+			endpoint.Path = client.HTTP
+			target = endpoint.String()
+		}
+	}
+	spec := probe.Spec{Name: client.Name, Kind: probe.HTTP, URL: target, Resolver: client.Resolver, Every: client.Every, Timeout: client.Timeout}
+	for ctx.Err() == nil {
+		if err := c.probes(ctx, client, []probe.Spec{spec}, emit); err != nil && ctx.Err() == nil {
+			emit(history.New(time.Now(), c.source, &history.Note{Text: "client " + client.Name + ": " + err.Error()}))
+		}
+		pause(ctx, watchRetry)
+	}
+}
+
+// followWatch passes on the events of the watch, and says when it is not heard.
+func (c *crew) followWatch(ctx context.Context, emit func(history.Event)) {
+	heard := false
+	tell := func(up bool, detail string) {
+		if up != heard {
+			heard = up
+			emit(history.New(time.Now(), c.source, &history.Host{Host: guard.WatchHost, Up: up, Detail: detail}))
+		}
+	}
+	for ctx.Err() == nil {
+		err := followOnce(ctx, c.service.Watch.URL, func() { tell(true, "") }, emit)
+		if ctx.Err() != nil {
+			return
+		}
+		detail := "the stream ended"
+		if err != nil {
+			detail = err.Error()
+		}
+		tell(false, detail)
+		pause(ctx, watchRetry)
+	}
+}
+
+// followOnce reads the event stream of a watch until it ends. opened is called when the watch has accepted.
+func followOnce(ctx context.Context, base string, opened func(), emit func(history.Event)) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/v1/events?follow=1", nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Transport: &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: watchAnswerMax}).DialContext,
+		ResponseHeaderTimeout: watchAnswerMax,
+	}}
+	defer client.CloseIdleConnections()
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	opened()
+	return readEvents(response.Body, emit)
+}
+
+func pause(ctx context.Context, span time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(span):
+	}
+}
+
+// liveEnvironment asks every name server of the service's first name, and returns the environment that all of them lead to.
+func liveEnvironment(ctx context.Context, service drill.Service) (string, error) {
+	const op = "find the environment that is answered"
+	if len(service.Failover) == 0 {
+		return "", &drill.Error{Op: op, Kind: drill.Invalid, Err: errors.New("the service file has no failover"), Hint: "Add failover: with the name of the service."}
+	}
+	failover := service.Failover[0]
+	c := crew{service: service}
+	specs := slices.DeleteFunc(c.witnesses(), func(spec probe.Spec) bool { return spec.Query != failover.Name })
+	if len(specs) == 0 {
+		return "", &drill.Error{Op: op, Kind: drill.Invalid, Err: fmt.Errorf("failover.%s.servers is missing", failover.Name), Hint: "Name the servers to verify the answer on."}
+	}
+	ctx, cancel := context.WithTimeout(ctx, watchAnswerMax)
+	defer cancel()
+	plan := drill.Plan{Environments: service.Environments}
+	answers, last := map[string]string{}, map[string]string{}
+	err := probe.Run(ctx, "", specs, func(event history.Event) {
+		answer, is := event.Fact.(*history.Answer)
+		if !is {
+			return
+		}
+		if answer.Error != "" || len(answer.Addresses) == 0 {
+			last[answer.Server] = answer.Error
+			return
+		}
+		answers[answer.Server] = guard.EnvironmentOf(plan, answer.Addresses[0])
+		if len(answers) == len(specs) {
+			cancel()
+		}
+	})
+	if err != nil {
+		return "", err
+	}
+	live := ""
+	for server, environment := range answers {
+		if live != "" && environment != live {
+			return "", &drill.Error{Op: op, Kind: drill.Unproven, Err: fmt.Errorf("%s says %s, another says %s", server, environment, live), Hint: "Wait until the name servers agree."}
+		}
+		live = environment
+	}
+	if live == "" || len(answers) < len(specs) {
+		return "", &drill.Error{Op: op, Kind: drill.Unreachable, Err: fmt.Errorf("%d of %d name servers answer for %s %v", len(answers), len(specs), failover.Name, last), Hint: "Check servers: of the failover name."}
+	}
+	return live, nil
+}
+
+// readToken reads the secret for the watch.
+func readToken(service drill.Service) (string, error) {
+	if service.Watch == nil || service.Watch.TokenFile == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(service.Watch.TokenFile)
+	if err != nil {
+		return "", &drill.Error{Op: "read watch.token_file", Kind: drill.Invalid, Err: err, Hint: "Put the watch's token there, readable for you alone."}
+	}
+	return strings.TrimSpace(string(text)), nil
+}

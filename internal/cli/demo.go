@@ -1,0 +1,439 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"firedrill/drills"
+	"firedrill/internal/drill"
+	"firedrill/internal/lab"
+)
+
+// Where things lie on the demo's hosts.
+const (
+	demoService    = "/etc/firedrill/firedrill.yaml"
+	demoToken      = "/etc/firedrill/token"
+	demoZone       = "/etc/firedrill/zone.yaml"
+	demoRepository = "/srv/bookstore_api"
+	demoOut        = "/root/firedrill-out"
+	demoHost       = "ci" // where the pipeline runs
+	demoDownMax    = 10 * time.Second
+)
+
+type demoOptions struct {
+	out      string
+	sabotage string
+	real     bool
+	yes      bool
+	json     bool
+}
+
+// sabotages are the planted faults, each with what it breaks.
+var sabotages = []struct{ name, breaks string }{
+	{"alarm", "the threshold of the database alarm is out of reach"},
+	{"dns", "the name server never moves the answer"},
+	{"standby", "the standby gets a wrong database password after the promotion"},
+	{"attack", "the blackhole is aimed at an address that nobody uses"},
+}
+
+func newDemoCommand(s streams) *cobra.Command {
+	var options demoOptions
+	command := &cobra.Command{
+		Use:   "demo",
+		Short: "See the whole story on this machine: deploy, break, fail over, recover, judge",
+		Long: `Brings up a lab of twelve hosts out of Linux namespaces, with a service on two environments, a database, a CDN, DNS and alarms, and
+runs the pipeline of drills/bookstore there: real SSH, real DNS, real packets, a real reboot. Needs no root and no container engine,
+touches nothing of this machine's network, and leaves nothing behind but the report.
+
+--sabotage breaks one thing on purpose, to show that the gate can fail:
+` + sabotageHelp() + exitStatusHelp,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error { return runDemo(command.Context(), s, options) },
+	}
+	flags := command.Flags()
+	flags.StringVarP(&options.out, "out", "o", "firedrill-out", "directory for the report")
+	flags.StringVar(&options.sabotage, "sabotage", "", "break one thing: "+strings.Join(sabotageNames(), ", "))
+	flags.BoolVar(&options.real, "real", false, "Debian's OpenSSH, PostgreSQL and nginx in place of the built-in ones (root only)")
+	flags.BoolVar(&options.yes, "yes", false, "install missing packages for --real without asking")
+	flags.BoolVar(&options.json, "json", false, "print events as JSON lines")
+	_ = command.RegisterFlagCompletionFunc("sabotage", cobra.FixedCompletions(sabotageNames(), cobra.ShellCompDirectiveNoFileComp))
+	return command
+}
+
+func sabotageNames() []string {
+	var names []string
+	for _, sabotage := range sabotages {
+		names = append(names, sabotage.name)
+	}
+	return names
+}
+
+func sabotageHelp() string {
+	var text strings.Builder
+	for _, sabotage := range sabotages {
+		fmt.Fprintf(&text, "  %-9s %s\n", sabotage.name, sabotage.breaks)
+	}
+	return text.String()
+}
+
+// demo is one demo under way.
+type demo struct {
+	demoOptions
+	s        streams
+	lab      *lab.Lab
+	progress io.Writer // what we say ourselves; standard error with --json
+	started  time.Time
+}
+
+func (d *demo) say(format string, args ...any) {
+	fmt.Fprintf(d.progress, "%6.1fs %s\n", time.Since(d.started).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func runDemo(ctx context.Context, s streams, options demoOptions) error {
+	d := &demo{demoOptions: options, s: s, progress: s.out, started: time.Now()}
+	if options.json {
+		d.progress = s.err
+	}
+	if options.sabotage != "" && !slices.Contains(sabotageNames(), options.sabotage) {
+		return &drill.Error{Op: "demo --sabotage " + options.sabotage, Kind: drill.Invalid, Err: errors.New("no such sabotage"), Hint: drill.Suggest(options.sabotage, sabotageNames())}
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		return &drill.Error{Op: "demo", Kind: drill.Unsupported, Err: errors.New("git is not installed"), Hint: "Install it: apt-get install git"}
+	}
+	if options.real {
+		if err := d.install(ctx); err != nil {
+			return err
+		}
+	}
+	ctx, caught := catchSignals(ctx)
+	defer caught.stop()
+	code, err := d.story(ctx, caught)
+	if stopped := caught.code(); stopped != 0 && code != exitNotReverted {
+		fmt.Fprintln(s.err, "firedrill: interrupted; the lab and everything in it is gone")
+		return exitError{stopped}
+	}
+	if err != nil {
+		return err
+	}
+	if code != exitPassed {
+		return exitError{code}
+	}
+	return nil
+}
+
+// story is the demo from the lab's begin to its end. The lab goes, whatever happens; if we die, the kernel takes it.
+func (d *demo) story(ctx context.Context, caught *caughtSignal) (code int, err error) {
+	topology, err := d.topology()
+	if err != nil {
+		return 0, err
+	}
+	d.say("lab        %d hosts out of namespaces", len(topology.Hosts))
+	d.lab, err = lab.Up(ctx, topology, lab.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		down, cancel := context.WithTimeout(context.WithoutCancel(ctx), demoDownMax)
+		defer cancel()
+		if downErr := d.lab.Down(down); err == nil {
+			err = downErr
+		}
+		if err == nil {
+			d.say("lab        gone; nothing is left on this machine but the report")
+		}
+	}()
+	d.say("lab        up")
+	if err := d.repository(ctx); err != nil {
+		return 0, err
+	}
+	if err := d.firstReleases(ctx); err != nil {
+		return 0, err
+	}
+	if d.sabotage != "" {
+		i := slices.Index(sabotageNames(), d.sabotage)
+		d.say("sabotage   %s: %s", d.sabotage, sabotages[i].breaks)
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	args := []string{"firedrill", "pipeline", "--file", demoService, "--out", demoOut}
+	if d.json {
+		args = append(args, "--json")
+	}
+	// The pipeline reverts by itself when it is interrupted, so it outlives our context: it is told by signal.
+	code, err = d.lab.Exec(context.WithoutCancel(ctx), demoHost, lab.Cmd{
+		Args: args, Env: terminalEnvironment(), Stdin: nil, Stdout: d.s.out, Stderr: d.s.err, Signals: caught.forward(),
+	})
+	if err != nil {
+		return 0, err
+	}
+	return code, d.copyReport(context.WithoutCancel(ctx))
+}
+
+// terminalEnvironment passes on what decides how a terminal is written to.
+func terminalEnvironment() []string {
+	var all []string
+	for _, name := range []string{"TERM", "CI", "NO_COLOR", "LANG", "TZ"} {
+		if value, set := os.LookupEnv(name); set {
+			all = append(all, name+"="+value)
+		}
+	}
+	return all
+}
+
+// repository makes a git repository out of the application: version 6, which runs already, and 7, which is going to be deployed.
+func (d *demo) repository(ctx context.Context) error {
+	const script = `set -e
+cd "$1"
+export GIT_AUTHOR_NAME=bookstore GIT_AUTHOR_EMAIL=bookstore@example.test GIT_COMMITTER_NAME=bookstore GIT_COMMITTER_EMAIL=bookstore@example.test
+git init -q -b main .
+cp bookstore.yaml /tmp/bookstore.yaml
+sed -i 's/^version: .*/version: 6/' bookstore.yaml
+git add -A && git commit -q -m 'version 6' && git tag v6
+cp /tmp/bookstore.yaml bookstore.yaml
+git add -A && git commit -q -m 'version 7'`
+	_, err := d.quiet(ctx, demoHost, "sh", "-c", script, "sh", demoRepository)
+	return err
+}
+
+// firstReleases publishes version 6 to both environments: the world as it was before the story begins.
+func (d *demo) firstReleases(ctx context.Context) error {
+	_, err := d.quiet(ctx, demoHost, "firedrill", "deploy", "--first", "--revision", "v6", "--file", demoService, "--out", "/tmp/first", "blue", "green")
+	if err == nil {
+		d.say("before     version 6 runs on blue and green; blue is answered")
+	}
+	return err
+}
+
+// quiet runs a program on a host and shows what it said only if it fails.
+func (d *demo) quiet(ctx context.Context, host string, args ...string) (string, error) {
+	var output bytes.Buffer
+	code, err := d.lab.Exec(ctx, host, lab.Cmd{Args: args, Stdout: &output, Stderr: &output})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit status %d:\n%s", code, strings.TrimSpace(output.String()))
+	}
+	if err != nil {
+		return output.String(), &drill.Error{Op: strings.Join(args[:min(len(args), 2)], " "), Host: host, Kind: drill.Internal, Err: err}
+	}
+	return output.String(), nil
+}
+
+// copyReport brings the files of the run out of the lab.
+func (d *demo) copyReport(ctx context.Context) error {
+	listing, err := d.quiet(ctx, demoHost, "find", demoOut, "-type", "f")
+	if err != nil {
+		return err
+	}
+	var report string
+	for _, file := range strings.Fields(listing) {
+		text, err := d.lab.ReadFile(ctx, demoHost, file)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(d.out, strings.TrimPrefix(file, demoOut+"/"))
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return &drill.Error{Op: "copy the report", Kind: drill.Invalid, Err: err, Hint: "Name another directory with --out."}
+		}
+		if err := os.WriteFile(target, text, 0o644); err != nil {
+			return &drill.Error{Op: "copy the report", Kind: drill.Invalid, Err: err, Hint: "Name another directory with --out."}
+		}
+		if path.Base(file) == htmlName {
+			report = target
+		}
+	}
+	d.say("report     %s", cmp.Or(report, "none was written"))
+	return nil
+}
+
+// topology reads the lab's description and puts everything into it that its hosts need, so that no file of ours lies on the machine.
+func (d *demo) topology() (lab.Topology, error) {
+	files, err := fs.Sub(drills.Files(), "bookstore")
+	if err != nil {
+		return lab.Topology{}, err
+	}
+	name := "topology.yaml"
+	if d.real {
+		name = "topology-real.yaml"
+	}
+	text, err := fs.ReadFile(files, name)
+	if err != nil {
+		return lab.Topology{}, err
+	}
+	topology, err := lab.Parse(text, name)
+	if err != nil {
+		return lab.Topology{}, err
+	}
+	for i := range topology.Hosts {
+		if err := inline(files, &topology.Hosts[i]); err != nil {
+			return lab.Topology{}, err
+		}
+	}
+	service, err := fs.ReadFile(files, "firedrill.yaml")
+	if err != nil {
+		return lab.Topology{}, err
+	}
+	zone, err := fs.ReadFile(files, "zone.yaml")
+	if err != nil {
+		return lab.Topology{}, err
+	}
+	service, err = d.plant(service, &topology)
+	if err != nil {
+		return lab.Topology{}, err
+	}
+	token := rand.Text()
+	for i := range topology.Hosts {
+		host := &topology.Hosts[i]
+		switch host.Name {
+		case demoHost, "control":
+			put(host, demoService, service, 0o644)
+			put(host, demoToken, []byte(token), 0o600)
+		case "ns":
+			put(host, demoZone, zone, 0o644)
+		}
+	}
+	return topology, nil
+}
+
+// put adds a file, or replaces one that the topology names.
+func put(host *lab.Host, name string, text []byte, mode fs.FileMode) {
+	host.Files = slices.DeleteFunc(host.Files, func(file lab.File) bool { return file.Path == name })
+	host.Files = append(host.Files, lab.File{Path: name, Text: string(text), Mode: mode})
+}
+
+// inline replaces files that the topology takes from beside itself by their text.
+func inline(files fs.FS, host *lab.Host) error {
+	var all []lab.File
+	for _, file := range host.Files {
+		if file.Source == "" {
+			all = append(all, file)
+			continue
+		}
+		root := path.Clean(filepath.ToSlash(file.Source))
+		err := fs.WalkDir(files, root, func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			text, err := fs.ReadFile(files, name)
+			if err != nil {
+				return err
+			}
+			mode := fs.FileMode(0o644)
+			if bytes.HasPrefix(text, []byte("#!")) {
+				mode = 0o755
+			}
+			all = append(all, lab.File{Path: path.Join(file.Path, strings.TrimPrefix(name, root)), Text: string(text), Mode: mode})
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("topology: host %s: %w", host.Name, err)
+		}
+	}
+	host.Files = all
+	return nil
+}
+
+// plant plants the sabotage that was asked for. A sabotage that would change nothing is an error: it would prove nothing.
+func (d *demo) plant(service []byte, topology *lab.Topology) ([]byte, error) {
+	replace := func(old, planted string) ([]byte, error) {
+		if !bytes.Contains(service, []byte(old)) {
+			return nil, fmt.Errorf("demo: nothing to sabotage: %q is not in the service file", old)
+		}
+		return bytes.Replace(service, []byte(old), []byte(planted), 1), nil
+	}
+	switch d.sabotage {
+	case "alarm":
+		return replace(`{metric: db-connectivity, average: "< 1"`, `{metric: db-connectivity, average: "< -1"`)
+	case "attack":
+		return replace("hostnames: [cdn, db]", "ipaddress: [192.0.2.1]")
+	case "dns":
+		return service, editService(topology, "ns", "authority", func(run *lab.Service) { run.Run += " --freeze bookstore.example.test" })
+	case "standby":
+		return service, d.breakStandby(topology)
+	}
+	return service, nil
+}
+
+// breakStandby gives blue a wrong database password once it is the standby: everything about it looks healthy until it is needed.
+func (d *demo) breakStandby(topology *lab.Topology) error {
+	const wait = `sh -c 'until getent hosts bookstore.example.test | grep -q "^10\.77\.1\.20 "; do sleep 0.2; done
+mkdir -p /etc/bookstore
+echo "postgres://bookstore:wrong@db.bookstore.example.test:5432/bookstore?sslmode=disable" > /etc/bookstore/database_url
+systemctl restart bookstore'`
+	for i := range topology.Hosts {
+		if host := &topology.Hosts[i]; host.Name == "blue" {
+			host.Services = append(host.Services, lab.Service{Name: "sabotage", Run: wait, Restart: lab.RestartNever})
+			return nil
+		}
+	}
+	return errors.New("demo: the topology has no host blue")
+}
+
+func editService(topology *lab.Topology, host, service string, edit func(*lab.Service)) error {
+	for i := range topology.Hosts {
+		for j := range topology.Hosts[i].Services {
+			if topology.Hosts[i].Name == host && topology.Hosts[i].Services[j].Name == service {
+				edit(&topology.Hosts[i].Services[j])
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("demo: the topology has no service %s on %s", service, host)
+}
+
+// realPrograms are what --real starts, each with the Debian package that brings it.
+var realPrograms = [][2]string{
+	{"/usr/sbin/sshd", "openssh-server"},
+	{"/usr/lib/postgresql/15/bin/postgres", "postgresql-15"},
+	{"/usr/sbin/nginx", "nginx-light"},
+}
+
+// install asks for leave to install what --real needs, and does.
+func (d *demo) install(ctx context.Context) error {
+	const op = "demo --real"
+	if os.Getuid() != 0 {
+		return &drill.Error{Op: op, Kind: drill.Unsupported, Err: errors.New("real servers change users, which needs root"), Hint: "Run it with sudo, or run firedrill demo without --real."}
+	}
+	var missing []string
+	for _, program := range realPrograms {
+		if _, err := os.Stat(program[0]); err != nil {
+			missing = append(missing, program[1])
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	list := strings.Join(missing, " ")
+	if !d.yes {
+		fmt.Fprintf(d.s.err, "Install %s with apt-get? [y/N] ", list)
+		var answer string
+		if _, err := fmt.Fscanln(d.s.in, &answer); err != nil || !strings.HasPrefix(strings.ToLower(answer), "y") {
+			return &drill.Error{Op: op, Kind: drill.Refused, Err: fmt.Errorf("%s is missing", list), Hint: "apt-get install --no-install-recommends " + list}
+		}
+	}
+	d.say("install    %s", list)
+	for _, args := range [][]string{{"-qq", "update"}, append([]string{"-qq", "-y", "--no-install-recommends", "install"}, missing...)} {
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
+		// RUNLEVEL=1 keeps the packages from starting their services on this machine.
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
+		cmd.Stderr = d.s.err
+		if err := cmd.Run(); err != nil {
+			return &drill.Error{Op: op, Kind: drill.Unsupported, Err: fmt.Errorf("apt-get %s: %w", args[len(args)-1], err), Hint: "Install by hand: apt-get install " + list}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+// Command gate is the one check that people and the CI run: it installs what the tests need, runs them all, and prints a count.
+//
+//	go run ./tools/gate [-quick]
+//
+// A skipped test is a failure here: on a machine on which something cannot be tested, the gate must not look green.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// needed maps a program that tests start to the Debian package that brings it.
+var needed = [][2]string{
+	{"git", "git"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"ssh", "openssh-client"}, {"/usr/sbin/sshd", "openssh-server"},
+	{"dig", "dnsutils"}, {"named", "bind9"}, {"nginx", "nginx-light"}, {"/usr/lib/postgresql/15/bin/postgres", "postgresql-15"},
+	{"chromium", "chromium"}, {"fc-list", "fontconfig"}, {"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"},
+	{"unshare", "util-linux"}, {"sudo", "sudo"},
+}
+
+// require is told to the tests: what is named there may not be skipped.
+const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user"
+
+func main() {
+	quick := flag.Bool("quick", false, "only what needs neither root nor packages, in under a minute")
+	flag.Parse()
+	if err := run(*quick); err != nil {
+		fmt.Fprintln(os.Stderr, "gate:", err)
+		os.Exit(1)
+	}
+}
+
+func run(quick bool) error {
+	began := time.Now()
+	if err := formatted(); err != nil {
+		return err
+	}
+	if err := command("go", "vet", "./...").Run(); err != nil {
+		return fmt.Errorf("go vet: %w", err)
+	}
+	arguments := []string{"test", "-json", "-timeout=50m"}
+	if quick {
+		arguments = append(arguments, "-short", "./...")
+	} else {
+		if err := install(); err != nil {
+			return err
+		}
+		arguments = append(arguments, "-p=2", "-count=1", "./...")
+	}
+	tests := command("go", arguments...)
+	if !quick {
+		tests.Env = append(os.Environ(), "FIREDRILL_REQUIRE="+require, "GORACE=atexit_sleep_ms=0")
+	}
+	return count(tests, quick, began)
+}
+
+func command(name string, arguments ...string) *exec.Cmd {
+	cmd := exec.Command(name, arguments...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd
+}
+
+func formatted() error {
+	list, err := exec.Command("gofmt", "-l", ".").Output()
+	if err != nil {
+		return fmt.Errorf("gofmt: %w", err)
+	}
+	if len(bytes.TrimSpace(list)) > 0 {
+		return fmt.Errorf("not formatted; run gofmt -w on:\n%s", list)
+	}
+	return nil
+}
+
+// install brings the packages whose programs are missing. It needs root or sudo, and Debian's apt-get.
+func install() error {
+	var missing []string
+	for _, pair := range needed {
+		if !present(pair[0]) {
+			missing = append(missing, pair[1])
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
+	fmt.Printf("Installing what the tests start: %s\n", strings.Join(missing, " "))
+	prefix := []string{}
+	if os.Getuid() != 0 {
+		prefix = []string{"sudo"}
+	}
+	steps := [][]string{
+		{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "update"},
+		append([]string{"env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "-y", "--no-install-recommends", "install"}, missing...),
+	}
+	for _, step := range steps {
+		step = append(slices.Clone(prefix), step...)
+		cmd := command(step[0], step[1:]...)
+		cmd.Stdout = io.Discard
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("%s: %w; install by hand: apt-get install %s", strings.Join(step, " "), err, strings.Join(missing, " "))
+		}
+	}
+	return nil
+}
+
+func present(program string) bool {
+	if strings.HasPrefix(program, "/") {
+		_, err := os.Stat(program)
+		return err == nil
+	}
+	if _, err := exec.LookPath(program); err == nil {
+		return true
+	}
+	_, err := os.Stat("/usr/sbin/" + program)
+	return err == nil
+}
+
+type testEvent struct {
+	Action, Package, Test, Output string
+	Elapsed                       float64
+}
+
+type tally struct {
+	passed, failed, skipped int
+	output                  map[string][]string // of each test that still runs
+	bad                     []string
+	skips                   []string
+}
+
+// count runs the tests and prints each package as it ends, the output of what failed, and the sum.
+func count(tests *exec.Cmd, quick bool, began time.Time) error {
+	tests.Stdout = nil
+	stdout, err := tests.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := tests.Start(); err != nil {
+		return err
+	}
+	t := tally{output: map[string][]string{}}
+	scanner := bufio.NewScanner(stdout)
+	scanner.Buffer(nil, 16<<20)
+	for scanner.Scan() {
+		var event testEvent
+		if err := json.Unmarshal(scanner.Bytes(), &event); err != nil {
+			fmt.Println(scanner.Text())
+			continue
+		}
+		t.take(event)
+	}
+	if err := scanner.Err(); err != nil {
+		return err
+	}
+	runErr := tests.Wait()
+	fmt.Printf("\nTook %s\n", time.Since(began).Round(time.Second))
+	for _, name := range t.skips {
+		fmt.Printf("skipped: %s\n", name)
+	}
+	for _, name := range t.bad {
+		fmt.Printf("FAILED: %s\n", name)
+	}
+	fmt.Printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
+	switch {
+	case runErr != nil || t.failed > 0 || len(t.bad) > 0:
+		return errors.New("tests failed")
+	case t.passed == 0:
+		return errors.New("no test ran")
+	case !quick && t.skipped > 0:
+		return errors.New("a skipped test proves nothing; install what it needs")
+	}
+	return nil
+}
+
+func (t *tally) take(event testEvent) {
+	key := event.Package + "." + event.Test
+	switch event.Action {
+	case "output", "build-output":
+		t.output[key] = append(t.output[key], event.Output)
+		return
+	case "pass", "fail", "skip", "build-fail":
+	default:
+		return
+	}
+	lines := strings.Join(t.output[key], "")
+	delete(t.output, key)
+	if event.Action == "fail" || event.Action == "build-fail" {
+		fmt.Printf("--- %s\n%s", key, lines)
+		t.bad = append(t.bad, key)
+	}
+	if event.Test == "" {
+		if event.Action != "skip" { // a package without tests is no skipped test
+			fmt.Printf("%-5s %-45s %7.1fs\n", event.Action, event.Package, event.Elapsed)
+		}
+		return
+	}
+	switch event.Action {
+	case "pass":
+		t.passed++
+	case "fail":
+		t.failed++
+	case "skip":
+		t.skipped++
+		t.skips = append(t.skips, key+": "+strings.Join(strings.Fields(lines), " "))
+	}
+}
