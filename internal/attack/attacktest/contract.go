@@ -1,0 +1,379 @@
+package attacktest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack"
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// Subject is a kind under contract, with an order that can be felt in a World.
+type Subject struct {
+	Args  []string             // without length and guid
+	Felt  func(w *World) error // nil when the effect is felt from outside
+	Clear func(w *World) error // nil when nothing of it is felt
+}
+
+// The GUIDs of tests.
+const (
+	GUID      = "0367cfe2-f9fc-11e8-acea-0242db4d1180"
+	OtherGUID = "932c78b3-f9fc-11e8-9244-024280df5a87"
+)
+
+// long is the length of attacks that a test ends itself.
+const long = 120
+
+func (s Subject) args(length int, guid string) []string {
+	return append([]string{fmt.Sprintf("--length=%d", length), "--guid=" + guid}, s.Args...)
+}
+
+// Check is one guarantee. It returns an error when the guarantee does not hold; bug is planted into every attack that it starts.
+type Check struct {
+	Name string
+	Run  func(w *World, s Subject, bug string) error
+}
+
+// Contract lists what every attack that is taken back must hold.
+func Contract() []Check {
+	return []Check{
+		{"RevertsOnTerm", RevertsOnTerm},
+		{"RevertsAtDeadline", RevertsAtDeadline},
+		{"LeavesNothingWhenKilledAnywhere", LeavesNothingWhenKilledAnywhere},
+		{"EndsAtDeadlineWhileStopped", EndsAtDeadlineWhileStopped},
+		{"EndsWhenStdinEnds", EndsWhenStdinEnds},
+		{"EndsWhenNobodyReads", EndsWhenNobodyReads},
+		{"RefusesSameGUID", RefusesSameGUID},
+		{"HaltEndsAll", HaltEndsAll},
+		{"HaltEndsStopped", HaltEndsStopped},
+		{"OverlapFirstEndsFirst", func(w *World, s Subject, bug string) error { return overlap(w, s, bug, true) }},
+		{"OverlapFirstEndsLast", func(w *World, s Subject, bug string) error { return overlap(w, s, bug, false) }},
+	}
+}
+
+// Run runs the contract, each check in a world of its own.
+func Run(t *testing.T, s Subject) {
+	for _, check := range Contract() {
+		t.Run(check.Name, func(t *testing.T) {
+			t.Parallel()
+			if err := check.Run(NewWorld(t), s, ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Catches fails the test when a check does not notice a planted bug.
+func Catches(t *testing.T, check func(w *World, s Subject, bug string) error, s Subject, bug string) {
+	t.Helper()
+	if err := check(NewWorld(t), s, bug); err == nil {
+		t.Errorf("the planted bug %q was not caught", bug)
+	} else {
+		t.Logf("caught: %v", err)
+	}
+}
+
+// inForce starts an attack and waits until it is felt. before is the world as it was.
+func inForce(w *World, s Subject, bug string, length int) (a *Attack, before string, err error) {
+	if err := w.Foreign(); err != nil {
+		return nil, "", err
+	}
+	if before, err = w.Snapshot(); err != nil {
+		return nil, "", err
+	}
+	if err := s.Clear(w); err != nil {
+		return nil, "", fmt.Errorf("before the attack: %w", err)
+	}
+	if a, err = w.Start(Spec{Bug: bug, Args: s.args(length, GUID)}); err != nil {
+		return nil, "", err
+	}
+	if _, err := a.AwaitInForce(); err != nil {
+		a.Stop()
+		return nil, "", err
+	}
+	if err := s.Felt(w); err != nil {
+		a.Stop()
+		return nil, "", fmt.Errorf("in force: %w", err)
+	}
+	return a, before, nil
+}
+
+// asBefore checks that the world is as it was, byte for byte, and that nothing is felt.
+func asBefore(w *World, s Subject, before string) error {
+	now, err := w.Snapshot()
+	if err != nil {
+		return err
+	}
+	if now != before {
+		return fmt.Errorf("not as before; it was:\n%s\nand is:\n%s", before, now)
+	}
+	return s.Clear(w)
+}
+
+// RevertsOnTerm: SIGTERM reverts, says so, and exits 143.
+func RevertsOnTerm(w *World, s Subject, bug string) error {
+	a, before, err := inForce(w, s, bug, long)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	if err := a.Signal(unix.SIGTERM); err != nil {
+		return err
+	}
+	code, account := a.Wait()
+	if account == nil || !account.Reverted || code != 143 {
+		return fmt.Errorf("exit code %d and account %+v, want 143 and reverted", code, account)
+	}
+	return asBefore(w, s, before)
+}
+
+// RevertsAtDeadline: the length is over, the attack bit, all is as before, and the exit code is 0.
+func RevertsAtDeadline(w *World, s Subject, bug string) error {
+	a, before, err := inForce(w, s, bug, 2)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	code, account := a.Wait()
+	if account == nil || !account.Reverted || !account.Bit || code != 0 {
+		return fmt.Errorf("exit code %d and account %+v, want 0, bit and reverted; it said: %s", code, account, a.Stderr())
+	}
+	return asBefore(w, s, before)
+}
+
+// LeavesNothingWhenKilledAnywhere: SIGKILL before each durable effect in turn, and while in force.
+func LeavesNothingWhenKilledAnywhere(w *World, s Subject, bug string) error {
+	if err := w.Foreign(); err != nil {
+		return err
+	}
+	before, err := w.Snapshot()
+	if err != nil {
+		return err
+	}
+	for mark := 1; ; mark++ {
+		a, err := w.Start(Spec{Bug: bug, DieAt: mark, Args: s.args(1, GUID)})
+		if err != nil {
+			return err
+		}
+		code, _ := a.Wait()
+		if err := asBefore(w, s, before); err != nil {
+			return fmt.Errorf("killed at mark %d (exit code %d): %w", mark, code, err)
+		}
+		if code != 128+int(unix.SIGKILL) {
+			if mark < 3 {
+				return fmt.Errorf("only %d marks were passed; the attack does not mark its effects", mark-1)
+			}
+			return nil
+		}
+	}
+}
+
+// EndsAtDeadlineWhileStopped: a frozen process loses its impact, while it is still frozen.
+func EndsAtDeadlineWhileStopped(w *World, s Subject, bug string) error {
+	a, _, err := inForce(w, s, bug, 3)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	if err := a.Signal(unix.SIGSTOP); err != nil {
+		return err
+	}
+	if err := Await(func() error { return s.Clear(w) }); err != nil {
+		return fmt.Errorf("the process is stopped, and: %w", err)
+	}
+	if state, err := a.State(); err != nil || state != "T" {
+		return fmt.Errorf("the process is in state %q (%v), want T for stopped: nothing is proven", state, err)
+	}
+	return nil
+}
+
+// EndsWhenStdinEnds: the one who started it is gone.
+func EndsWhenStdinEnds(w *World, s Subject, bug string) error {
+	began := time.Now()
+	a, before, err := inForce(w, s, bug, long)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	// An input that ends right after the start is no lifeline, so let that time pass.
+	if err := Await(func() error {
+		if time.Since(began) < 3*time.Second {
+			return errMissing
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := a.CloseStdin(); err != nil {
+		return err
+	}
+	reverted, err := AwaitFact(a, func(*history.AttackReverted) bool { return true })
+	if err != nil {
+		return err
+	}
+	if reverted.Why != "connection lost" {
+		return fmt.Errorf("it ended by %q, want connection lost", reverted.Why)
+	}
+	a.Wait()
+	return asBefore(w, s, before)
+}
+
+// EndsWhenNobodyReads: standard output has lost its reader.
+func EndsWhenNobodyReads(w *World, s Subject, bug string) error {
+	a, before, err := inForce(w, s, bug, long)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	a.CloseStdout()
+	a.Wait()
+	return asBefore(w, s, before)
+}
+
+// RefusesSameGUID: one GUID cannot run twice, and the first one is not disturbed by the try.
+func RefusesSameGUID(w *World, s Subject, bug string) error {
+	a, _, err := inForce(w, s, bug, long)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	second, err := w.Start(Spec{Args: s.args(1, GUID)})
+	if err != nil {
+		return err
+	}
+	defer second.Stop()
+	code, _ := second.Wait()
+	if code == 0 || !slices.ContainsFunc(second.Events(), func(e history.Event) bool { _, ok := e.Fact.(*history.AttackRefused); return ok }) {
+		return fmt.Errorf("the second attack with the same guid ended with %d and said %v, want a refusal", code, second.Events())
+	}
+	return s.Felt(w)
+}
+
+// HaltEndsAll: halt ends two attacks, and everything is as before when it returns.
+func HaltEndsAll(w *World, s Subject, bug string) error {
+	a, before, err := inForce(w, s, bug, long)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	b, err := w.Start(Spec{Bug: bug, Args: s.args(long, OtherGUID)})
+	if err != nil {
+		return err
+	}
+	defer b.Stop()
+	if _, err := b.AwaitInForce(); err != nil {
+		return err
+	}
+	said, err := w.Halt()
+	if err != nil {
+		return err
+	}
+	if err := asBefore(w, s, before); err != nil {
+		return err
+	}
+	if got := strings.Count(said, attack.HowAsked); got != 2 {
+		return fmt.Errorf("halt said %q, want two attacks that were asked", said)
+	}
+	return nil
+}
+
+// HaltEndsStopped: halt ends an attack that does not answer.
+func HaltEndsStopped(w *World, s Subject, bug string) error {
+	a, before, err := inForce(w, s, bug, long)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	if err := a.Signal(unix.SIGSTOP); err != nil {
+		return err
+	}
+	said, err := w.Halt()
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(said, attack.HowKill) {
+		return fmt.Errorf("halt said %q, want SIGKILL", said)
+	}
+	return asBefore(w, s, before)
+}
+
+// overlap runs two attacks on the same target: it is hit until both have ended.
+func overlap(w *World, s Subject, bug string, firstEndsFirst bool) error {
+	a, before, err := inForce(w, s, bug, long)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	b, err := w.Start(Spec{Bug: bug, Args: s.args(long, OtherGUID)})
+	if err != nil {
+		return err
+	}
+	defer b.Stop()
+	if _, err := b.AwaitInForce(); err != nil {
+		return err
+	}
+	order := []*Attack{a, b}
+	if !firstEndsFirst {
+		slices.Reverse(order)
+	}
+	if err := errors.Join(s.Felt(w), order[0].Signal(unix.SIGTERM)); err != nil {
+		return err
+	}
+	order[0].Wait()
+	if err := s.Felt(w); err != nil {
+		return fmt.Errorf("one of two has ended: %w", err)
+	}
+	if err := order[1].Signal(unix.SIGTERM); err != nil {
+		return err
+	}
+	order[1].Wait()
+	return asBefore(w, s, before)
+}
+
+// Deterministic checks that an order gives the same plan again and again, as it is printed.
+func Deterministic(kind attack.Kind, flags attack.Values, facts attack.Facts) error {
+	var first string
+	for range 20 {
+		order, err := kind.Order(flags)
+		if err != nil {
+			return err
+		}
+		plan, err := order.Plan(facts)
+		if err != nil {
+			return err
+		}
+		if first == "" {
+			first = plan.String()
+		}
+		if plan.String() != first {
+			return fmt.Errorf("two plans of one order differ:\n%s\n%s", first, plan)
+		}
+	}
+	return nil
+}
+
+// Described checks that a kind's description is whole: help pages and completion are made from it.
+func Described(described drill.AttackKind) error {
+	var errs []error
+	seen := map[string]bool{}
+	if described.Name == "" || described.Summary == "" || described.Remains == "" {
+		errs = append(errs, fmt.Errorf("name, summary or remains is missing: %+v", described))
+	}
+	for _, flag := range described.Flags {
+		if flag.Name == "" || flag.Usage == "" || flag.Type == "" || len(flag.Short) != 1 {
+			errs = append(errs, fmt.Errorf("flag is not whole: %+v", flag))
+		}
+		if seen[flag.Name] || seen["-"+flag.Short] {
+			errs = append(errs, fmt.Errorf("flag is there twice: %+v", flag))
+		}
+		seen[flag.Name], seen["-"+flag.Short] = true, true
+	}
+	return errors.Join(errs...)
+}

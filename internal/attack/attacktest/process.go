@@ -1,0 +1,302 @@
+package attacktest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack"
+	"firedrill/internal/history"
+)
+
+// The test binary, started again with these variables, is an attack.
+const (
+	envChild  = "FIREDRILL_ATTACKTEST_CHILD"  // the bug that is planted, or "-"
+	envDieAt  = "FIREDRILL_DIE_AT"            // die at the mark of this number
+	envResolv = "FIREDRILL_ATTACKTEST_RESOLV" // file to use as /etc/resolv.conf
+)
+
+// Making makes the kind with a planted bug ("-" for none); step is to be called before each durable effect.
+type Making func(bug string, step func(name string)) attack.Kind
+
+// ChildMain does the work of a child and never returns, or returns at once when this process is not one. Call it first in TestMain.
+func ChildMain(makeKind Making) {
+	bug, isChild := os.LookupEnv(envChild)
+	if !isChild {
+		return
+	}
+	os.Exit(child(makeKind, bug))
+}
+
+func child(makeKind Making, bug string) int {
+	if path := os.Getenv(envResolv); path != "" {
+		if err := bindResolv(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 99
+		}
+	}
+	if len(os.Args) == 2 && os.Args[1] == "halt" {
+		return halt()
+	}
+	invocation := attack.Invocation{Kind: makeKind(bug, dieAt(os.Getenv(envDieAt))), Flags: attack.Values{}, JSON: true, In: os.Stdin, Out: os.Stdout}
+	for _, arg := range os.Args[1:] {
+		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		switch name {
+		case "guid":
+			invocation.GUID = value
+		case "canary":
+			invocation.Canaries = append(invocation.Canaries, value)
+		case "lines":
+			invocation.JSON = false
+		default:
+			invocation.Flags[name] = append(invocation.Flags[name], value)
+		}
+	}
+	_, err := attack.Start(context.Background(), invocation)
+	var stopped *attack.Stopped
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &stopped):
+		return stopped.Code
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+func halt() int {
+	ended, err := attack.HaltAll(context.Background())
+	for _, e := range ended {
+		fmt.Println(e.GUID, e.How)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 5
+	}
+	return 0
+}
+
+// bindResolv gives this process a resolver configuration of its own; it has a mount namespace of its own already.
+func bindResolv(path string) error {
+	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount(path, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind resolv.conf: %w", err)
+	}
+	return nil
+}
+
+func dieAt(text string) func(string) {
+	var mark, number int
+	if _, err := fmt.Sscan(text, &number); err != nil {
+		return func(string) {}
+	}
+	return func(string) {
+		if mark++; mark == number {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {} // the signal is on its way
+		}
+	}
+}
+
+// Spec says how to start an attack.
+type Spec struct {
+	Bug    string // planted; empty for none
+	DieAt  int    // SIGKILL itself at the mark of this number, from 1; 0 for never
+	Resolv string // resolver configuration
+	Args   []string
+}
+
+// Attack is an attack in a process of its own, on the attacked host.
+type Attack struct {
+	PID     int
+	cmd     *exec.Cmd
+	stdin   io.WriteCloser
+	stdout  io.Closer
+	reading sync.WaitGroup
+	stderr  strings.Builder
+
+	mu     sync.Mutex // guards the fields below
+	events []history.Event
+	lines  []string
+}
+
+// Start starts an attack. End it with Stop.
+func (w *World) Start(spec Spec) (*Attack, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	bug := spec.Bug
+	if bug == "" {
+		bug = "-"
+	}
+	a := &Attack{cmd: exec.Command(self, spec.Args...)}
+	a.cmd.Env = append(os.Environ(), envChild+"="+bug, envResolv+"="+spec.Resolv, "GORACE=atexit_sleep_ms=0", "SSH_CONNECTION=")
+	if spec.DieAt > 0 {
+		a.cmd.Env = append(a.cmd.Env, fmt.Sprintf("%s=%d", envDieAt, spec.DieAt))
+	}
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if spec.Resolv != "" {
+		a.cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
+	}
+	a.cmd.Stderr = &a.stderr
+	stdout, err := a.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	a.stdout = stdout
+	if a.stdin, err = a.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := w.Host.Do(a.cmd.Start); err != nil {
+		return nil, fmt.Errorf("start attack: %w", err)
+	}
+	a.PID = a.cmd.Process.Pid
+	a.reading.Go(func() { a.read(stdout) })
+	return a, nil
+}
+
+func (a *Attack) read(r io.Reader) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		var event history.Event
+		err := json.Unmarshal(lines.Bytes(), &event)
+		a.mu.Lock()
+		if err == nil {
+			a.events = append(a.events, event)
+		} else {
+			a.lines = append(a.lines, lines.Text())
+		}
+		a.mu.Unlock()
+	}
+}
+
+// Events returns what the attack has said so far.
+func (a *Attack) Events() []history.Event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([]history.Event(nil), a.events...)
+}
+
+// Lines returns what the attack has printed that is no event.
+func (a *Attack) Lines() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([]string(nil), a.lines...)
+}
+
+// errMissing says that an event has not come yet.
+var errMissing = errors.New("no such event yet")
+
+// AwaitFact waits for the first event that holds a T for which match is true.
+func AwaitFact[T history.Fact](a *Attack, match func(T) bool) (T, error) {
+	var found T
+	err := Await(func() error {
+		over := a.exited()
+		if over {
+			a.reading.Wait()
+		}
+		for _, event := range a.Events() {
+			if fact, ok := event.Fact.(T); ok && match(fact) {
+				found = fact
+				return nil
+			}
+		}
+		if over {
+			return nil
+		}
+		return errMissing
+	})
+	if err == nil && any(found) == any(*new(T)) {
+		err = fmt.Errorf("the attack ended without %T; after %d events", found, len(a.Events()))
+	}
+	return found, err
+}
+
+func (a *Attack) exited() bool {
+	state, err := a.State()
+	return err != nil || state == "Z"
+}
+
+// State is the letter that the kernel gives the process: T for stopped, Z for ended.
+func (a *Attack) State() (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.PID))
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return rest[:1], nil
+}
+
+// AwaitInForce waits until the impact is in force.
+func (a *Attack) AwaitInForce() (*history.AttackInForce, error) {
+	return AwaitFact(a, func(*history.AttackInForce) bool { return true })
+}
+
+// Signal sends a signal.
+func (a *Attack) Signal(signal unix.Signal) error { return a.cmd.Process.Signal(signal) }
+
+// CloseStdin ends the attack's standard input.
+func (a *Attack) CloseStdin() error { return a.stdin.Close() }
+
+// CloseStdout takes the reader of the attack's standard output away.
+func (a *Attack) CloseStdout() { _ = a.stdout.Close() }
+
+// Halt runs halt on the attacked host and returns what it printed.
+func (w *World) Halt() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command(self, "halt")
+	cmd.Env = append(os.Environ(), envChild+"=-")
+	var out []byte
+	err = w.Host.Do(func() (err error) {
+		out, err = cmd.CombinedOutput()
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("halt: %w: %s", err, out)
+	}
+	return string(out), nil
+}
+
+// Wait waits for the end and returns the exit code, 128 and more for a signal, and the account, if there is one.
+func (a *Attack) Wait() (int, *history.AttackAccount) {
+	a.reading.Wait()
+	_ = a.cmd.Wait()
+	code := a.cmd.ProcessState.ExitCode()
+	if status, ok := a.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		code = 128 + int(status.Signal())
+	}
+	for _, event := range a.Events() {
+		if account, ok := event.Fact.(*history.AttackAccount); ok {
+			return code, account
+		}
+	}
+	return code, nil
+}
+
+// Stderr is what the attack said to people; call it after Wait.
+func (a *Attack) Stderr() string { return a.stderr.String() }
+
+// Stop kills the attack if it still runs, and waits for it.
+func (a *Attack) Stop() {
+	_ = a.cmd.Process.Kill()
+	if a.cmd.ProcessState == nil {
+		a.Wait()
+	}
+}

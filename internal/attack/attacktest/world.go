@@ -1,0 +1,262 @@
+package attacktest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The addresses of a world. Host is attacked; Target and Other are two addresses of the peer; Pool are more of them, for names that move.
+var (
+	Host4, Host6     = netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fd09::1")
+	Target4, Target6 = netip.MustParseAddr("10.9.0.2"), netip.MustParseAddr("fd09::2")
+	Other4, Other6   = netip.MustParseAddr("10.9.0.3"), netip.MustParseAddr("fd09::3")
+	Pool             = []netip.Addr{netip.MustParseAddr("10.9.0.11"), netip.MustParseAddr("10.9.0.12"), netip.MustParseAddr("10.9.0.13")}
+	NameServer       = netip.MustParseAddr("10.9.0.53")
+)
+
+// The ports on which both sides answer, over TCP and UDP.
+const (
+	Port      = 7
+	OtherPort = 8
+)
+
+// patience bounds how long anything is waited for. It is generous: a busy machine is slow, and only a failure lasts this long.
+const patience = 15 * time.Second
+
+// silence is how long no answer must come to count as none. On a cable of one machine an answer takes well under a millisecond.
+const silence = 400 * time.Millisecond
+
+// Require skips a test that needs root and kernel features, or fails it when FIREDRILL_REQUIRE names the kernel.
+func Require(tb testing.TB) {
+	tb.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
+		tb.Fatal("this test needs root, or a user namespace")
+	}
+	tb.Skip("this test needs root, or a user namespace")
+}
+
+// Namespace is a network namespace that lives as long as its descriptor.
+type Namespace struct{ file *os.File }
+
+// newNamespace makes one on a thread that is thrown away.
+func newNamespace() (*Namespace, error) {
+	var ns Namespace
+	err := onThrownThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		file, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return err
+		}
+		ns.file = file
+		return bringUp("lo")
+	})
+	return &ns, err
+}
+
+// Do runs f on a thread inside the namespace. Sockets and processes that f makes belong to it; goroutines that f starts do not.
+func (n *Namespace) Do(f func() error) error {
+	return onThrownThread(func() error {
+		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("setns: %w", err)
+		}
+		return f()
+	})
+}
+
+// onThrownThread runs f on a thread that never runs anything else: a goroutine that ends while locked takes its thread with it.
+func onThrownThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		done <- f()
+	}()
+	return <-done
+}
+
+func bringUp(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return netlink.LinkSetUp(link)
+}
+
+// World is a host that is attacked and a peer, on one cable.
+type World struct {
+	Host, Peer *Namespace
+	echoes     []*echo
+}
+
+// NewWorld makes a world that ends with the test.
+func NewWorld(tb testing.TB) *World {
+	tb.Helper()
+	Require(tb)
+	w := &World{}
+	tb.Cleanup(w.close)
+	if err := w.build(); err != nil {
+		tb.Fatalf("make a world: %v", err)
+	}
+	// A cable that was just plugged in takes a moment to carry.
+	if err := Await(func() error {
+		return Through(append(Flows(w.Host, Target4), Flows(w.Host, Target6)...)...)
+	}); err != nil {
+		tb.Fatalf("make a world: %v", err)
+	}
+	return w
+}
+
+func (w *World) build() error {
+	var err error
+	if w.Host, err = newNamespace(); err != nil {
+		return err
+	}
+	if w.Peer, err = newNamespace(); err != nil {
+		return err
+	}
+	peerAddrs := append([]netip.Addr{Target4, Other4, NameServer, Target6, Other6}, Pool...)
+	err = w.Host.Do(func() error {
+		cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(w.Peer.file.Fd()))}
+		if err := netlink.LinkAdd(cable); err != nil {
+			return fmt.Errorf("veth: %w", err)
+		}
+		return plug(Host4, Host6)
+	})
+	if err == nil {
+		err = w.Peer.Do(func() error { return plug(peerAddrs...) })
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.listen(w.Host, Host4, Host6); err != nil {
+		return err
+	}
+	return w.listen(w.Peer, append([]netip.Addr{Target4, Other4, Target6, Other6}, Pool...)...)
+}
+
+func plug(addrs ...netip.Addr) error {
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		bits := 24
+		if addr.Is6() {
+			bits = 64
+		}
+		parsed, err := netlink.ParseAddr(netip.PrefixFrom(addr, bits).String())
+		if err != nil {
+			return err
+		}
+		parsed.Flags = unix.IFA_F_NODAD
+		if err := netlink.AddrAdd(link, parsed); err != nil {
+			return fmt.Errorf("add %s: %w", addr, err)
+		}
+	}
+	return netlink.LinkSetUp(link)
+}
+
+func (w *World) listen(ns *Namespace, addrs ...netip.Addr) error {
+	for _, addr := range addrs {
+		for _, port := range []uint16{Port, OtherPort} {
+			e, err := newEcho(ns, netip.AddrPortFrom(addr, port))
+			if err != nil {
+				return err
+			}
+			w.echoes = append(w.echoes, e)
+		}
+	}
+	return nil
+}
+
+func (w *World) close() {
+	for _, e := range w.echoes {
+		e.close()
+	}
+	for _, ns := range []*Namespace{w.Host, w.Peer} {
+		if ns != nil && ns.file != nil {
+			_ = ns.file.Close()
+		}
+	}
+}
+
+// Snapshot is all of nftables on the attacked host, as nft prints it, or as a list of tables where there is no nft.
+func (w *World) Snapshot() (string, error) {
+	if path, err := exec.LookPath("nft"); err == nil {
+		var out []byte
+		err := w.Host.Do(func() (err error) {
+			out, err = exec.Command(path, "list", "ruleset").CombinedOutput()
+			return err
+		})
+		return string(out), err
+	}
+	tables, err := w.Tables()
+	return strings.Join(tables, "\n"), err
+}
+
+// Tables lists the names of all tables on the attacked host.
+func (w *World) Tables() ([]string, error) {
+	var names []string
+	err := w.Host.Do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		tables, err := conn.ListTables()
+		for _, table := range tables {
+			names = append(names, table.Name)
+		}
+		return err
+	})
+	return names, err
+}
+
+// Foreign puts a table of somebody else's on the attacked host, so that a snapshot has something to compare.
+func (w *World) Foreign() error {
+	return w.Host.Do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := conn.AddTable(&nftables.Table{Name: "somebody", Family: nftables.TableFamilyINet})
+		conn.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput,
+			Priority: nftables.ChainPriorityFilter})
+		return conn.Flush()
+	})
+}
+
+// Await polls until check says nil, and returns its last error when that never happens.
+func Await(check func() error) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("gave up after %s: %w", patience, err)
+		}
+		<-time.After(pollEvery)
+	}
+}
+
+// pollEvery is small against what is waited for, and leaves the processor to the attack.
+const pollEvery = 2 * time.Millisecond
+
+// errCut is what a probe says when no answer came.
+var errCut = errors.New("no answer")
