@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"sync"
 )
 
@@ -30,16 +31,27 @@ func newStreams(c Cmd) (*streams, error) {
 		return s, nil
 	}
 	err := s.input(c.Stdin)
-	for _, w := range []io.Writer{c.Stdout, c.Stderr} {
-		if err == nil {
-			err = s.output(w)
-		}
+	if err == nil {
+		err = s.output(c.Stdout)
+	}
+	switch {
+	case err != nil:
+	case sameWriter(c.Stdout, c.Stderr):
+		s.theirs = append(s.theirs, s.theirs[len(s.theirs)-1])
+	default:
+		err = s.output(c.Stderr)
 	}
 	if err != nil {
 		s.abandon()
 		return nil, fmt.Errorf("lab exec: streams: %w", err)
 	}
 	return s, nil
+}
+
+// sameWriter says whether both outputs go to one writer. Then they share a pipe, as in os/exec: two copies into, say, a bytes.Buffer would
+// lose what they write at the same time.
+func sameWriter(a, b io.Writer) bool {
+	return a != nil && b != nil && reflect.TypeOf(a).Comparable() && a == b
 }
 
 func (s *streams) input(r io.Reader) error {
