@@ -251,7 +251,16 @@ func runReason(verdict *Verdict) string {
 			}
 		}
 	}
-	return fmt.Sprintf("All %s hold.", plural(len(verdict.Steps), "step"))
+	drills := 0
+	for _, step := range verdict.Steps {
+		if step.Kind == drill.StepDrill {
+			drills++
+		}
+	}
+	if drills == 0 {
+		return fmt.Sprintf("%s as planned.", didDo(len(verdict.Steps), "step", "went"))
+	}
+	return fmt.Sprintf("%s: what had to happen happened in time, what must not happen did not, and nothing of it is left.", didDo(drills, "drill", "bit"))
 }
 
 func totals(rec *record, verdict *Verdict) Totals {

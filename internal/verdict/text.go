@@ -54,3 +54,14 @@ func list(names []string) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// didDo counts things that all did the same.
+func didDo(n int, word, did string) string {
+	switch n {
+	case 1:
+		return "The " + word + " " + did
+	case 2:
+		return "Both " + word + "s " + did
+	}
+	return fmt.Sprintf("All %d %ss %s", n, word, did)
+}

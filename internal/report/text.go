@@ -1,0 +1,202 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"firedrill/internal/history"
+	"firedrill/internal/verdict"
+)
+
+// The colours of a terminal; words and signs say the same, so nothing is lost without them.
+const (
+	colorReset  = "\x1b[0m"
+	colorBold   = "\x1b[1m"
+	colorDim    = "\x1b[2m"
+	colorPassed = "\x1b[32m"
+	colorFailed = "\x1b[31m"
+	colorOpen   = "\x1b[33m"
+)
+
+// table is text in columns; the width of a cell is counted without its colours.
+type table struct {
+	rows  [][]string
+	color bool
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) write(w io.Writer, indent string, paint func(row, column int, padded string) string) error {
+	var widths []int
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for r, row := range t.rows {
+		line := indent
+		for i, cell := range row {
+			padded := cell
+			if i < len(row)-1 {
+				padded += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
+			}
+			line += paint(r, i, padded)
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func outcomeColor(outcome history.Outcome) string {
+	switch outcome {
+	case history.Passed:
+		return colorPassed
+	case history.Failed:
+		return colorFailed
+	}
+	return colorOpen
+}
+
+// writeText is the summary at the end of a run: a line for each step, then what did not hold.
+func writeText(w io.Writer, in Input) error {
+	paint := func(code, text string) string {
+		if !in.Color {
+			return text
+		}
+		return code + text + colorReset
+	}
+	v := in.Verdict
+	head := strings.ToUpper(runWord(v))
+	line := paint(colorBold+outcomeColor(v.Outcome), sign(v.Outcome)+" "+head) + "  " + paint(colorBold, v.Service)
+	if !v.Finished.IsZero() {
+		line += paint(colorDim, "  "+spanText(v.Finished.Sub(v.Started)))
+	}
+	if v.Revision != "" {
+		line += paint(colorDim, "  revision "+short(v.Revision))
+	}
+	if _, err := fmt.Fprintf(w, "%s\n\n", line); err != nil {
+		return err
+	}
+	var steps table
+	for i, step := range v.Steps {
+		steps.add(fmt.Sprintf("%d", i+1), sign(step.Outcome), step.Name, stepWord(step), clipped(headline(in.Plan, step), textMax))
+	}
+	err := steps.write(w, "  ", func(row, column int, padded string) string {
+		switch column {
+		case 0:
+			return paint(colorDim, padded)
+		case 1, 3:
+			return paint(outcomeColor(v.Steps[row].Outcome), padded)
+		}
+		return padded
+	})
+	if err != nil {
+		return err
+	}
+	if err := writeTextProblems(w, in, paint); err != nil {
+		return err
+	}
+	return writeTextFoot(w, in, paint)
+}
+
+// textMax keeps a step on one line of a usual terminal.
+const textMax = 88
+
+func clipped(text string, length int) string {
+	runes := []rune(text)
+	if len(runes) <= length {
+		return text
+	}
+	return string(runes[:length-1]) + "…"
+}
+
+// writeTextProblems lists every check of a step that ran and did not hold.
+func writeTextProblems(w io.Writer, in Input, paint func(code, text string) string) error {
+	var problems table
+	var outcomes []history.Outcome
+	add := func(where string, checks []verdict.Check) {
+		for _, check := range worstFirst(checks) {
+			if check.Outcome == history.Passed {
+				continue
+			}
+			problems.add(sign(check.Outcome), where, check.Name, quantityText(check.Measured), allowedText(check), evidenceText(check.Evidence, 3))
+			outcomes = append(outcomes, check.Outcome)
+			problems.add("", "", "  "+check.Explanation)
+			outcomes = append(outcomes, check.Outcome)
+		}
+	}
+	for i, step := range in.Verdict.Steps {
+		if step.Ran {
+			add(fmt.Sprintf("step %d", i+1), step.Checks)
+		}
+	}
+	add("run", in.Verdict.Checks)
+	if len(problems.rows) == 0 {
+		return nil
+	}
+	// The explanations must not widen the columns of what they explain.
+	var narrow table
+	for _, row := range problems.rows {
+		if row[0] != "" {
+			narrow.add(row...)
+		}
+	}
+	if _, err := fmt.Fprintf(w, "\n  %s\n", paint(colorBold, "What did not hold")); err != nil {
+		return err
+	}
+	for r := 0; r < len(problems.rows); r += 2 {
+		single := table{rows: [][]string{problems.rows[r]}}
+		err := single.write(w, "  ", func(_, column int, padded string) string {
+			if column == 0 {
+				return paint(outcomeColor(outcomes[r]), padded)
+			}
+			return padded
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "     %s\n", paint(colorDim, strings.TrimSpace(problems.rows[r+1][2]))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeTextFoot(w io.Writer, in Input, paint func(code, text string) string) error {
+	v := in.Verdict
+	var facts []string
+	if v.RTO != nil {
+		text := fmt.Sprintf("RTO %.2f ±%.2f s", v.RTO.Seconds, v.RTO.Bound)
+		if v.RTO.Allowed > 0 {
+			text += fmt.Sprintf(" of %g s", v.RTO.Allowed)
+		}
+		facts = append(facts, text)
+	}
+	if v.Totals.Samples > 0 {
+		facts = append(facts, fmt.Sprintf("%d of %d requests answered (%.1f %%)", v.Totals.Samples-v.Totals.FailedSample, v.Totals.Samples, v.Totals.Available))
+	}
+	if v.Totals.Dropped > 0 {
+		facts = append(facts, fmt.Sprintf("%d packets dropped", v.Totals.Dropped))
+	}
+	facts = append(facts, fmt.Sprintf("%d of %d checks hold", v.Totals.Passed, v.Totals.Checks))
+	if _, err := fmt.Fprintf(w, "\n  %s\n", strings.Join(facts, " · ")); err != nil {
+		return err
+	}
+	if v.Totals.Unmeasured != "" {
+		if _, err := fmt.Fprintf(w, "  Not measured: %s\n", v.Totals.Unmeasured); err != nil {
+			return err
+		}
+	}
+	if v.NotReverted {
+		_, err := fmt.Fprintf(w, "\n  %s\n", paint(colorBold+colorFailed, "Impact may still be in force: run `firedrill halt` on the host, and look yourself."))
+		return err
+	}
+	return nil
+}
