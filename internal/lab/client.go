@@ -97,14 +97,17 @@ func askOn(ctx context.Context, c *wire, m message, files ...*os.File) (message,
 	return answer, got, err
 }
 
-// open opens a connection to the init of a host. A host that is not up answers the first question with an error.
+// open opens a connection to the init of a host, which greets with an answer. A host that is not up is an error of kind Unreachable.
 func (l *Lab) open(ctx context.Context, host string) (*wire, error) {
 	c, err := l.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.send(message{Op: opOpen, Host: host}); err != nil {
+	stop := context.AfterFunc(ctx, c.close)
+	defer stop()
+	if _, _, err := c.ask(message{Op: opOpen, Host: host}); err != nil {
 		c.close()
+		_, err = execFailure(ctx, host, err)
 		return nil, err
 	}
 	return c, nil
@@ -132,7 +135,7 @@ func (l *Lab) Exec(ctx context.Context, host string, c Cmd) (int, error) {
 	request := message{Op: opExec, Args: c.Args, Env: c.Env, Dir: c.Dir, User: c.User, TTY: c.TTY, Rows: c.Rows, Columns: c.Columns}
 	answer, files, err := connection.ask(request, streams.theirs...)
 	if err != nil {
-		return execFailure(ctx, host, answer, err)
+		return execFailure(ctx, host, err)
 	}
 	if err := streams.begin(files); err != nil {
 		return 0, err
@@ -144,7 +147,7 @@ func (l *Lab) Exec(ctx context.Context, host string, c Cmd) (int, error) {
 	close(quit)
 	forward.Wait()
 	if err != nil {
-		return execFailure(ctx, host, answer, err)
+		return execFailure(ctx, host, err)
 	}
 	closeAll(files)
 	if err := streams.finish(ctx); err != nil {
@@ -154,7 +157,7 @@ func (l *Lab) Exec(ctx context.Context, host string, c Cmd) (int, error) {
 }
 
 // execFailure says why there is no exit code: ctx, the program, or the end of the host.
-func execFailure(ctx context.Context, host string, answer message, err error) (int, error) {
+func execFailure(ctx context.Context, host string, err error) (int, error) {
 	if ctx.Err() != nil {
 		return 0, &drill.Error{Op: "lab exec", Host: host, Kind: drill.Interrupted, Err: ctx.Err()}
 	}

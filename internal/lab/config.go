@@ -29,10 +29,11 @@ const markVariable = "FIREDRILL_LAB"
 
 // Where the world keeps things, in its own tmpfs; see worldMounts.
 const (
-	worldMachine = "/machine" // the machine's file system
-	worldBase    = "/base"    // what all hosts see of it, read-only
-	worldHosts   = "/hosts"   // NAME: the disk of a host
-	worldState   = "/state"   // NAME: the private layer of its /etc
+	worldMachine = "/machine"  // the machine's file system
+	worldBase    = "/base"     // what all hosts see of it, read-only
+	worldHosts   = "/hosts"    // NAME: the disk of a host
+	worldState   = "/state"    // NAME: the private layer of its /etc
+	worldDirs    = "/etc-dirs" // the directories of the machine's /etc, but ours; see directoriesOf
 )
 
 // Where a host keeps what is ours, on its volatile /run.

@@ -59,9 +59,15 @@ func initMain() error {
 			closeAll(files)
 			continue
 		}
-		if c, err := newWire(files[0]); err == nil {
-			go i.serve(c)
+		c, err := newWire(files[0])
+		if err != nil {
+			continue
 		}
+		if err := c.send(message{Op: opDone}); err != nil { // the greeting: the client knows that it speaks to us now
+			c.close()
+			continue
+		}
+		go i.serve(c)
 	}
 }
 

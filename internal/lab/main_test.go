@@ -2,16 +2,66 @@ package lab
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
 	Reexec()
+	if len(os.Args) > 2 && os.Args[1] == "tool" {
+		os.Exit(tool(os.Args[2], os.Args[3:]))
+	}
 	os.Exit(m.Run())
+}
+
+// tool is what hosts find as "firedrill" in these tests: programs that the machine may lack.
+func tool(name string, args []string) int {
+	switch name {
+	case "connect":
+		c, err := net.DialTimeout("tcp", args[0], 10*time.Second)
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		_ = c.Close()
+		return 0
+	case "reboot", "poweroff":
+		// Only where PID 1 is an init of a lab: never on a machine.
+		text, err := os.ReadFile("/proc/1/cmdline")
+		if err != nil || !strings.HasPrefix(string(text), nameInit) {
+			fmt.Println("not on a lab host")
+			return 1
+		}
+		command := unix.LINUX_REBOOT_CMD_RESTART
+		if name == "poweroff" {
+			command = unix.LINUX_REBOOT_CMD_POWER_OFF
+		}
+		fmt.Println(unix.Reboot(command))
+		return 1
+	case "count-signals":
+		// Prints each SIGINT; ends by SIGTERM with the number of them as exit code.
+		signals := make(chan os.Signal, 16)
+		signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+		fmt.Println("ready")
+		count := 0
+		for s := range signals {
+			if s == unix.SIGTERM {
+				return count
+			}
+			count++
+			fmt.Println("interrupted", count)
+		}
+	}
+	fmt.Println("no such tool")
+	return 2
 }
 
 // patience bounds what must happen sooner or later: far above what a busy machine needs, so that only a hang fails.
@@ -34,7 +84,7 @@ func threeHosts() Topology {
 	return Topology{
 		Name: "test", Network: netip.MustParsePrefix("10.77.0.0/16"),
 		Hosts: []Host{
-			{Name: "ci", Address: netip.MustParseAddr("10.77.0.20")},
+			{Name: "ci", Address: netip.MustParseAddr("10.77.0.20"), SSH: SSHBuiltIn},
 			{Name: "blue", Hostname: "api-blue", Address: netip.MustParseAddr("10.77.1.10"), SSH: SSHBuiltIn, Trust: []string{"ci"}},
 			{Name: "green", Hostname: "api-green", Address: netip.MustParseAddr("10.77.1.20"), SSH: SSHBuiltIn, Trust: []string{"ci", "blue"}},
 		},

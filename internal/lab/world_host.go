@@ -64,10 +64,11 @@ func (h *labHost) makeDisk() error {
 			return fmt.Errorf("host %s: /etc: %w", h.host.Name, err)
 		}
 	}
-	options := fmt.Sprintf("lowerdir=%s/etc,upperdir=%s,workdir=%s,index=off", worldMachine, upper, work)
+	lower, extra := worldMachine+"/etc", ""
 	if h.world.config.Rootless {
-		options += ",userxattr"
+		lower, extra = worldDirs+":"+lower, ",userxattr"
 	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,index=off%s", lower, upper, work, extra)
 	// Where overlayfs is not to be had, the init fills /etc with links to the machine's.
 	h.links = unix.Mount("etc", etc, "overlay", unix.MS_NOSUID|unix.MS_NODEV, options) != nil
 	return nil
@@ -391,7 +392,11 @@ func (h *labHost) status() HostStatus {
 		return s
 	}
 	_ = client.conn.SetDeadline(time.Now().Add(statusWait))
-	answer, _, err := client.ask(message{Op: opStatus})
+	_, _, err = client.receive() // the greeting
+	var answer message
+	if err == nil {
+		answer, _, err = client.ask(message{Op: opStatus})
+	}
 	if err != nil {
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {

@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -61,6 +62,11 @@ func worldMounts(config worldConfig) (base, error) {
 	if err != nil {
 		return base{}, err
 	}
+	if config.Rootless {
+		if err := directoriesOf(worldMachine+"/etc", worldDirs); err != nil {
+			return base{}, fmt.Errorf("world: /etc: %w", err)
+		}
+	}
 	for name, path := range map[string]string{"lab": config.Exe, "firedrill": config.Binary} {
 		if err := bindFile(worldMachine+path, worldBase+"/"+name); err != nil {
 			return base{}, fmt.Errorf("world: share %s: %w", path, err)
@@ -104,6 +110,28 @@ func shareBase() (base, error) {
 		}
 	}
 	return b, nil
+}
+
+// directoriesOf makes empty directories like those below from, owned by the lab's root: laid over the machine's /etc they let a lab of an
+// ordinary user, to whom the machine's directories do not belong, make and replace files in them.
+func directoriesOf(from, to string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil && entry != nil && entry.IsDir() && errors.Is(err, fs.ErrPermission) {
+			return fs.SkipDir // what the user may not read on the machine he may not read here either
+		}
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		part, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		return os.Mkdir(filepath.Join(to, part), info.Mode().Perm()|0o700)
+	})
 }
 
 // bindReadOnly shows the tree from at to, with all that is mounted below, read-only.
