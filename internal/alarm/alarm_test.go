@@ -294,14 +294,36 @@ func TestNewWatchDoesNotTakeHostsForDead(t *testing.T) {
 	}
 }
 
+func TestMissingDataBeforeTheFirstDoesNotRaise(t *testing.T) {
+	begin := articleDay(12, 0)
+	heartbeat := statusCheck(t)
+	heartbeat.M = 1 // a single missing period would be enough
+	connect := connectivity(1, 3, MissingIsBreaching)
+	connect.Period = time.Second
+	for name, rule := range map[string]Rule{"heartbeat": heartbeat, "connectivity": connect} {
+		var samples []arrival
+		for at := begin.Add(5 * time.Second); at.Before(begin.Add(time.Minute)); at = at.Add(250 * time.Millisecond) {
+			samples = append(samples, arrival{at, at, goodValue})
+		}
+		changes := run(rule, begin, begin.Add(50*time.Second), samples)
+		if len(changes) != 1 || changes[0].To != OK {
+			t.Errorf("%s: %v, want only the change to OK", name, transitions(changes))
+		}
+		// The same without the allowance: the first evaluation raises, which is what CloudWatch does to a new alarm.
+		if outcome := Evaluate(rule, Insufficient, make([]Datapoint, rule.Range())); outcome.State != Raised {
+			t.Errorf("%s: %s without the allowance: the test proves nothing", name, outcome.State)
+		}
+	}
+}
+
 func TestHostThatNeverBeatsIsRaisedInTheEnd(t *testing.T) {
 	rule, begin := statusCheck(t), articleDay(12, 0)
 	got := run(rule, begin, begin.Add(time.Minute), nil)
 	if len(got) != 1 || got[0].To != Raised {
 		t.Fatalf("changes %v, want one to %s", transitions(got), Raised)
 	}
-	if wait := got[0].At.Sub(begin); wait < firstBeatAllowance {
-		t.Fatalf("raised after %s, before the allowance of %s was over", wait, firstBeatAllowance)
+	if wait := got[0].At.Sub(begin); wait < firstDataAllowance {
+		t.Fatalf("raised after %s, before the allowance of %s was over", wait, firstDataAllowance)
 	}
 }
 

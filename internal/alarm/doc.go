@@ -14,7 +14,8 @@
 //     comes later than that still counts in the evaluations that follow, while its period is in range.
 //   - Heartbeats. A metric that is a heartbeat has no missing data: a period without a beat is a datapoint 1, one with beats is 0.
 //     So an alarm on 3 of 3 such periods raises after 3 silent periods, not after N+2. Counting begins with the first beat, or when
-//     firstBeatAllowance has passed without one: a watch that has just started must not take every host for dead.
+//     firstDataAllowance has passed without one: a watch that has just started must not take every host for dead. For the same reason
+//     a new alarm that treats missing data as breaching is not raised by missing data alone within that time.
 //
 // Start reading at Rule (rule.go), then Evaluate (evaluate.go), then Step (step.go).
 package alarm

@@ -14,8 +14,8 @@ const (
 	// transportGrace is how long after its end a period stays open for samples under way: several round trips of any network that a
 	// failover makes sense over, and little beside the shortest period of 1 s.
 	transportGrace = 250 * time.Millisecond
-	// firstBeatAllowance is how long a host may take for its first beat: a connection over SSH and a copy of the binary.
-	firstBeatAllowance = 15 * time.Second
+	// firstDataAllowance is how long a host may take for its first sample: a connection over SSH and a copy of the binary.
+	firstDataAllowance = 15 * time.Second
 	// rangeBeyond is how many periods beyond N are looked at. CloudWatch does not publish the figure; 2 fits all that is documented.
 	rangeBeyond = 2
 

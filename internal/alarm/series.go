@@ -58,7 +58,7 @@ type Series struct {
 func NewSeries(rule Rule, now time.Time) *Series {
 	return &Series{
 		rule:  rule,
-		begin: indexOf(now.Add(firstBeatAllowance), rule.Period) + 1,
+		begin: indexOf(now.Add(firstDataAllowance), rule.Period) + 1,
 		byIdx: make(map[int64]Datapoint),
 	}
 }

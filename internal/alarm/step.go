@@ -8,6 +8,7 @@ import (
 // Alarm is a rule with its state. It is a value: Step returns the next one.
 type Alarm struct {
 	Rule   Rule
+	Born   time.Time // when New made it
 	State  State
 	Since  time.Time // when the state was entered
 	Reason string    // of the last transition
@@ -26,7 +27,7 @@ type Change struct {
 
 // New returns an alarm that knows nothing yet: INSUFFICIENT_DATA.
 func New(rule Rule, now time.Time) Alarm {
-	a := Alarm{Rule: rule, State: Insufficient, Since: now, Reason: "Unchecked: Initial alarm creation"}
+	a := Alarm{Rule: rule, Born: now, State: Insufficient, Since: now, Reason: "Unchecked: Initial alarm creation"}
 	if rule.Disabled {
 		a.Detail = disabledDetail
 	}
@@ -51,6 +52,10 @@ func Step(a Alarm, now time.Time, window []Datapoint) (Alarm, *Change) {
 	if outcome.Grounds == Kept {
 		a.Detail = keptDetail(a, outcome)
 	}
+	if outcome.State == Raised && outcome.Grounds == ByFilling && a.young(now) {
+		a.Detail = "waiting for data before missing data counts"
+		return a, nil
+	}
 	if outcome.State == a.State {
 		return a, nil
 	}
@@ -60,4 +65,10 @@ func Step(a Alarm, now time.Time, window []Datapoint) (Alarm, *Change) {
 	}
 	a.State, a.Since, a.Reason = outcome.State, now, change.Reason
 	return a, change
+}
+
+// young says that missing data must not raise the alarm yet. What a heartbeat misses is the time before its counting began, so it never
+// counts: silence after that is a datapoint.
+func (a Alarm) young(now time.Time) bool {
+	return a.Rule.Heartbeat || (a.State == Insufficient && now.Before(a.Born.Add(firstDataAllowance)))
 }

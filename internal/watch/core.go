@@ -98,11 +98,14 @@ func (c *core) newName(f drill.Failover, service drill.Service, saved *savedStat
 	if err != nil {
 		return nil, err
 	}
-	// Without a memory of the last serial, the time is a number that has only ever grown.
-	n := &nameState{policy: policy, state: failover.Begin(policy, uint64(max(1, now.Unix()))), against: map[string][]*alarmState{}}
+	// Name servers take no serial that is not higher than the last. What the watch before this one told last may not have reached the
+	// state file, or there is none; the time in seconds is beyond any serial that it can have told.
+	least := uint64(max(1, now.Unix()))
+	n := &nameState{policy: policy, state: failover.Begin(policy, least), against: map[string][]*alarmState{}}
 	if saved != nil {
 		if before, ok := saved.Names[f.Name]; ok {
 			n.state = failover.Resume(policy, before)
+			n.state.Serial = max(n.state.Serial+1, least)
 		}
 	}
 	for _, environment := range []drill.Environment{policy.Primary, policy.Secondary} {
