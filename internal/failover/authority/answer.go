@@ -1,0 +1,232 @@
+package authority
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// udpMax is the largest answer over UDP: it passes every path without fragments, which get lost and can be forged.
+const udpMax = 1232
+
+// aliasMax is how many aliases in a row are followed inside of the zone.
+const aliasMax = 8
+
+// soaMailbox is the mailbox in the SOA record that RFC 2142 reserves for those who run a zone.
+const soaMailbox = "hostmaster."
+
+// Timers of the SOA record. No secondary transfers this zone, so they are only what RFC 1912 finds sensible.
+const (
+	soaRefresh = 3600
+	soaRetry   = 600
+	soaExpire  = 1_209_600
+)
+
+// Decided are the answers of the failover names that have been decided, by absolute name in lower case.
+type Decided map[string]Decision
+
+// Decision is one decided answer.
+type Decision struct {
+	Addresses []netip.Addr `json:"addresses"`
+	Serial    uint64       `json:"serial"`
+}
+
+// serial returns the zone's serial number: it grows with every decision. All servers that know the same decisions say the same.
+func (d Decided) serial() uint32 {
+	sum := uint64(1)
+	for _, decision := range d {
+		sum += decision.Serial
+	}
+	return uint32(sum) //nolint:gosec // serial numbers of DNS wrap around, RFC 1982
+}
+
+// Answer returns the reply to a query as it goes out, of at most the size that the client takes. It is a pure function: the same query,
+// decisions and time give the same reply, on every server of the zone.
+func (z *Zone) Answer(query *dns.Msg, decided Decided, now time.Time, overTCP bool) *dns.Msg {
+	reply := new(dns.Msg).SetReply(query)
+	reply.Compress = true
+	size := dns.MaxMsgSize
+	if !overTCP {
+		size = dns.MinMsgSize
+	}
+	options := optionsOf(query)
+	if len(options) == 1 && !overTCP {
+		size = min(max(int(options[0].UDPSize()), dns.MinMsgSize), udpMax)
+	}
+	switch {
+	case query.Opcode != dns.OpcodeQuery:
+		reply.Rcode = dns.RcodeNotImplemented
+	case len(query.Question) != 1 || len(options) > 1:
+		reply.Rcode = dns.RcodeFormatError
+	case len(options) == 1 && options[0].Version() != 0:
+		reply.Rcode = dns.RcodeBadVers
+	default:
+		(&answerer{zone: z, decided: decided, now: now, reply: reply}).answer(query.Question[0])
+	}
+	if len(options) == 1 {
+		reply.SetEdns0(udpMax, options[0].Do())
+	}
+	reply.Truncate(size)
+	return reply
+}
+
+// optionsOf returns the OPT records of a message.
+func optionsOf(message *dns.Msg) []*dns.OPT {
+	var found []*dns.OPT
+	for _, record := range message.Extra {
+		if opt, ok := record.(*dns.OPT); ok {
+			found = append(found, opt)
+		}
+	}
+	return found
+}
+
+type answerer struct {
+	zone    *Zone
+	decided Decided
+	now     time.Time
+	reply   *dns.Msg
+}
+
+func (a *answerer) answer(q dns.Question) {
+	name := dns.CanonicalName(q.Name)
+	switch {
+	case q.Qclass != dns.ClassINET, !dns.IsSubDomain(a.zone.Name, name), q.Qtype == dns.TypeAXFR, q.Qtype == dns.TypeIXFR:
+		a.reply.Rcode = dns.RcodeRefused
+		return
+	case q.Qtype == dns.TypeNone, q.Qtype == dns.TypeOPT, q.Qtype == dns.TypeTSIG:
+		a.reply.Rcode = dns.RcodeFormatError
+		return
+	}
+	a.reply.Authoritative = true
+	// The question's own writing of the name is used for the records too: resolvers that vary the case to spot forgeries get it back.
+	asWritten := q.Name
+	for range aliasMax {
+		found := a.zone.owners[name]
+		if found == nil {
+			a.reply.Rcode = dns.RcodeNameError
+			a.negative(q.Name)
+			return
+		}
+		if alias := found.sets[dns.TypeCNAME]; len(alias) > 0 && q.Qtype != dns.TypeCNAME && q.Qtype != dns.TypeANY {
+			a.add(asWritten, alias[0])
+			asWritten = alias[0].(*dns.CNAME).Target
+			name = dns.CanonicalName(asWritten)
+			if !dns.IsSubDomain(a.zone.Name, name) {
+				return // the client asks whoever knows it; we do not recurse
+			}
+			continue
+		}
+		records := a.records(name, found, q.Qtype)
+		if len(records) == 0 {
+			a.negative(q.Name)
+		}
+		for _, record := range records {
+			a.add(asWritten, record)
+		}
+		return
+	}
+}
+
+// records returns what a name has of a type.
+func (a *answerer) records(name string, at *owner, qtype uint16) []dns.RR {
+	switch qtype {
+	case dns.TypeANY:
+		return a.minimal(name, at)
+	case dns.TypeA, dns.TypeAAAA:
+		var records []dns.RR
+		for _, address := range a.addresses(name, at) {
+			if record := addressRecord(address, at.ttl); record.Header().Rrtype == qtype {
+				records = append(records, record)
+			}
+		}
+		return records
+	case dns.TypeSOA:
+		if name == a.zone.Name {
+			return []dns.RR{a.soa("")}
+		}
+		return nil
+	case dns.TypeNS:
+		if name == a.zone.Name {
+			a.glue()
+		}
+	}
+	return at.sets[qtype]
+}
+
+// minimal answers ANY with one set of records (RFC 8482): everything at once serves only those who flood others with our answers.
+func (a *answerer) minimal(name string, at *owner) []dns.RR {
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeNS, dns.TypeMX, dns.TypeTXT} {
+		if records := a.records(name, at, qtype); len(records) > 0 {
+			a.reply.Extra = nil
+			return records
+		}
+	}
+	return nil
+}
+
+// addresses returns what a name leads to now. A failover name leads somewhere whatever happens: to the last decision, else to its
+// initial answer.
+func (a *answerer) addresses(name string, at *owner) []netip.Addr {
+	switch {
+	case at.failover && len(a.decided[name].Addresses) > 0:
+		return a.decided[name].Addresses
+	case at.rotation != nil:
+		return at.rotation.at(a.now, at.addrs)
+	}
+	return at.addrs
+}
+
+// negative adds the SOA record that says how long "no" may be remembered: the smaller of its TTL and its last field (RFC 2308).
+func (a *answerer) negative(asWritten string) {
+	a.reply.Ns = append(a.reply.Ns, a.soa(a.apexAsWritten(asWritten)))
+}
+
+// apexAsWritten returns the part of a name that is the zone, in the case in which it was asked.
+func (a *answerer) apexAsWritten(name string) string {
+	labels := dns.Split(name)
+	if len(labels) < a.zone.labels {
+		return a.zone.Name
+	}
+	return name[labels[len(labels)-a.zone.labels]:]
+}
+
+func (a *answerer) soa(name string) dns.RR {
+	head := header(dns.TypeSOA, a.zone.NegativeTTL)
+	head.Name = name
+	return &dns.SOA{
+		Hdr: head, Ns: a.zone.Servers[0], Mbox: soaMailbox + a.zone.Name, Serial: a.decided.serial(),
+		Refresh: soaRefresh, Retry: soaRetry, Expire: soaExpire, Minttl: uint32(a.zone.NegativeTTL / time.Second),
+	}
+}
+
+// glue adds the addresses of the zone's own name servers.
+func (a *answerer) glue() {
+	for _, server := range a.zone.Servers {
+		at := a.zone.owners[server]
+		if at == nil {
+			continue
+		}
+		for _, address := range a.addresses(server, at) {
+			record := addressRecord(address, at.ttl)
+			record.Header().Name = server
+			a.reply.Extra = append(a.reply.Extra, record)
+		}
+	}
+}
+
+// add puts a copy of a record under a name into the answer.
+func (a *answerer) add(name string, record dns.RR) {
+	record = dns.Copy(record)
+	record.Header().Name = name
+	a.reply.Answer = append(a.reply.Answer, record)
+}
+
+func addressRecord(address netip.Addr, ttl time.Duration) dns.RR {
+	if address.Is4() {
+		return &dns.A{Hdr: header(dns.TypeA, ttl), A: slices.Clone(address.AsSlice())}
+	}
+	return &dns.AAAA{Hdr: header(dns.TypeAAAA, ttl), AAAA: slices.Clone(address.AsSlice())}
+}

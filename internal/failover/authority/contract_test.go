@@ -1,0 +1,83 @@
+package authority
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"go.uber.org/goleak"
+
+	"firedrill/internal/failover/failovertest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must happen; it is no measurement.
+const patience = 30 * time.Second
+
+func mustZone(tb testing.TB, text string) *Zone {
+	tb.Helper()
+	zone, err := ParseZone([]byte(text), "zone.yaml")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return zone
+}
+
+// start runs a server on loopback until the test ends.
+func start(tb testing.TB, options Options) *Server {
+	tb.Helper()
+	if options.Listen == "" {
+		options.Listen = "127.0.0.1:0"
+	}
+	server, err := New(options)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := server.Start(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := server.Stop(ctx); err != nil {
+			tb.Error(err)
+		}
+	})
+	return server
+}
+
+func TestContractHolds(t *testing.T) {
+	server, err := New(Options{Zone: mustZone(t, failovertest.ZoneYAML()), Listen: "127.0.0.1:0", Rate: 1_000_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hurt atomic.Bool
+	server.beforeAnswer = func(*dns.Msg) {
+		if hurt.Swap(false) {
+			panic("planted")
+		}
+	}
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := server.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	serial := uint64(0)
+	failovertest.Test(t, failovertest.Subject{
+		Address: server.Address().String(),
+		Hurt:    func() { hurt.Store(true) },
+		Publish: func(addresses []netip.Addr) error {
+			serial++
+			return server.Set(failovertest.ZoneName, addresses, serial)
+		},
+	})
+}
