@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -129,7 +130,7 @@ func (l *ledger) read(ctx context.Context) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var present []int
+	var present numbers
 	outcome := exchange(ctx, l.spec, request, func(response *http.Response, outcome result) result {
 		if response.StatusCode/100 != 2 {
 			return outcome.failed(history.CauseStatus, "status %d", response.StatusCode)
@@ -186,4 +187,27 @@ func settle(written []writing, present []int) history.Ledger {
 		account.Span = max(account.Span, drill.Seconds(ack.at.Sub(survived)))
 	}
 	return account
+}
+
+// numbers reads [1,2,3], and {"seqs":[1,2,3]} of services that never answer with a bare list.
+type numbers []int
+
+// UnmarshalJSON reads either form.
+func (n *numbers) UnmarshalJSON(text []byte) error {
+	var bare []int
+	if json.Unmarshal(text, &bare) == nil {
+		*n = bare
+		return nil
+	}
+	var wrapped struct {
+		Seqs *[]int `json:"seqs"`
+	}
+	if err := json.Unmarshal(text, &wrapped); err != nil {
+		return err
+	}
+	if wrapped.Seqs == nil {
+		return errors.New("no seqs")
+	}
+	*n = *wrapped.Seqs
+	return nil
 }
