@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+	"firedrill/internal/report"
+	"firedrill/internal/verdict"
+)
+
+// judgeHelp is what both commands say of how they end.
+const judgeHelp = `
+EXIT STATUS
+  0    passed
+  1    failed
+  2    the file cannot be read, or was altered; wrong flags
+  3    inconclusive: nobody can tell
+  4    a safeguard refused a step
+  5    impact not reverted: call a human
+  70   our own fault
+  130  the run was interrupted, its impact reverted`
+
+// readRun reads a log, verifies its chain, and returns it with the plan that it carries. "-" is standard input.
+func readRun(s streams, name string) (drill.Plan, []history.Event, error) {
+	input := s.in
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return drill.Plan{}, nil, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A run leaves its log as run.jsonl in its directory."}
+		}
+		defer file.Close()
+		input = file
+	}
+	log, err := history.Read(bufio.NewReader(input))
+	if err != nil {
+		return drill.Plan{}, nil, &drill.Error{
+			Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log that was altered or damaged proves nothing; take the copy that the run wrote.",
+		}
+	}
+	for _, event := range log {
+		if started, ok := event.Fact.(*history.RunStarted); ok {
+			return started.Plan, log, nil
+		}
+	}
+	return drill.Plan{}, nil, &drill.Error{
+		Op: "read the log", Kind: drill.Invalid, Err: fmt.Errorf("%s does not say what was going to be done", name), Hint: "The first line of a log is run.started; name a whole log.",
+	}
+}
+
+func newJudgeCommand(s streams) *cobra.Command {
+	asJSON := false
+	command := &cobra.Command{
+		Use:   "judge LOG",
+		Short: "Judge the log of a run again",
+		Long: "Judge reads the log of a run (run.jsonl), verifies that no line of it was altered, and says again what it proves.\n" +
+			"The same log gives the same verdict, on any machine and at any time. LOG - is standard input.\n" + judgeHelp,
+		Example: "  firedrill judge run.jsonl\n  firedrill judge --json run.jsonl | jq .rto",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			plan, log, err := readRun(s, args[0])
+			if err != nil {
+				return err
+			}
+			in := report.Input{Plan: plan, Log: log, Verdict: verdict.Judge(plan, log), LogName: args[0], Color: wantsColor(s.out)}
+			format := report.Text
+			if asJSON {
+				format = report.JSON
+			}
+			if err := report.Write(s.out, format, in); err != nil {
+				return err
+			}
+			if code := in.Verdict.ExitCode(); code != exitPassed {
+				return exitError{code}
+			}
+			return nil
+		},
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
+	return command
+}
+
+// wantsColor says whether a person looks at out: a terminal, and nobody asked for none.
+func wantsColor(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+func newReportCommand(s streams) *cobra.Command {
+	format, out, link := string(report.Text), "", ""
+	command := &cobra.Command{
+		Use:   "report LOG",
+		Short: "Show the log of a run as a page, Markdown, JUnit, JSON or text",
+		Long: "Report reads the log of a run (run.jsonl), judges it again and shows it. The page (html) is one file that loads nothing\n" +
+			"and opens offline. LOG - is standard input. A report that was written exits with 0, whatever the run proved: the gate is\n" +
+			"`firedrill judge`.\n\nEXIT STATUS\n  0    written\n  2    the file cannot be read, or was altered; wrong flags\n  70   our own fault",
+		Example: "  firedrill report run.jsonl --format html --out report.html\n  firedrill report run.jsonl --format markdown >> \"$GITHUB_STEP_SUMMARY\"",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			plan, log, err := readRun(s, args[0])
+			if err != nil {
+				return err
+			}
+			in := report.Input{Plan: plan, Log: log, Verdict: verdict.Judge(plan, log), LogName: args[0], Link: link}
+			if out == "" || out == "-" {
+				in.Color = format == string(report.Text) && wantsColor(s.out)
+				return report.Write(s.out, report.Format(format), in)
+			}
+			return writeWhole(out, func(w io.Writer) error { return report.Write(w, report.Format(format), in) })
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&format, "format", format, "html, markdown, junit, json or text")
+	flags.StringVar(&out, "out", "", "file to write; default standard output")
+	flags.StringVar(&link, "link", "", "where the page can be reached, for markdown")
+	_ = command.RegisterFlagCompletionFunc("format", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		for _, known := range report.Formats {
+			names = append(names, string(known))
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	})
+	return command
+}
+
+// writeWhole writes a file in one piece: whoever opens it finds the old one or the whole new one. What was begun is removed when
+// anything goes wrong.
+func writeWhole(name string, write func(io.Writer) error) error {
+	file, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if err != nil {
+		return &drill.Error{Op: "write the report", Kind: drill.Invalid, Err: err, Hint: "Name a file in a directory that can be written to."}
+	}
+	buffered := bufio.NewWriter(file)
+	err = errors.Join(write(buffered), buffered.Flush(), file.Chmod(0o644), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), name)
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(file.Name()))
+	}
+	return err
+}

@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"firedrill/internal/history"
+	"firedrill/internal/report"
+	"firedrill/internal/verdict/verdicttest"
+)
+
+// writeStory writes the log of a story, chained, and returns its name.
+func writeStory(t *testing.T, twist verdicttest.Twist) string {
+	t.Helper()
+	_, log := verdicttest.Bookstore(twist)
+	var out bytes.Buffer
+	writer := history.NewWriter(&out)
+	for _, event := range log {
+		if _, err := writer.Append(event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := filepath.Join(t.TempDir(), "run.jsonl")
+	if err := os.WriteFile(name, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// runCommand runs one of the two commands and returns the exit code with what it wrote.
+func runCommand(t *testing.T, in string, args ...string) (code int, out, errOut string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	s := streams{in: strings.NewReader(in), out: &stdout, err: &stderr}
+	command := newJudgeCommand(s)
+	if args[0] == "report" {
+		command = newReportCommand(s)
+	}
+	command.SilenceErrors, command.SilenceUsage = true, true
+	command.SetOut(&stdout)
+	command.SetErr(&stderr)
+	command.SetArgs(args[1:])
+	return finish(s, command.Execute()), stdout.String(), stderr.String()
+}
+
+func TestJudgeExitsAsTheVerdictSays(t *testing.T) {
+	for twist, want := range map[verdicttest.Twist]int{
+		verdicttest.NoTwist: exitPassed, verdicttest.FrozenDNS: exitFailed, verdicttest.Toothless: exitInconclusive, verdicttest.Residue: exitNotReverted,
+	} {
+		name := writeStory(t, twist)
+		if code, out, errOut := runCommand(t, "", "judge", name); code != want || errOut != "" || !strings.Contains(out, "bookstore") {
+			t.Errorf("%q: exit code %d, want %d; %q %q", twist, code, want, out, errOut)
+		}
+		code, out, _ := runCommand(t, "", "judge", "--json", name)
+		var decoded struct {
+			Exit int `json:"exit_code"`
+		}
+		if err := json.Unmarshal([]byte(out), &decoded); err != nil || code != want || decoded.Exit != want {
+			t.Errorf("%q: --json: exit code %d, in the JSON %d, want %d (%v)", twist, code, decoded.Exit, want, err)
+		}
+	}
+}
+
+func TestJudgeRefusesALogThatWasAltered(t *testing.T) {
+	name := writeStory(t, verdicttest.FrozenDNS)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := strings.Replace(string(text), `"ok":false`, `"ok":true`, 1)
+	if forged == string(text) {
+		t.Fatal("nothing was forged")
+	}
+	for what, log := range map[string]string{"forged": forged, "not a log": "hello\n", "empty": ""} {
+		code, out, errOut := runCommand(t, log, "judge", "-")
+		if code != exitUsage || out != "" || errOut == "" {
+			t.Errorf("%s: exit code %d, out %q, err %q", what, code, out, errOut)
+		}
+	}
+	if code, _, errOut := runCommand(t, "", "judge", filepath.Join(t.TempDir(), "no.jsonl")); code != exitUsage || !strings.Contains(errOut, "no.jsonl") {
+		t.Errorf("a missing file: exit code %d, %q", code, errOut)
+	}
+}
+
+func TestReportWritesEveryFormat(t *testing.T) {
+	name := writeStory(t, verdicttest.FrozenDNS)
+	for _, format := range report.Formats {
+		code, onScreen, _ := runCommand(t, "", "report", name, "--format", string(format))
+		if code != exitPassed || onScreen == "" {
+			t.Errorf("%s: exit code %d", format, code)
+		}
+		file := filepath.Join(t.TempDir(), "report")
+		if code, out, _ := runCommand(t, "", "report", name, "--format", string(format), "--out", file); code != exitPassed || out != "" {
+			t.Errorf("%s: --out: exit code %d, out %q", format, code, out)
+		}
+		if written, err := os.ReadFile(file); err != nil || string(written) != onScreen {
+			t.Errorf("%s: the file differs from standard output (%v)", format, err)
+		}
+	}
+}
+
+func TestAReportThatCannotBeWrittenLeavesNothing(t *testing.T) {
+	name := writeStory(t, verdicttest.NoTwist)
+	directory := t.TempDir()
+	file := filepath.Join(directory, "report.html")
+	if err := os.WriteFile(file, []byte("the old one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errOut := runCommand(t, "", "report", name, "--format", "pdf", "--out", file); code != exitUsage || !strings.Contains(errOut, "pdf") {
+		t.Errorf("exit code %d, %q", code, errOut)
+	}
+	if left, err := os.ReadDir(directory); err != nil || len(left) != 1 {
+		t.Errorf("left in the directory: %v (%v)", left, err)
+	}
+	if kept, err := os.ReadFile(file); err != nil || string(kept) != "the old one" {
+		t.Errorf("the old report is %q (%v)", kept, err)
+	}
+}
