@@ -25,7 +25,8 @@ const (
 )
 
 const (
-	canaryTimeout = time.Second // for a new connection; also the pace of tries while in force
+	canaryEvery   = time.Second
+	canaryTimeout = 750 * time.Millisecond // for a new connection: within the pace, and within the shortest attack
 	canaryAfter   = 5           // tries after the revert: the first may fall into a back-off of the other side
 	// An established connection proves nothing before two of its keep-alive probes are overdue.
 	canarySettle = 2500 * time.Millisecond
@@ -100,7 +101,7 @@ func (c *canaries) before(ctx context.Context, targets []string) error {
 // inForce tries all canaries until ctx ends. What was under way then is not counted.
 func (c *canaries) inForce(ctx context.Context, since time.Time) {
 	c.each(func(one *canary) {
-		tick := time.NewTicker(canaryTimeout)
+		tick := time.NewTicker(canaryEvery)
 		defer tick.Stop()
 		for {
 			c.tryNew(ctx, one)

@@ -115,6 +115,7 @@ type Spec struct {
 	Bug    string // planted; empty for none
 	DieAt  int    // SIGKILL itself at the mark of this number, from 1; 0 for never
 	Resolv string // resolver configuration
+	SSH    string // SSH_CONNECTION
 	Args   []string
 }
 
@@ -143,7 +144,7 @@ func (w *World) Start(spec Spec) (*Attack, error) {
 		bug = "-"
 	}
 	a := &Attack{cmd: exec.Command(self, spec.Args...)}
-	a.cmd.Env = append(os.Environ(), envChild+"="+bug, envResolv+"="+spec.Resolv, "GORACE=atexit_sleep_ms=0", "SSH_CONNECTION=")
+	a.cmd.Env = append(os.Environ(), envChild+"="+bug, envResolv+"="+spec.Resolv, "GORACE=atexit_sleep_ms=0", "SSH_CONNECTION="+spec.SSH)
 	if spec.DieAt > 0 {
 		a.cmd.Env = append(a.cmd.Env, fmt.Sprintf("%s=%d", envDieAt, spec.DieAt))
 	}
