@@ -9,14 +9,14 @@
 // the preferred one; failback may be manual (stay until told, or until the active one turns unhealthy) instead of at once; a hold time
 // keeps the answer from flapping; and a frozen name does not move at all.
 //
-//	 active    the other  | failback manual           | failback auto
-//	 ----------------------+---------------------------+------------------------------------
-//	 healthy   healthy    | stay                      | the preferred one
-//	 healthy   unhealthy  | stay                      | stay
-//	 unhealthy healthy    | the other                 | the other
-//	 unhealthy unhealthy  | the preferred one, or stay if on_all_unhealthy is last_known
+//	active    the other  | failback manual           | failback auto
+//	---------------------+---------------------------+------------------------------------
+//	healthy   healthy    | stay                      | the preferred one
+//	healthy   unhealthy  | stay                      | stay
+//	unhealthy healthy    | the other                 | the other
+//	unhealthy unhealthy  | the preferred one, or stay if on_all_unhealthy is last_known
 //
-// The invariant: the serial number grows with every change of the answer and with nothing else.
+// The invariant: Decide and Switch raise the serial number with every change of the answer and with nothing else.
 //
 // Start reading at Policy and State (policy.go), then Decide, then Switch (switch.go).
 package failover
