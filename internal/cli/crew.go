@@ -175,6 +175,11 @@ func (c *crew) Attack(ctx context.Context, host drill.Host, order drill.Order, g
 	// The attack must not be killed when the run ends: it is asked to revert, and only then waited for.
 	run, err := k.start(context.WithoutCancel(ctx), args, host.SSH.Become, nil, func(event history.Event) {
 		event.Source = host.Name
+		if fact, is := event.Fact.(*history.AttackReverted); is && ctx.Err() != nil {
+			stopped := *fact
+			stopped.Why = context.Cause(ctx).Error() // the attack knows only that we let go of it
+			event.Fact = &stopped
+		}
 		emit(event)
 	})
 	if err != nil {
@@ -191,9 +196,8 @@ func (c *crew) Attack(ctx context.Context, host drill.Host, order drill.Order, g
 	if err != nil {
 		return err
 	}
-	switch exit.Code {
-	case exitPassed, exitInconclusive, exitInterrupted, 128 + 15:
-		return nil
+	if exit.Code == exitPassed || exit.Code == exitInconclusive || (ctx.Err() != nil && exit.Code > 128) {
+		return nil // what it did stands in its events; above 128 it ended because we asked for it, and reverted
 	}
 	return &drill.Error{Op: op, Host: host.Name, Kind: drill.Failed, Err: fmt.Errorf("exit status %d: %s", exit.Code, run.errors)}
 }

@@ -31,6 +31,7 @@ type World struct {
 	hosts    map[string]bool             // host to whether it is up
 	releases map[string]Release          // host to release
 	attacked map[string]string           // host to GUID of what is in force
+	oneWay   map[string]bool             // GUIDs of attacks that take a host down
 	samples  map[string][]history.Sample // client to its latest samples, oldest first
 	watch    bool                        // the watch is heard
 }
@@ -39,9 +40,12 @@ type World struct {
 func NewWorld(plan drill.Plan) *World {
 	return &World{
 		plan: plan, alarms: map[string]string{}, answers: map[string]history.Answer{}, hosts: map[string]bool{},
-		releases: map[string]Release{}, attacked: map[string]string{}, samples: map[string][]history.Sample{},
+		releases: map[string]Release{}, attacked: map[string]string{}, oneWay: map[string]bool{}, samples: map[string][]history.Sample{},
 	}
 }
+
+// remainsOneWay is AttackPlanned.Remains of a kind that has nothing to take back.
+const remainsOneWay = "one-way"
 
 // WatchHost is the Host of a history.Host fact that tells whether the watch is heard.
 const WatchHost = "watch"
@@ -70,8 +74,14 @@ func (w *World) Fold(event history.Event) {
 			Name: fact.Release, Revision: fact.Revision, Healthy: fact.Healthy, Detail: fact.Detail,
 			InForce: fact.InForce, Error: fact.Error, At: event.At,
 		}
+	case *history.AttackPlanned:
+		if fact.Remains == remainsOneWay {
+			w.oneWay[fact.GUID] = true
+		}
 	case *history.AttackInForce:
-		w.attacked[event.Source] = fact.GUID
+		if !w.oneWay[fact.GUID] { // a host that goes down is seen down, and nothing is left on it to be taken back
+			w.attacked[event.Source] = fact.GUID
+		}
 	case *history.AttackReverted:
 		if len(fact.Residue) == 0 {
 			delete(w.attacked, event.Source)
