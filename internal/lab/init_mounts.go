@@ -62,6 +62,9 @@ func (i *hostInit) mounts() (bootID string, err error) {
 	}
 	_ = os.Remove(hostOld)
 	unix.Umask(0o022)
+	if err := os.Chdir("/root"); err != nil { // where SFTP starts
+		return "", fmt.Errorf("disk: %w", err)
+	}
 	return bootID, nil
 }
 

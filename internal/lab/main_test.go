@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -32,6 +33,15 @@ func tool(name string, args []string) int {
 			return 1
 		}
 		_ = c.Close()
+		return 0
+	case "pipe":
+		c, err := net.Dial("tcp", args[0])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		go func() { _, _ = io.Copy(c, os.Stdin); _ = c.Close() }()
+		_, _ = io.Copy(os.Stdout, c)
 		return 0
 	case "reboot", "poweroff":
 		// Only where PID 1 is an init of a lab: never on a machine.
@@ -96,6 +106,11 @@ func testContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func contextOf(t *testing.T) (context.Context, context.CancelFunc) {
+	t.Helper()
+	return context.WithTimeout(t.Context(), patience)
 }
 
 func mustUp(t *testing.T, topology Topology, o Options) *Lab {

@@ -261,7 +261,8 @@ func (s *sshSession) serveSFTP() bool {
 	if u != nil {
 		return s.start(program{executable: hostRun + "/lab", args: []string{nameSFTP}, user: u, env: s.environment(u)})
 	}
-	server, err := sftp.NewServer(s.channel, sftp.WithServerWorkingDirectory("/root"))
+	// Relative paths start in the init's own directory, which is root's home; the option for it would also change targets of links.
+	server, err := sftp.NewServer(s.channel)
 	if err != nil {
 		return false
 	}

@@ -56,7 +56,7 @@ func sameWriter(a, b io.Writer) bool {
 
 func (s *streams) input(r io.Reader) error {
 	if f, ok := r.(*os.File); ok && f != nil {
-		s.theirs = append(s.theirs, f)
+		s.share(f)
 		return nil
 	}
 	if r == nil {
@@ -76,7 +76,7 @@ func (s *streams) input(r io.Reader) error {
 
 func (s *streams) output(w io.Writer) error {
 	if f, ok := w.(*os.File); ok && f != nil {
-		s.theirs = append(s.theirs, f)
+		s.share(f)
 		return nil
 	}
 	if w == nil {
@@ -104,8 +104,14 @@ func (s *streams) null(flag int) error {
 	return nil
 }
 
+// share hands a file over. Fd switches what Go has made non-blocking back, as os/exec does: programs expect that of standard streams.
+func (s *streams) share(f *os.File) {
+	_ = f.Fd()
+	s.theirs = append(s.theirs, f)
+}
+
 func (s *streams) hand(theirs, ours *os.File) {
-	s.theirs = append(s.theirs, theirs)
+	s.share(theirs)
 	s.opened = append(s.opened, theirs)
 	s.ours = append(s.ours, ours)
 }
