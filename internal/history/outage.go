@@ -17,7 +17,7 @@ const Consecutive = 3
 
 // lateMin is the lag or hole below which a measurement is never void, however short its interval: a busy scheduler is not a stalled one.
 // What it costs in accuracy stands in the error bound.
-const lateMin = 250 * time.Millisecond
+const lateMin = time.Second
 
 // Outage is a time during which clients were not served.
 type Outage struct {
@@ -46,7 +46,7 @@ type Measured struct {
 // The error bound of an outage is the distance to the neighbouring sample at its edges (the interval, when none is missing), plus how
 // late the deciding ones were sent, plus how long the first good one took: a try may begin before the service is back and be answered
 // after.
-// Samples sent later than the interval, or missing for longer, void the measurement (with a grace of 250 ms for short intervals): a
+// Samples sent later than the interval, or missing for longer, void the measurement (with a grace of one second for short intervals): a
 // prober that waits for slow answers does not see the time in which it did not look.
 func Outages(samples []Sample, interval time.Duration, consecutive int) Measured {
 	if consecutive <= 0 {
