@@ -42,18 +42,20 @@ func (c *catalog) run(ctx context.Context, s *statement, args ...string) ([][]st
 	return c.pool.run(ctx, s, args...)
 }
 
-// create makes the schema and the first books. Both environments may do so at the same time: what the other did already is no error.
+// create makes the tables and the first books. Both environments may do so at the same time: what the other did already is no error. The
+// ledger comes last, so that whoever misses it finishes what was interrupted.
 func (c *catalog) create(ctx context.Context) error {
-	for _, s := range schema {
-		if _, err := c.pool.run(ctx, s); err != nil && !made(err) {
-			return err
-		}
+	type step struct {
+		statement *statement
+		args      []string
 	}
+	steps := []step{{createAuthors, nil}, {createBooks, nil}}
 	for _, book := range c.seed {
-		if _, err := c.pool.run(ctx, addAuthor, book.Author); err != nil && !made(err) {
-			return err
-		}
-		if _, err := c.pool.run(ctx, addBook, book.Title, book.Author); err != nil && !made(err) {
+		steps = append(steps, step{addAuthor, []string{book.Author}}, step{addBook, []string{book.Title, book.Author}})
+	}
+	steps = append(steps, step{createLedger, nil})
+	for _, next := range steps {
+		if _, err := c.pool.run(ctx, next.statement, next.args...); err != nil && !made(err) {
 			return err
 		}
 	}

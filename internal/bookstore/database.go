@@ -53,13 +53,20 @@ const (
 // OpenDatabase reads the log in options.Dir and returns the database as it was. An error means that the directory cannot be used or
 // that the log is damaged.
 func OpenDatabase(options DatabaseOptions) (*Database, error) {
-	log := options.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	written, err := openJournal(options.Dir)
 	if err != nil {
 		return nil, err
+	}
+	d := newDatabase(options, written)
+	d.tables.recovering = options.StandbyOf != "" && !wasPromoted(options.Dir)
+	return d, nil
+}
+
+// newDatabase replays the log.
+func newDatabase(options DatabaseOptions, written *journal) *Database {
+	log := options.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
 	d := &Database{
 		options: options, log: log, journal: written, tables: newTables(),
@@ -68,8 +75,7 @@ func OpenDatabase(options DatabaseOptions) (*Database, error) {
 	for _, r := range written.records {
 		statementNamed(r.Statement).apply(d.tables, r.Args)
 	}
-	d.tables.recovering = options.StandbyOf != "" && !wasPromoted(options.Dir)
-	return d, nil
+	return d
 }
 
 // Serve answers clients on listener, and follows the primary when the database is a standby, until ctx is done. It closes the listener

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Options says what a Service serves and where its dependencies are.
@@ -36,8 +38,11 @@ type Service struct {
 }
 
 // NewService reads the release and returns the service; it connects to nothing yet. A missing or broken release is no error here: the
-// service says so in every answer, until it is started again on a good one.
+// service says so in every answer, until it is started again on a good one. An error means that an option is wrong.
 func NewService(options Options) (*Service, error) {
+	if _, err := pgconn.ParseConfig(options.DatabaseURL); err != nil {
+		return nil, err
+	}
 	environment := options.Environment
 	if environment == "" {
 		name, err := os.Hostname()

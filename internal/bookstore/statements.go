@@ -116,9 +116,6 @@ var allStatements = []*statement{
 	addAuthor, listAuthors, addBook, listBooks, addLedger, listLedger, countLedger,
 }
 
-// schema creates what the service needs, in order.
-var schema = []*statement{createAuthors, createBooks, createLedger}
-
 func boolText(b bool) string {
 	if b {
 		return "t"
