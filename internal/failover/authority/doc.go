@@ -9,7 +9,7 @@
 //
 // Each decided answer carries a serial number, and one that is not higher than the last is ignored: after a reconnect or with two watches
 // an old decision must not undo a new one. So the numbers of a watch must grow over everything, also over the loss of its own memory: a
-// watch that starts without its saved state begins at the Unix time in milliseconds, which is higher than any number it gave before.
+// watch goes on above the Unix time when it starts, which is higher than any number that the one before it gave.
 // Where that was not kept to, stop the authority, remove its state file and start it again: it takes the next decision, whatever its number.
 //
 // Start reading at Zone (zone.go), then Answer (answer.go), which is a pure function, then Server (server.go) and Follow (follow.go).
