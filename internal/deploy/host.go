@@ -18,11 +18,11 @@ type target struct {
 	host     drill.Host
 	client   *remote.Client
 	lock     *remote.Lock
-	tools    map[string]bool // programs that the host has
-	state    State           // what current leads to, as far as we know
-	previous string          // where to go back to; "" when there is nothing
-	forward  bool            // a rollback: what runs now is not where to go back to
-	switched bool            // current may lead to our release
+	record   record // what the host told at the beginning
+	state    State  // what current leads to, as far as we know
+	previous string // where to go back to; "" when there is nothing
+	forward  bool   // a rollback: what runs now is not where to go back to
+	switched bool   // current may lead to our release
 	restored bool
 }
 
@@ -100,20 +100,15 @@ func (t *target) connect(ctx context.Context) error {
 		return err
 	}
 	t.client = client
-	if t.tools, err = probeTools(ctx, client, t.directory()); err != nil {
-		return err
-	}
 	if t.lock, err = client.Lock(ctx, path.Join(t.directory(), ".lock")); err != nil {
 		return err
 	}
-	if err := t.clear(ctx); err != nil {
-		return err
-	}
-	log, err := readState(ctx, client, t.directory())
+	text, err := client.Output(ctx, remote.Quote("sh", "-c", prepareScript, "sh", t.directory()))
 	if err != nil {
 		return err
 	}
-	t.state, t.previous = log.State, log.back(t.forward)
+	t.record = parseState(text)
+	t.state, t.previous = t.record.State, t.record.back(t.forward)
 	return nil
 }
 
@@ -158,6 +153,8 @@ func (t *target) restore(ctx context.Context) error {
 
 // reconnect tries until ctx ends: a host that was cut off keeps our own lock for up to a minute, and may be on its way up.
 func (t *target) reconnect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reconnectFor)
+	defer cancel()
 	for {
 		err := t.connect(ctx)
 		if err == nil {
@@ -175,4 +172,7 @@ func (t *target) reconnect(ctx context.Context) error {
 	}
 }
 
-const reconnectPause = time.Second
+const (
+	reconnectPause = time.Second
+	reconnectFor   = 75 * time.Second // longer than a lock of ours outlives us, and than a host takes to boot
+)

@@ -19,31 +19,6 @@ import (
 	"firedrill/internal/drill"
 )
 
-const toolsScript = `umask 022
-mkdir -p "$1/releases" "$1/shared" || exit 1
-[ -w "$1" ] && [ -w "$1/releases" ] || { echo "$1 cannot be written by $(id -un)" >&2; exit 1; }
-for t in tar sha256sum xargs; do command -v "$t" >/dev/null && echo "tool $t"; done
-exit 0`
-
-// probeTools makes the directories and finds out which programs the host has.
-func probeTools(ctx context.Context, client *remote.Client, directory string) (map[string]bool, error) {
-	text, err := client.Output(ctx, remote.Quote("sh", "-c", toolsScript, "sh", directory))
-	if err != nil {
-		if drill.KindOf(err) == drill.Failed {
-			return nil, &drill.Error{Op: "prepare " + directory, Host: client.Host(), Kind: drill.Failed, Err: err,
-				Hint: fmt.Sprintf("On the host: sudo install -d -o %s %s", client.User(), remote.Quote(directory))}
-		}
-		return nil, err
-	}
-	tools := make(map[string]bool)
-	for line := range strings.Lines(text) {
-		if tool, ok := strings.CutPrefix(strings.TrimSpace(line), "tool "); ok {
-			tools[tool] = true
-		}
-	}
-	return tools, nil
-}
-
 // clear removes what an earlier deployment left half done. We hold the lock, so nobody else is at it.
 func (t *target) clear(ctx context.Context) error {
 	_, err := t.client.Output(ctx, remote.Quote("sh", "-c", `cd "$1" && rm -rf releases/.tmp-* .current-new`, "sh", t.directory()))
@@ -76,7 +51,7 @@ func (t *target) publish(ctx context.Context) error {
 }
 
 func (t *target) upload(ctx context.Context, dir string, files []file) error {
-	if t.tools["tar"] {
+	if t.record.tools["tar"] {
 		return t.uploadTar(ctx, dir, files)
 	}
 	client, err := t.client.SFTP(ctx)
@@ -163,7 +138,7 @@ func (t *target) verify(ctx context.Context, dir string, files []file) error {
 		}
 	}
 	digests := t.digestsThere
-	if !t.tools["sha256sum"] || !t.tools["xargs"] {
+	if !t.record.tools["sha256sum"] || !t.record.tools["xargs"] {
 		digests = t.digestsHere
 	}
 	found, err := digests(ctx, dir, regular)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type record struct {
 	State
 	releases []string // whole releases that are there, oldest first
 	good     []string // releases that were found healthy, oldest first, only those that are there
+	tools    map[string]bool
 }
 
 // back returns where to go back to: the last release that was found healthy, else what runs. In a rollback what runs does not count.
@@ -44,9 +46,15 @@ func (r record) back(rollback bool) string {
 	return r.Release
 }
 
+// prepareScript makes the directories, removes what is half done (we hold the lock, so nobody else is at it), and tells which programs
+// the host has; stateScript follows it.
+const prepareScript = `umask 022
+mkdir -p "$1/releases" "$1/shared" && rm -rf "$1"/releases/.tmp-* "$1/.current-new" || exit 1
+for t in tar sha256sum xargs; do command -v "$t" >/dev/null && echo "tool $t"; done
+` + stateScript
+
 const stateScript = `cd "$1" 2>/dev/null || exit 0
 [ -L current ] && echo "current $(readlink current)" && echo "revision $(cat current/REVISION 2>/dev/null)"
-[ -d current ] && [ ! -L current ] && echo "directory"
 for r in releases/*/; do [ -f "${r}REVISION" ] && echo "release $r"; done
 [ -f revisions.log ] && while read -r time word release rest; do echo "log $word $release"; done <revisions.log
 exit 0`
@@ -61,7 +69,7 @@ func readState(ctx context.Context, client *remote.Client, directory string) (re
 
 // parseState reads what stateScript prints. A torn last line of the log names no release that is there, and so does not count.
 func parseState(text string) record {
-	var r record
+	r := record{tools: make(map[string]bool)}
 	there := make(map[string]bool)
 	var healthy []string
 	for line := range strings.Lines(text) {
@@ -71,6 +79,8 @@ func parseState(text string) record {
 			r.Release = path.Base(rest)
 		case "revision":
 			r.Revision = rest
+		case "tool":
+			r.tools[rest] = true
 		case "release":
 			name := path.Base(strings.TrimSuffix(rest, "/"))
 			there[name] = true
@@ -122,20 +132,16 @@ printf '%s\n' "$2" >>revisions.log || exit 1
 shift 2
 for r; do mv "releases/$r" "releases/.tmp-$r" && rm -rf "releases/.tmp-$r"; done`
 
-// settle records that the release is good and prunes. What fails here is noted only: the release runs and is healthy.
+// settle records that the release that runs is good, and prunes. What fails here is noted only: the release runs and is healthy.
 func (t *target) settle(ctx context.Context) {
-	err := func() error {
-		log, err := readState(ctx, t.client, t.directory())
-		if err != nil {
-			return err
-		}
-		t.state = log.State
-		line := fmt.Sprintf("%s %s %s %s", time.Now().UTC().Format(time.RFC3339), logHealthy, log.Release, log.Revision)
-		words := append([]string{"sh", "-c", settleScript, "sh", t.directory(), line}, log.victims(t.run.request.Deploy.KeepReleases, t.previous)...)
-		_, err = t.client.Output(ctx, remote.Quote(words...))
-		return err
-	}()
-	if err != nil {
-		t.run.note(fmt.Sprintf("%s: the release runs, but was not recorded as good: %v", t.host.Name, err))
+	now := t.record
+	now.State = t.state
+	if !slices.Contains(now.releases, now.Release) {
+		now.releases = append(now.releases, now.Release) // names begin with the time, so it is the last
+	}
+	line := fmt.Sprintf("%s %s %s %s", time.Now().UTC().Format(time.RFC3339), logHealthy, now.Release, now.Revision)
+	words := append([]string{"sh", "-c", settleScript, "sh", t.directory(), line}, now.victims(t.run.request.Deploy.KeepReleases, t.previous)...)
+	if _, err := t.client.Output(ctx, remote.Quote(words...)); err != nil {
+		t.run.note(fmt.Sprintf("%s: %s runs, but was not recorded as good: %v", t.host.Name, now.Release, err))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -119,9 +120,11 @@ func (h *holder) Close() error {
 // lockScript takes a lock of the host's kernel. $1 file   $2 seconds of silence after which to let go
 const lockScript = `silence=$2
 umask 022
+mkdir -p "${1%/*}" 2>/dev/null
+[ -d "${1%/*}" ] && [ -w "${1%/*}" ] || { echo "fail ${1%/*} is no directory that $(id -un) can write"; exit 1; }
 command -v flock >/dev/null || { echo locked unguarded; exit 0; }
-exec 9>>"$1" || { echo "fail $1 cannot be opened"; exit 1; }
-flock -n 9 || { echo "fail $1 is held by someone else"; exit 1; }
+exec 9>>"$1" || exit 1
+flock -n 9 || { echo "fail held by someone else: $1"; exit 1; }
 echo locked guarded
 ` + stayScript
 
@@ -135,8 +138,8 @@ type Lock struct {
 	Guarded bool // false when the host has no flock(1): then nothing is locked
 }
 
-// Lock takes a lock file on the host for us alone. When someone else holds it, the error is drill.Refused and
-// errors.Is ErrLocked.
+// Lock takes a lock file on the host for us alone; the path is absolute, and its directory is made when it is not there. When someone else
+// holds it, the error is drill.Refused and errors.Is ErrLocked.
 func (c *Client) Lock(ctx context.Context, file string) (*Lock, error) {
 	s, err := c.open(ctx, "exec /bin/sh -c "+quoteAll(lockScript, "sh", file, strconv.Itoa(holdLimit)), false)
 	if err != nil {
@@ -151,14 +154,23 @@ func (c *Client) Lock(ctx context.Context, file string) (*Lock, error) {
 	}
 	if err != nil {
 		_ = s.channel.Close()
-		var why refusal
-		if errors.As(err, &why) {
-			return nil, &drill.Error{Op: "lock", Host: c.host, Kind: drill.Refused, Err: fmt.Errorf("%w: %w", ErrLocked, why),
-				Hint: "Another deployment is under way there; if its machine died, the lock ends by itself within a minute."}
-		}
-		return nil, c.fail(ctx, "lock", err)
+		return nil, l.refused(ctx, file, err)
 	}
 	l.Guarded = words[0] == "guarded"
 	l.hold(reader)
 	return l, nil
+}
+
+func (l *Lock) refused(ctx context.Context, file string, err error) error {
+	var why refusal
+	switch {
+	case !errors.As(err, &why):
+		return l.client.fail(ctx, "lock", err)
+	case strings.HasPrefix(string(why), "held"):
+		return &drill.Error{Op: "lock", Host: l.client.host, Kind: drill.Refused, Err: fmt.Errorf("%w: %w", ErrLocked, why),
+			Hint: "Another deployment is under way there; if its machine died, the lock ends by itself within a minute."}
+	default:
+		return &drill.Error{Op: "lock", Host: l.client.host, Kind: drill.Failed, Err: why,
+			Hint: fmt.Sprintf("On the host: sudo install -d -o %s %s", l.client.user, quote(path.Dir(file)))}
+	}
 }

@@ -20,7 +20,8 @@ import (
 
 // Wish is what a test asks of a host.
 type Wish struct {
-	NoSFTP bool // without the SFTP subsystem
+	NoSFTP bool   // without the SFTP subsystem
+	Path   string // PATH of commands, on our own server only; default ours
 }
 
 // Account is a host that is ready to be dialled, with the keys of both sides.

@@ -101,7 +101,7 @@ func (s *server) session(conn net.Conn, channel ssh.Channel, requests <-chan *ss
 		switch {
 		case request.Type == "exec" && ssh.Unmarshal(request.Payload, &body) == nil:
 			_ = request.Reply(true, nil)
-			s.work.Go(func() { execute(conn, channel, body.Text) })
+			s.work.Go(func() { s.execute(conn, channel, body.Text) })
 		case request.Type == "subsystem" && ssh.Unmarshal(request.Payload, &body) == nil && body.Text == "sftp" && !s.wish.NoSFTP:
 			_ = request.Reply(true, nil)
 			s.work.Go(func() {
@@ -116,11 +116,14 @@ func (s *server) session(conn net.Conn, channel ssh.Channel, requests <-chan *ss
 	}
 }
 
-func execute(conn net.Conn, channel ssh.Channel, line string) {
+func (s *server) execute(conn net.Conn, channel ssh.Channel, line string) {
 	defer channel.Close()
 	command := exec.Command("/bin/sh", "-c", line)
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	command.Env = append(os.Environ(), "SSH_CONNECTION="+connection(conn))
+	if s.wish.Path != "" {
+		command.Env = append(command.Env, "PATH="+s.wish.Path)
+	}
 	command.Stdout, command.Stderr = channel, channel.Stderr()
 	stdin, err := command.StdinPipe()
 	if err != nil {

@@ -1,0 +1,217 @@
+package deploy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"firedrill/internal/deploy/remote/remotetest"
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+func TestCutAtAnyByteLeavesCurrentOnOneWholeRelease(t *testing.T) {
+	eachServer(t, func(t *testing.T, serve remotetest.Make) {
+		w := newWorld(t, serve, remotetest.Wish{})
+		cutter := new(remotetest.Cutter)
+		w.account.Options.DialNet = cutter.DialNet
+		w.request.Deploy.Healthy.Times = 1
+		big := make([]byte, 200_000)
+		_, _ = rand.Read(big)
+		w.commit("big", map[string]string{"big": string(big)})
+		cutter.CutAfter()
+		w.mustDeploy()
+		total := cutter.Spent()
+		seed := mathrand.Uint64()
+		random := mathrand.New(mathrand.NewPCG(seed, 0))
+		failed := 0
+		for i := range 30 {
+			cuts := []int64{1 + random.Int64N(total)}
+			status := "200\n"
+			if i%2 == 1 { // after the upload, of a release that would not pass, and while going back
+				cuts, status = []int64{total - random.Int64N(total/8), 1 + random.Int64N(total/8)}, "500\n"
+			}
+			cutter.CutAfter(cuts...)
+			w.commit("next", map[string]string{"status": status})
+			w.request.Deploy.Healthy.Within = drill.Seconds(400e6)
+			if _, err := w.deploy(); err != nil {
+				failed++
+			}
+			if _, err := w.whole(); err != nil {
+				t.Fatalf("SEED=%d cut %d at %d of %d bytes: %v", seed, i, cuts, total, err)
+			}
+		}
+		if failed < 15 {
+			t.Errorf("only %d of 30 cut deployments failed: the cuts do not hit", failed)
+		}
+		cutter.CutAfter()
+		w.commit("last", map[string]string{"status": "200\n"})
+		w.notes = nil
+		w.mustDeploy()
+		w.current()
+		for _, name := range w.releases() {
+			if strings.HasPrefix(name, ".tmp-") {
+				t.Errorf("%s is left of a cut upload", name)
+			}
+		}
+	})
+}
+
+// damagingPath makes a PATH whose tar unpacks and then adds a byte to one file, as a bad disk would.
+func damagingPath(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	script := "#!/bin/sh\n/usr/bin/env PATH=/usr/bin:/bin tar \"$@\" || exit\nfor d; do :; done\nprintf x >>\"$d/version\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "tar"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir + ":/usr/bin:/bin"
+}
+
+func TestDamagedUploadIsNeverPublished(t *testing.T) {
+	w := newWorld(t, remotetest.Serve, remotetest.Wish{Path: damagingPath(t)})
+	_, err := w.deploy()
+	if err == nil || !strings.Contains(err.Error(), "version arrived damaged") {
+		t.Errorf("got %v, want the damage named", err)
+	}
+	if got := w.releases(); len(got) != 0 {
+		t.Errorf("releases %q, want none", got)
+	}
+	if _, err := os.Lstat(filepath.Join(w.dir, "current")); err == nil {
+		t.Error("current exists")
+	}
+
+	t.Run("planted: without digests the check of this test sees it", func(t *testing.T) {
+		w.request.hooks.unverified = true
+		if _, err := w.deploy(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.whole(); err == nil {
+			t.Error("a damaged release passes for whole")
+		}
+	})
+}
+
+// switches moves current to and fro while someone looks at it, and returns how often it led nowhere.
+func switches(t *testing.T, w *world, releases []string) (missing int) {
+	t.Helper()
+	r := &run{request: w.request, dial: w.dial, report: w.report}
+	target := &target{run: r, host: w.account.Host}
+	if err := target.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer target.disconnect()
+	stop, done := make(chan struct{}), make(chan int)
+	go func() {
+		count := 0
+		for {
+			if _, err := os.Stat(filepath.Join(w.dir, "current", "REVISION")); err != nil {
+				count++
+			}
+			select {
+			case <-stop:
+				done <- count
+				return
+			default:
+			}
+		}
+	}()
+	for i := range 40 {
+		if err := target.switchTo(t.Context(), releases[i%2]); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	return <-done
+}
+
+func TestSwitchIsNeverSeenHalf(t *testing.T) {
+	w := newWorld(t, remotetest.Serve, remotetest.Wish{})
+	one := w.mustDeploy()
+	two := w.mustDeploy()
+	releases := []string{one.Release, two.Release}
+	if missing := switches(t, w, releases); missing != 0 {
+		t.Errorf("current led nowhere %d times", missing)
+	}
+
+	t.Run("planted: a switch in two steps is seen", func(t *testing.T) {
+		w.request.hooks.switchScript = `cd "$1" && rm current && ln -s "releases/$2" current && echo "current $(readlink current)"`
+		if missing := switches(t, w, releases); missing == 0 {
+			t.Error("nobody saw the gap")
+		}
+	})
+}
+
+// pathWithout makes a PATH with every program of the machine but some.
+func pathWithout(t *testing.T, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, from := range []string{"/usr/bin", "/bin", "/usr/sbin"} {
+		entries, err := os.ReadDir(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			if !slices.Contains(names, entry.Name()) {
+				_ = os.Symlink(filepath.Join(from, entry.Name()), filepath.Join(dir, entry.Name())) // the first one of a name counts
+			}
+		}
+	}
+	return dir
+}
+
+func TestPoorHostsAreServedToo(t *testing.T) {
+	for name, wish := range map[string]remotetest.Wish{
+		"no SFTP":                     {NoSFTP: true},
+		"no tar":                      {Path: pathWithout(t, "tar")},
+		"no tar, no sha256sum":        {Path: pathWithout(t, "tar", "sha256sum")},
+		"no sha256sum, no SFTP":       {Path: pathWithout(t, "sha256sum"), NoSFTP: true},
+		"no flock, timeout or setsid": {Path: pathWithout(t, "flock", "timeout", "setsid")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, remotetest.Serve, wish)
+			if err := os.Symlink("../version", filepath.Join(w.repo, "bin", "version")); err != nil {
+				t.Fatal(err)
+			}
+			w.commit("link", nil)
+			result := w.mustDeploy()
+			if got := w.current(); got != result.Release {
+				t.Errorf("current is %q, want %q", got, result.Release)
+			}
+			if got, err := os.Readlink(filepath.Join(w.dir, "current", "bin", "version")); err != nil || got != "../version" {
+				t.Errorf("link is %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestHostWithoutTarAndSFTPSaysWhatHelps(t *testing.T) {
+	w := newWorld(t, remotetest.Serve, remotetest.Wish{NoSFTP: true, Path: pathWithout(t, "tar")})
+	if _, err := w.deploy(); drill.KindOf(err) != drill.Unsupported || drill.HintOf(err) == "" {
+		t.Errorf("got %v (%s), want Unsupported with a hint", err, drill.HintOf(err))
+	}
+}
+
+func TestCancelAfterTheSwitchGoesBack(t *testing.T) {
+	w := newWorld(t, remotetest.Serve, remotetest.Wish{})
+	good := w.mustDeploy()
+	w.commit("two", map[string]string{"version": "2\n"})
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := Run(ctx, w.request, w.dial, func(fact history.Fact) {
+		if stage, ok := fact.(*history.Deploy); ok && stage.Stage == history.DeploySwitched {
+			cancel()
+		}
+	})
+	if drill.KindOf(err) != drill.Interrupted || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want Interrupted", err)
+	}
+	if got := w.current(); got != good.Release {
+		t.Errorf("current is %q, want %q", got, good.Release)
+	}
+}
