@@ -27,7 +27,7 @@ const (
 const (
 	canaryEvery   = time.Second
 	canaryTimeout = 750 * time.Millisecond // for a new connection: within the pace, and within the shortest attack
-	canaryAfter   = 5           // tries after the revert: the first may fall into a back-off of the other side
+	canaryAfter   = 5                      // tries after the revert: the first may fall into a back-off of the other side
 	// An established connection proves nothing before two of its keep-alive probes are overdue.
 	canarySettle = 2500 * time.Millisecond
 	canarySlack  = 200 * time.Millisecond // between reading our clock and the kernel's
