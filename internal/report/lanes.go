@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"firedrill/internal/drill"
 	"firedrill/internal/history"
 	"firedrill/internal/verdict"
 )
@@ -111,8 +112,8 @@ func (t *timeline) attackBand(sheet verdict.HostImpact, end time.Time, y, height
 	t.open("attack", detail)
 	t.box("body", from, y, width, height, 4)
 	t.raw(`<rect fill="url(#%s-hatch)" x="%s" y="%s" width="%s" height="%s" rx="4"/>`, t.id, num(from), num(y), num(max(width, 0.5)), num(height))
-	candidates := []string{fmt.Sprintf("%s  %.1f s", sheet.Attack, lasted), sheet.Attack, fmt.Sprintf("%.1f s", lasted)}
-	if text := fitting(width-8, t.font+0.6, candidates...); text != "" {
+	candidates := []string{fmt.Sprintf("%s %.1f s", sheet.Attack, lasted), sheet.Attack, fmt.Sprintf("%.1f s", lasted)}
+	if text := fitting(width-4, t.font+0.6, candidates...); text != "" {
 		t.text("inside", "middle", from+width/2, y+height/2+4, text)
 	}
 	t.close()
@@ -141,6 +142,7 @@ func (t *timeline) alarmRows() []row {
 			for _, b := range alarm.bands {
 				t.alarmBand(alarm.name, b, y, 16)
 			}
+			t.missed(drill.ExpectAlarm, alarm.name, "not raised", y, 16)
 		}})
 	}
 	if len(all) == 0 && len(t.in.Plan.Alarms) > 0 {
@@ -173,6 +175,30 @@ func (t *timeline) alarmBand(name string, b band, y, height float64) {
 	t.close()
 }
 
+// missed outlines the time in which something was awaited in vain.
+func (t *timeline) missed(kind, alarm, text string, y, height float64) {
+	for _, step := range t.in.Verdict.Steps {
+		if step.Impact == nil || step.Impact.From.IsZero() {
+			continue
+		}
+		for _, e := range t.in.Plan.Steps[step.Step].Drill.Expectations {
+			unmet := slices.ContainsFunc(step.Checks, func(c verdict.Check) bool {
+				return c.Name == e.Text && c.Outcome != history.Passed && c.Measured == nil
+			})
+			if e.Kind != kind || e.Alarm != alarm || !unmet {
+				continue
+			}
+			from, to := t.x(step.Impact.From), t.x(step.Impact.From.Add(e.Within.Duration()))
+			t.open("missed", fmt.Sprintf("%s: %s", e.Text, text))
+			t.box("body", from, y, to-from, height, 3)
+			if short := fitting(to-from-6, t.font, text, "✗"); short != "" {
+				t.text("inside", "middle", (from+to)/2, y+height/2+4, short)
+			}
+			t.close()
+		}
+	}
+}
+
 // afterAttack is how long after the begin of an attack something happened.
 func (t *timeline) afterAttack(at time.Time) (time.Duration, bool) {
 	for _, step := range t.in.Verdict.Steps {
@@ -192,7 +218,7 @@ func (t *timeline) answerRows() []row {
 		if t.gutter == 0 {
 			answered += ", above: decided"
 		}
-		all = append(all, row{label: answered, title: name + " on " + server, height: 30, shift: 5, paint: func(y float64) {
+		all = append(all, row{label: answered, title: name + " on " + server, height: 30, head: t.asideHead(), shift: 5, paint: func(y float64) {
 			if t.gutter > 0 {
 				t.text("aside", "start", 0, y+5.5, "decided by the watch")
 			}
@@ -207,9 +233,18 @@ func (t *timeline) answerRows() []row {
 			for _, b := range seen.bands {
 				t.answerBand(b, y+10, 20, "seen on "+server)
 			}
+			t.missed(drill.ExpectMoves, "", "did not move", y+10, 20)
 		}})
 	}
 	return all
+}
+
+// asideHead keeps the small line over the answers away from the title above it.
+func (t *timeline) asideHead() float64 {
+	if t.gutter > 0 {
+		return 5
+	}
+	return 0
 }
 
 func (t *timeline) answerBand(b band, y, height float64, how string) {
@@ -361,6 +396,9 @@ func (t *timeline) hostMark(host hostRow, m mark, middle float64) {
 	}
 	t.open("mark", host.name+": "+m.title)
 	note := func(text string, gap float64) {
+		if t.gutter == 0 {
+			return // no room beside the labels; the tooltip says it
+		}
 		if x+gap+textWidth(text, 10.5) > t.width-t.right {
 			t.text("note", "end", x-gap, middle-5, text)
 			return

@@ -158,6 +158,9 @@ func tilesOf(in Input) []tile {
 	var tiles []tile
 	if v.RTO != nil {
 		note := fmt.Sprintf("±%.2f s", v.RTO.Bound)
+		if v.RTO.Seconds == 0 {
+			note = "no client noticed"
+		}
 		if v.RTO.Allowed > 0 {
 			note += fmt.Sprintf(", %g s allowed", v.RTO.Allowed)
 		}
@@ -172,13 +175,27 @@ func tilesOf(in Input) []tile {
 			Note: fmt.Sprintf("%d of %d", v.Totals.Samples-v.Totals.FailedSample, v.Totals.Samples),
 		})
 	}
-	if v.Totals.Drills > 0 {
-		tiles = append(tiles, tile{Label: "packets the kernel dropped", Value: fmt.Sprintf("%d", v.Totals.Dropped), Note: "the attacks bit, and were taken back"})
-		if v.Outcome != history.Passed {
-			tiles[len(tiles)-1].Note = fmt.Sprintf("in %d drills", v.Totals.Drills)
-		}
+	if drills := drillsRun(v); drills != "" {
+		tiles = append(tiles, tile{Label: "packets the kernel dropped", Value: fmt.Sprintf("%d", v.Totals.Dropped), Note: "in " + drills})
 	}
 	return append(tiles, tile{Label: "checks that hold", Value: fmt.Sprintf("%d", v.Totals.Passed), Note: fmt.Sprintf("of %d", v.Totals.Checks)})
+}
+
+// drillsRun counts the drills in which something was attacked.
+func drillsRun(v verdict.Verdict) string {
+	count := 0
+	for _, step := range v.Steps {
+		if step.Impact != nil && !step.Impact.From.IsZero() {
+			count++
+		}
+	}
+	switch count {
+	case 0:
+		return ""
+	case 1:
+		return "1 drill"
+	}
+	return fmt.Sprintf("%d drills", count)
 }
 
 func ledgerOf(log []history.Event) (lost, acked int, ok bool) {

@@ -42,7 +42,7 @@ func render(t testing.TB, format report.Format, in report.Input) string {
 var endings = map[report.Format]string{report.Text: "txt", report.Markdown: "md", report.HTML: "html", report.JUnit: "xml", report.JSON: "json"}
 
 func TestEveryFormatLooksAsItDid(t *testing.T) {
-	for name, twist := range map[string]verdicttest.Twist{"passed": verdicttest.NoTwist, "failed": verdicttest.FrozenDNS, "inconclusive": verdicttest.Toothless, "residue": verdicttest.Residue} {
+	for name, twist := range map[string]verdicttest.Twist{"passed": verdicttest.NoTwist, "failed": verdicttest.FrozenDNS, "inconclusive": verdicttest.Toothless, "residue": verdicttest.Residue, "silent": verdicttest.DeadAlarm} {
 		in := told(twist)
 		for _, format := range report.Formats {
 			if name != "passed" && format == report.JSON {

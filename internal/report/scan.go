@@ -49,7 +49,7 @@ type hostRow struct {
 type scanned struct {
 	from, to time.Time
 	cell     time.Duration // width of a client's column
-	alarms   []namedBands  // alarms that ever left OK
+	alarms   []namedBands  // alarms that ever left OK, and those that a drill waits for
 	decided  []namedBands
 	seen     []namedBands // by name and name server
 	clients  []clientRow
@@ -123,7 +123,7 @@ func scan(in Input) *scanned {
 		}
 	}
 	s.alarms = slices.DeleteFunc(alarms.list(s.to), func(row namedBands) bool {
-		return !slices.ContainsFunc(row.bands, func(b band) bool { return b.state != history.AlarmOK })
+		return !expected(in.Plan, row.name) && !slices.ContainsFunc(row.bands, func(b band) bool { return b.state != history.AlarmOK })
 	})
 	s.decided, s.seen = decided.list(s.to), seen.list(s.to)
 	for _, name := range sortedKeys(clients) {
@@ -131,6 +131,16 @@ func scan(in Input) *scanned {
 	}
 	s.hostRows(in.Plan, hosts)
 	return s
+}
+
+// expected says that some drill waits for an alarm: then its silence is worth a row too.
+func expected(plan drill.Plan, alarm string) bool {
+	for _, step := range plan.Steps {
+		if step.Drill != nil && slices.ContainsFunc(step.Drill.Expectations, func(e drill.Expectation) bool { return e.Kind == drill.ExpectAlarm && e.Alarm == alarm }) {
+			return true
+		}
+	}
+	return false
 }
 
 // hostRows keeps the order of the plan.

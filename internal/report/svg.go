@@ -70,10 +70,13 @@ func textWidth(text string, size float64) float64 {
 	return width * size
 }
 
-// fitting returns the first of the candidates that fits into width, "" when none does.
+// boldFactor is how much wider the bold texts in bands are.
+const boldFactor = 1.1
+
+// fitting returns the first of the candidates that fits into width in bold, "" when none does.
 func fitting(width, size float64, candidates ...string) string {
 	for _, text := range candidates {
-		if textWidth(text, size) <= width {
+		if textWidth(text, size)*boldFactor <= width {
 			return text
 		}
 	}

@@ -21,7 +21,7 @@ type geometry struct {
 
 // The pictures: one for a screen, one for a phone and for narrow windows.
 var (
-	wide   = geometry{id: "w", width: 1060, gutter: 196, right: 8, font: 12}
+	wide   = geometry{id: "w", width: 1060, gutter: 208, right: 8, font: 12}
 	narrow = geometry{id: "n", width: 420, gutter: 0, right: 2, font: 11}
 )
 
@@ -54,7 +54,7 @@ const (
 	sectionGap   = 12.0
 	sectionTitle = 15.0
 	rowGap       = 5.0
-	labelAbove   = 14.0 // height of a label that stands above its row
+	labelAbove   = 17.0 // height of a label that stands above its row
 )
 
 // drawTimeline returns the picture as an svg element.
@@ -225,7 +225,7 @@ func (t *timeline) section(part section, y float64) float64 {
 	}
 	for _, row := range part.rows {
 		if t.gutter == 0 && row.label != "" {
-			t.label(row, 0, y+10)
+			t.label(row, 0, y+11)
 			y += labelAbove
 		}
 		y += row.head

@@ -181,8 +181,8 @@ func okOf(count int) string { return fmt.Sprintf("%d of %d were answered", count
 // rto is the figure of this drill.
 func (d *drillCase) rto() *Figure {
 	all, ok := d.recoveries()
-	if !ok {
-		return nil
+	if !ok || !d.proven {
+		return nil // what was measured was not a recovery from this disaster
 	}
 	worst := slowest(all)
 	if worst.open || worst.void != "" || worst.count == 0 {
@@ -265,7 +265,10 @@ func (d *drillCase) available(group Group, name string, wanted float64) Check {
 func (d *drillCase) objectives() []Check {
 	var checks []Check
 	promise := d.rec.plan.Objectives
-	if promise.RTO > 0 {
+	switch {
+	case promise.RTO > 0 && !d.proven:
+		checks = append(checks, inconclusive(GroupObjective, "RTO", "The attack is not proven to have bitten, so nothing had to recover."))
+	case promise.RTO > 0:
 		checks = append(checks, d.recoversWithin(GroupObjective, "RTO", promise.RTO.Duration()))
 	}
 	if promise.Availability > 0 {

@@ -62,21 +62,21 @@ func (d *drillCase) alarmRaised(name string, e drill.Expectation) Check {
 	changes := d.rec.alarms[e.Alarm]
 	before, ok := lastBefore(changes, began)
 	if !ok {
-		return inconclusive(GroupExpectation, name, "Nothing was heard of this alarm before the attack, so nobody knows whether it was watching.")
+		return inconclusive(GroupExpectation, name, "Nothing was heard of "+e.Alarm+" before the attack, so nobody knows whether it was watching.")
 	}
 	if before.fact.To != history.AlarmOK {
-		return inconclusive(GroupExpectation, name, fmt.Sprintf("The alarm was %s already when the attack began.", before.fact.To), before.seq)
+		return inconclusive(GroupExpectation, name, fmt.Sprintf("%s was %s already when the attack began.", e.Alarm, before.fact.To), before.seq)
 	}
 	after := within(changes, began, d.span.to)
 	i := slices.IndexFunc(after, func(a seen[*history.Alarm]) bool { return a.fact.To == history.AlarmRaised })
 	allowed := e.Within.Duration()
 	if i < 0 {
-		result := failed(GroupExpectation, name, fmt.Sprintf("The alarm was not raised; %s were allowed.", secs(allowed)), before.seq)
+		result := failed(GroupExpectation, name, fmt.Sprintf("%s was not raised; %s were allowed.", e.Alarm, secs(allowed)), before.seq)
 		if d.impactEnd().Sub(began) < allowed {
-			result = inconclusive(GroupExpectation, name, fmt.Sprintf("The alarm was not raised, but the attack lasted only %s of the %s that are allowed.", secs(d.impactEnd().Sub(began)), secs(allowed)), before.seq)
+			result = inconclusive(GroupExpectation, name, fmt.Sprintf("%s was not raised, but the attack lasted only %s of the %s that are allowed.", e.Alarm, secs(d.impactEnd().Sub(began)), secs(allowed)), before.seq)
 		}
 		if d.rec.watchLost(began, d.span.to) {
-			result = inconclusive(GroupExpectation, name, "The alarm was not heard, but neither was the watch all the time.", before.seq)
+			result = inconclusive(GroupExpectation, name, e.Alarm+" was not heard, but neither was the watch all the time.", before.seq)
 		}
 		result.Allowed = quantity(allowed)
 		return result
@@ -84,7 +84,7 @@ func (d *drillCase) alarmRaised(name string, e drill.Expectation) Check {
 	raised := after[i]
 	result := d.clearedAgain(name, raised, after[i+1:], before.seq)
 	if took := raised.at.Sub(began); took > allowed {
-		result = failed(GroupExpectation, name, fmt.Sprintf("The alarm was raised only after %s; %s are allowed.", secs(took), secs(allowed)), before.seq, raised.seq)
+		result = failed(GroupExpectation, name, fmt.Sprintf("%s was raised only after %s; %s are allowed.", e.Alarm, secs(took), secs(allowed)), before.seq, raised.seq)
 	}
 	result.Measured, result.Allowed = quantity(raised.at.Sub(began)), quantity(allowed)
 	return result
@@ -104,9 +104,9 @@ func (d *drillCase) clearedAgain(name string, raised seen[*history.Alarm], later
 		state = later[len(later)-1].fact.To
 	}
 	if d.impact.To.IsZero() || d.phaseAt(history.PhaseSteadyAfter).IsZero() || state == history.AlarmInsufficient {
-		return inconclusive(GroupExpectation, name, fmt.Sprintf("Raised after %s, but it is not known to have cleared: it was %s at the end.", secs(took), state), before, raised.seq)
+		return inconclusive(GroupExpectation, name, fmt.Sprintf("%s was raised after %s, but is not known to have cleared: it was %s at the end.", raised.fact.Name, secs(took), state), before, raised.seq)
 	}
-	return failed(GroupExpectation, name, fmt.Sprintf("Raised after %s, but it did not clear after the revert.", secs(took)), before, raised.seq)
+	return failed(GroupExpectation, name, fmt.Sprintf("%s was raised after %s, but did not clear after the revert.", raised.fact.Name, secs(took)), before, raised.seq)
 }
 
 // alarmStays asks for OK at T0 and no change of state until the end.
@@ -122,7 +122,7 @@ func (d *drillCase) alarmStays(name, alarm string) Check {
 	for _, change := range within(d.rec.alarms[alarm], began, d.span.to) {
 		switch change.fact.To {
 		case history.AlarmRaised:
-			return failed(GroupExpectation, name, fmt.Sprintf("The alarm was raised %s after the attack was in force.", secs(change.at.Sub(began))), before.seq, change.seq)
+			return failed(GroupExpectation, name, fmt.Sprintf("%s was raised %s after the attack was in force.", alarm, secs(change.at.Sub(began))), before.seq, change.seq)
 		case history.AlarmInsufficient:
 			return inconclusive(GroupExpectation, name, "The alarm lost its data, so its silence proves nothing.", before.seq, change.seq)
 		}

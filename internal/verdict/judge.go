@@ -98,8 +98,9 @@ func judgeDrill(rec *record, step int, judged *StepVerdict) {
 	d := &drillCase{rec: rec, step: step, planned: planned, drill: planned.Drill, span: rec.steps[step], impact: &impact}
 	add := func(checks ...Check) { judged.Checks = append(judged.Checks, checks...) }
 	add(d.steadyBefore()...)
-	add(d.inForce()...)
-	add(d.bit()...)
+	injected := append(d.inForce(), d.bit()...)
+	d.proven = !slices.ContainsFunc(injected, func(c Check) bool { return c.Outcome != history.Passed && c.Group != GroupRun })
+	add(injected...)
 	add(d.expectations()...)
 	add(d.reverted()...)
 	add(d.objectives()...)
@@ -115,6 +116,7 @@ type drillCase struct {
 	drill   *drill.PlannedDrill
 	span    span
 	impact  *Impact
+	proven  bool // the attack was in force and bit
 }
 
 // weigh makes the outcome of a step out of its checks.
@@ -124,12 +126,14 @@ func weigh(judged *StepVerdict) {
 		return
 	}
 	outcome := history.Passed
-	var unproven, failed, open []string
+	var unsteady, unproven, failed, open []string
 	for _, check := range judged.Checks {
 		outcome = worst(outcome, check.Outcome)
 		judged.NotReverted = judged.NotReverted || check.NotReverted
 		switch {
 		case check.Outcome == history.Passed:
+		case check.Group == GroupSteady:
+			unsteady = append(unsteady, check.Explanation)
 		case check.Group == GroupInjection || check.Group == GroupBite:
 			unproven = append(unproven, check.Explanation)
 		case check.Outcome == history.Failed:
@@ -141,8 +145,8 @@ func weigh(judged *StepVerdict) {
 	switch {
 	case judged.NotReverted:
 		judged.Outcome, judged.Reason = history.Failed, "The impact is not proven to be gone: "+notRevertedWhy(judged.Checks)
-	case len(unproven) > 0 && judged.Impact != nil && judged.Impact.From.IsZero() && len(open) > 0 && len(unsteady(judged.Checks)) > 0:
-		judged.Outcome, judged.Reason = history.Inconclusive, "Nothing was attacked: "+unsteady(judged.Checks)
+	case len(unsteady) > 0:
+		judged.Outcome, judged.Reason = history.Inconclusive, "It was not steady before, so nothing can be blamed on the attack: "+unsteady[0]
 	case len(unproven) > 0:
 		judged.Outcome, judged.Reason = history.Inconclusive, "The attack is not proven to have bitten: "+unproven[0]
 	case len(failed) > 0:
@@ -152,16 +156,6 @@ func weigh(judged *StepVerdict) {
 	default:
 		judged.Outcome, judged.Reason = outcome, fmt.Sprintf("All %d checks hold.", len(judged.Checks))
 	}
-}
-
-// unsteady returns what was not well before the attack, "" when all was.
-func unsteady(checks []Check) string {
-	for _, check := range checks {
-		if check.Group == GroupSteady && check.Outcome != history.Passed && check.Name != phasesName {
-			return check.Explanation
-		}
-	}
-	return ""
 }
 
 func notRevertedWhy(checks []Check) string {
@@ -260,7 +254,7 @@ func runReason(verdict *Verdict) string {
 	if drills == 0 {
 		return fmt.Sprintf("%s as planned.", didDo(len(verdict.Steps), "step", "went"))
 	}
-	return fmt.Sprintf("%s: what had to happen happened in time, what must not happen did not, and nothing of it is left.", didDo(drills, "drill", "bit"))
+	return fmt.Sprintf("%s, every expectation was met in time, and nothing is left behind.", didDo(drills, "drill", "bit"))
 }
 
 func totals(rec *record, verdict *Verdict) Totals {

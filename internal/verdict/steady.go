@@ -66,9 +66,9 @@ func (d *drillCase) phasesSeen() Check {
 		}
 	}
 	if next < len(wanted) {
-		return inconclusive(GroupSteady, phasesName, fmt.Sprintf("The drill never came to the phase %q.", wanted[next]), seqs...)
+		return inconclusive(GroupRun, phasesName, fmt.Sprintf("The drill never came to the phase %q.", wanted[next]), seqs...)
 	}
-	return passed(GroupSteady, phasesName, "Watched before, attacked, reverted, watched after.", seqs...)
+	return passed(GroupRun, phasesName, "Watched before, attacked, reverted, watched after.", seqs...)
 }
 
 func (d *drillCase) alarmsBefore(at time.Time) Check {

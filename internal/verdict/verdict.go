@@ -76,8 +76,8 @@ type StepVerdict struct {
 // Group says which question a check belongs to; it decides how the check weighs.
 type Group string
 
-// The groups, in the order in which a drill answers them. An injection that is not proven makes the whole drill inconclusive, whatever
-// the expectations say: what they measured was not the disaster.
+// The groups, in the order in which a drill answers them. What was not steady before, and an injection that is not proven, make the
+// whole drill inconclusive, whatever the expectations say: what they measured was not this disaster.
 const (
 	GroupRun         Group = "run"
 	GroupSteady      Group = "steady before"
