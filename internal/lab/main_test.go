@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 // tool is what hosts find as "firedrill" in these tests: programs that the machine may lack.
 func tool(name string, args []string) int {
 	switch name {
+	case "hold":
+		return hold(args)
 	case "connect":
 		c, err := net.DialTimeout("tcp", args[0], 10*time.Second)
 		if err != nil {
