@@ -3,6 +3,7 @@ package attacktest
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -100,7 +101,37 @@ func bringUp(name string) error {
 // World is a host that is attacked and a peer, on one cable.
 type World struct {
 	Host, Peer *Namespace
+	guest      *Namespace
 	echoes     []*echo
+}
+
+// AddGuest puts a container behind the attacked host, which routes for it, and returns it.
+func (w *World) AddGuest() (*Namespace, error) {
+	var err error
+	if w.guest, err = newNamespace(); err != nil {
+		return nil, err
+	}
+	hostSide, guestSide := netip.MustParseAddr("10.8.0.1"), netip.MustParseAddr("10.8.0.2")
+	err = w.Host.Do(func() error {
+		cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "guest"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(w.guest.file.Fd()))}
+		if err := netlink.LinkAdd(cable); err != nil {
+			return err
+		}
+		// The directory is that of the calling thread's namespace.
+		return errors.Join(plug("guest", hostSide), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644))
+	})
+	if err == nil {
+		err = w.guest.Do(func() error { return errors.Join(plug("eth0", guestSide), route("0.0.0.0/0", hostSide)) })
+	}
+	if err == nil {
+		err = w.Peer.Do(func() error { return route("10.8.0.0/24", Host4) })
+	}
+	return w.guest, err
+}
+
+func route(to string, via netip.Addr) error {
+	prefix := netip.MustParsePrefix(to)
+	return netlink.RouteAdd(&netlink.Route{Gw: via.AsSlice(), Dst: &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), 32)}})
 }
 
 // NewWorld makes a world that ends with the test.
@@ -135,10 +166,10 @@ func (w *World) build() error {
 		if err := netlink.LinkAdd(cable); err != nil {
 			return fmt.Errorf("veth: %w", err)
 		}
-		return plug(Host4, Host6)
+		return plug("eth0", Host4, Host6)
 	})
 	if err == nil {
-		err = w.Peer.Do(func() error { return plug(peerAddrs...) })
+		err = w.Peer.Do(func() error { return plug("eth0", peerAddrs...) })
 	}
 	if err != nil {
 		return err
@@ -149,8 +180,8 @@ func (w *World) build() error {
 	return w.listen(w.Peer, append([]netip.Addr{Target4, Other4, Target6, Other6}, Pool...)...)
 }
 
-func plug(addrs ...netip.Addr) error {
-	link, err := netlink.LinkByName("eth0")
+func plug(device string, addrs ...netip.Addr) error {
+	link, err := netlink.LinkByName(device)
 	if err != nil {
 		return err
 	}
@@ -188,7 +219,7 @@ func (w *World) close() {
 	for _, e := range w.echoes {
 		e.close()
 	}
-	for _, ns := range []*Namespace{w.Host, w.Peer} {
+	for _, ns := range []*Namespace{w.Host, w.Peer, w.guest} {
 		if ns != nil && ns.file != nil {
 			_ = ns.file.Close()
 		}

@@ -1,18 +1,22 @@
 package blackhole
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 
@@ -395,17 +399,24 @@ func TestOldKernelLosesTheImpactOfADeadAttackAndTheNextStartSweeps(t *testing.T)
 	}
 }
 
-func TestNothingThatIsCutReachesAServiceOfThisHostWhenKilled(t *testing.T) {
-	t.Parallel()
-	w := at.NewWorld(t)
+// keepsStrays: what was cut on its way out never arrives at a service of this host, however the attack dies.
+func keepsStrays(w *at.World, _ at.Subject, bug string) error {
 	var strays atomic.Int64
 	var trap net.PacketConn
-	must(t, w.Host.Do(func() (err error) {
-		trap, err = net.ListenPacket("udp", "[::]:9999")
+	var sender net.Conn
+	if err := w.Host.Do(func() (err error) {
+		if trap, err = net.ListenPacket("udp", "[::]:9999"); err != nil {
+			return err
+		}
+		sender, err = net.Dial("udp", netip.AddrPortFrom(at.Target4, 9999).String())
 		return err
-	}))
-	t.Cleanup(func() { _ = trap.Close() })
+	}); err != nil {
+		return err
+	}
+	defer sender.Close()
+	trapped := make(chan struct{})
 	go func() {
+		defer close(trapped)
 		for {
 			if _, _, err := trap.ReadFrom(make([]byte, 64)); err != nil {
 				return
@@ -413,28 +424,140 @@ func TestNothingThatIsCutReachesAServiceOfThisHostWhenKilled(t *testing.T) {
 			strays.Add(1)
 		}
 	}()
-	var sender net.Conn
-	must(t, w.Host.Do(func() (err error) {
-		sender, err = net.Dial("udp", netip.AddrPortFrom(at.Target4, 9999).String())
+	var errs []error
+	for range strayKills {
+		errs = append(errs, killWhileSending(w, sender, bug))
+	}
+	_ = trap.Close()
+	<-trapped
+	if n := strays.Load(); n != 0 {
+		errs = append(errs, fmt.Errorf("%d datagrams to the target arrived at a service of this host", n))
+	}
+	return errors.Join(errs...)
+}
+
+const strayKills = 25 // one kill in five lets a packet through when the guarantee is broken
+
+func killWhileSending(w *at.World, sender net.Conn, bug string) error {
+	a, err := w.Start(at.Spec{Bug: bug, Args: []string{"--length=60", "--ipaddress=10.9.0.2"}})
+	if err != nil {
 		return err
-	}))
-	t.Cleanup(func() { _ = sender.Close() })
-	for range 5 {
-		a := attackWith(t, w, at.Spec{Args: []string{"--length=60", "--ipaddress=10.9.0.2"}})
-		stop := make(chan struct{})
-		go func() { a.Stop(); close(stop) }()
-		for done := false; !done; {
-			_, _ = sender.Write([]byte("x")) // refused by the peer when not cut
-			select {
-			case <-stop:
-				done = true
-			default:
-			}
+	}
+	if _, err := a.AwaitInForce(); err != nil {
+		a.Stop()
+		return err
+	}
+	over := make(chan struct{})
+	go func() { a.Stop(); close(over) }()
+	for {
+		_, _ = sender.Write([]byte("x")) // refused by the peer when not cut
+		select {
+		case <-over:
+			return nil
+		default:
 		}
 	}
-	if n := strays.Load(); n != 0 {
-		t.Errorf("%d datagrams to the target arrived at a service of this host", n)
+}
+
+func TestNothingThatIsCutReachesAServiceOfThisHostWhenKilled(t *testing.T) {
+	t.Parallel()
+	must(t, keepsStrays(at.NewWorld(t), at.Subject{}, ""))
+}
+
+func TestDropChainThatDiesFirstIsCaught(t *testing.T) {
+	t.Parallel()
+	at.Catches(t, keepsStrays, at.Subject{}, "drop first")
+}
+
+func TestRoutedTrafficIsCutToo(t *testing.T) {
+	t.Parallel()
+	w := at.NewWorld(t)
+	guest, err := w.AddGuest()
+	must(t, err, at.Await(func() error { return at.Through(at.Flows(guest, at.Target4)...) }))
+	a := attackWith(t, w, at.Spec{Args: []string{"--length=60", "--ipaddress=10.9.0.2"}})
+	must(t, at.Cut(at.Flows(guest, at.Target4)...), at.Through(at.Flows(guest, at.Other4)...))
+	if hits, err := at.AwaitFact(a, func(f *history.AttackHits) bool { return f.Forward > 0 }); err != nil {
+		t.Errorf("nothing counted as forwarded: %v, %+v", err, hits)
 	}
+	must(t, a.Signal(unix.SIGTERM))
+	a.Wait()
+	attackWith(t, w, at.Spec{Args: []string{"--length=60", "--ipaddress=^10.9.0.3"}})
+	must(t, at.Cut(at.Flows(guest, at.Target4)...), at.Through(at.Flows(guest, at.Other4)...))
+}
+
+func TestServiceAddressOfAContainerIsCutBeforeItIsTranslated(t *testing.T) {
+	t.Parallel()
+	w := at.NewWorld(t)
+	guest, err := w.AddGuest()
+	must(t, err, w.Host.Do(func() error { return translate(at.Target4) }))
+	service := flow("tcp to the service address", func() error { return guest.Connect(serviceAddr, at.Port) })
+	must(t, at.Await(func() error { return at.Through(service) }))
+	attackWith(t, w, at.Spec{Args: []string{"--length=60", "--ipaddress=" + serviceAddr.String()}})
+	must(t, at.Cut(service), at.Through(flow("tcp to the backend", func() error { return guest.Connect(at.Target4, at.Port) })))
+}
+
+// serviceAddr is an address that no host has: destination NAT makes another one of it.
+var serviceAddr = netip.MustParseAddr("10.96.0.10")
+
+func translate(backend netip.Addr) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := conn.AddTable(&nftables.Table{Name: "service", Family: nftables.TableFamilyIPv4})
+	chain := conn.AddChain(&nftables.Chain{Name: "pre", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting,
+		Priority: nftables.ChainPriorityNATDest})
+	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: serviceAddr.AsSlice()},
+		&expr.Immediate{Register: 1, Data: backend.AsSlice()},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+	}})
+	return conn.Flush()
+}
+
+// It reads the sets back: a CIDR holds its own addresses and no others, at both ends of the address space too.
+func TestIntervalsEndWhereTheyShould(t *testing.T) {
+	t.Parallel()
+	w := at.NewWorld(t)
+	attackWith(t, w, at.Spec{Args: []string{"--length=60", "--guid=" + at.GUID, "--egress_port=1-9,65530-65535",
+		"--ipaddress=10.9.0.2/31,10.9.0.4/30,10.9.0.5/32,10.9.0.0/31,255.255.255.240/28,0.0.0.0/30,fd09::2/127,ffff::/16"}})
+	for set, want := range map[string]string{
+		setHitNets4: "0.0.0.0 -0.0.0.4 10.9.0.0 -10.9.0.8 255.255.255.240",
+		setHitNets6: "fd09::2 -fd09::4 ffff::",
+		setRemote:   "1 -10 65530",
+	} {
+		if got := intervalsOf(t, w, set); got != want {
+			t.Errorf("%s holds %s, want %s", set, got, want)
+		}
+	}
+}
+
+// intervalsOf prints begins, and ends with a minus.
+func intervalsOf(t *testing.T, w *at.World, name string) string {
+	t.Helper()
+	var elements []nftables.SetElement
+	must(t, w.Host.Do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		elements, err = conn.GetSetElements(&nftables.Set{Table: &nftables.Table{Name: tableName(at.GUID), Family: nftables.TableFamilyINet}, Name: name})
+		return err
+	}))
+	slices.SortFunc(elements, func(a, b nftables.SetElement) int { return bytes.Compare(a.Key, b.Key) })
+	var parts []string
+	for _, e := range elements {
+		text := fmt.Sprint(binary.BigEndian.Uint16(e.Key))
+		if addr, ok := netip.AddrFromSlice(e.Key); ok {
+			text = addr.String()
+		}
+		if e.IntervalEnd {
+			text = "-" + text
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, " ")
 }
 
 func TestCanariesAndCountersProveTheBite(t *testing.T) {

@@ -3,6 +3,9 @@ package blackhole
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"strings"
+	"syscall"
 	"testing"
 
 	"firedrill/internal/attack"
@@ -19,7 +22,7 @@ func makeKind(bug string, step func(string)) attack.Kind {
 	h := hooks{step: step}
 	plant := map[string]*bool{
 		"no owner": &h.noOwner, "no gate": &h.noGate, "no spare": &h.noSpare, "past end": &h.pastEnd, "plain drop": &h.plainDrop,
-		"resolve once": &h.resolveOnce, "keep table": &h.keepTable, "never bites": &h.neverBites,
+		"resolve once": &h.resolveOnce, "keep table": &h.keepTable, "never bites": &h.neverBites, "drop first": &h.dropFirst,
 	}
 	switch at := plant[bug]; {
 	case at != nil:
@@ -60,5 +63,30 @@ func TestContractCatchesPlantedBugs(t *testing.T) {
 			t.Parallel()
 			attacktest.Catches(t, planted.check, subject(), planted.bug)
 		})
+	}
+}
+
+// envUnprivileged says that this test binary runs in a user namespace.
+const envUnprivileged = "FIREDRILL_ATTACKTEST_UNPRIVILEGED"
+
+// The hosts of a lab are made by an ordinary user: root there has no rights outside of its own namespaces, and small socket buffers.
+func TestWorksInAUserNamespace(t *testing.T) {
+	if os.Getenv(envUnprivileged) != "" {
+		return
+	}
+	attacktest.Require(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := exec.Command(self, "-test.v", "-test.run", "^(TestBlackholeHoldsTheContract|TestSpareIsNeverHit|TestManyAddressesFromAFileAreAllHit|"+
+		"TestCanariesAndCountersProveTheBite|TestAddressesOfAMovingNameAreAddedAndStayHit)$")
+	inner.Env = append(os.Environ(), envUnprivileged+"=1", "FIREDRILL_REQUIRE=kernel")
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}
+	inner.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, UidMappings: ids, GidMappings: ids}
+	if out, err := inner.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	} else if passed := strings.Count(string(out), "--- PASS"); passed < 5 {
+		t.Errorf("only %d tests passed:\n%s", passed, out)
 	}
 }

@@ -31,6 +31,7 @@ type hooks struct {
 	resolveOnce bool // planted bug: names are not resolved again
 	keepTable   bool // planted bug: revert forgets the table
 	neverBites  bool // planted bug: the gate is never opened
+	dropFirst   bool // planted bug: the chain that drops on lo dies first, and ports are kept
 }
 
 func (h hooks) mark(name string) {

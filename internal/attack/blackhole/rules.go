@@ -142,7 +142,9 @@ func (l *layout) outgoing() {
 	}
 	l.add(chainOutSink, setMark(sinkMark))
 	// Should the drop on lo ever be missing, a datagram to port 0 still reaches no service of this host.
-	l.add(chainOutSink, protocolIs(unix.IPPROTO_UDP), writePort(0))
+	if !l.cut.hooks.dropFirst {
+		l.add(chainOutSink, protocolIs(unix.IPPROTO_UDP), writePort(0))
+	}
 	for _, f := range families() {
 		l.add(chainOutSink, familyIs(f), writeDestination(f))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -186,12 +187,16 @@ func (t *table) addChains(c *cut, load *load, f features) {
 		chains[name] = t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
 	}
 	accept := nftables.ChainPolicyAccept
-	for _, base := range []nftables.Chain{
+	bases := []nftables.Chain{
 		{Name: chainOut, Type: nftables.ChainTypeRoute, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRef(priorityOut)},
 		{Name: chainThru, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(priorityOut)},
 		// Last to come, last to go: see layout.build.
 		{Name: chainIn, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(priorityIn)},
-	} {
+	}
+	if c.hooks.dropFirst {
+		slices.Reverse(bases)
+	}
+	for _, base := range bases {
 		base.Table, base.Policy = t.table, &accept
 		chains[base.Name] = t.conn.AddChain(&base)
 	}
