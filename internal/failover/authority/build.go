@@ -85,6 +85,9 @@ func (b *zoneBuilder) build(read zoneFile) *Zone {
 	}
 	b.servers(read.Servers)
 	b.between()
+	for _, record := range read.Records {
+		b.alias(record)
+	}
 	return b.zone
 }
 
@@ -197,6 +200,28 @@ func (b *zoneBuilder) cname(path string, at *owner, read recordFile, ttl time.Du
 	default:
 		at.sets[dns.TypeCNAME] = []dns.RR{&dns.CNAME{Hdr: header(dns.TypeCNAME, ttl), Target: target}}
 	}
+}
+
+// alias says whether an alias of the zone leads somewhere: an alias to nowhere is answered as if the alias itself did not exist.
+func (b *zoneBuilder) alias(read recordFile) {
+	target := read.CNAME
+	for range aliasMax {
+		full, err := absolute(target, b.zone.Name)
+		if target == "" || err != nil || !dns.IsSubDomain(b.zone.Name, full) {
+			return
+		}
+		at := b.zone.owners[full]
+		if at == nil {
+			b.mistake("records."+read.Name+".cname", "%s does not exist in this zone", full)
+			return
+		}
+		next := at.sets[dns.TypeCNAME]
+		if len(next) == 0 {
+			return
+		}
+		target = next[0].(*dns.CNAME).Target
+	}
+	b.mistake("records."+read.Name+".cname", "more than %d aliases in a row; let it lead to the address", aliasMax)
 }
 
 func (b *zoneBuilder) failover(read failoverFile) {

@@ -31,6 +31,8 @@ func TestMistakesInAZoneNamePlaceAndCure(t *testing.T) {
 		{head + "  db: {a: ['2001:db8::1']}\n", "zone.yaml:5:8: records.db.a: 2001:db8::1 is not an IPv4 address; write it under aaaa"},
 		{head + "  db: {aaaa: [10.0.0.1]}\n", "zone.yaml:5:8: records.db.aaaa: 10.0.0.1 is not an IPv6 address"},
 		{head + "  db: {a: [10.0.0.2], cname: ns}\n", "zone.yaml:5:23: records.db.cname: an alias stands alone"},
+		{head + "  db: {cname: absent}\n", "zone.yaml:5:8: records.db.cname: absent.example.test. does not exist in this zone"},
+		{head + "  db: {cname: db}\n", "zone.yaml:5:8: records.db.cname: more than 8 aliases in a row"},
 		{head + "  db: {ttl: 1s}\n", "zone.yaml:5:3: records.db: nothing stands here"},
 		{head + "  db.: {a: [10.0.0.2]}\n", "zone.yaml:5:3: records.db.: db. is not in the zone"},
 		{head + "  NS: {a: [10.0.0.2]}\n", "zone.yaml:5:3: records.NS: the name stands here twice"},
