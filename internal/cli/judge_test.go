@@ -31,8 +31,8 @@ func writeStory(t *testing.T, twist verdicttest.Twist) string {
 	return name
 }
 
-// runCommand runs one of the two commands and returns the exit code with what it wrote.
-func runCommand(t *testing.T, in string, args ...string) (code int, out, errOut string) {
+// runJudgeOrReport runs one of the two commands and returns the exit code with what it wrote.
+func runJudgeOrReport(t *testing.T, in string, args ...string) (code int, out, errOut string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	s := streams{in: strings.NewReader(in), out: &stdout, err: &stderr}
@@ -52,10 +52,10 @@ func TestJudgeExitsAsTheVerdictSays(t *testing.T) {
 		verdicttest.NoTwist: exitPassed, verdicttest.FrozenDNS: exitFailed, verdicttest.Toothless: exitInconclusive, verdicttest.Residue: exitNotReverted,
 	} {
 		name := writeStory(t, twist)
-		if code, out, errOut := runCommand(t, "", "judge", name); code != want || errOut != "" || !strings.Contains(out, "bookstore") {
+		if code, out, errOut := runJudgeOrReport(t, "", "judge", name); code != want || errOut != "" || !strings.Contains(out, "bookstore") {
 			t.Errorf("%q: exit code %d, want %d; %q %q", twist, code, want, out, errOut)
 		}
-		code, out, _ := runCommand(t, "", "judge", "--json", name)
+		code, out, _ := runJudgeOrReport(t, "", "judge", "--json", name)
 		var decoded struct {
 			Exit int `json:"exit_code"`
 		}
@@ -76,12 +76,12 @@ func TestJudgeRefusesALogThatWasAltered(t *testing.T) {
 		t.Fatal("nothing was forged")
 	}
 	for what, log := range map[string]string{"forged": forged, "not a log": "hello\n", "empty": ""} {
-		code, out, errOut := runCommand(t, log, "judge", "-")
+		code, out, errOut := runJudgeOrReport(t, log, "judge", "-")
 		if code != exitUsage || out != "" || errOut == "" {
 			t.Errorf("%s: exit code %d, out %q, err %q", what, code, out, errOut)
 		}
 	}
-	if code, _, errOut := runCommand(t, "", "judge", filepath.Join(t.TempDir(), "no.jsonl")); code != exitUsage || !strings.Contains(errOut, "no.jsonl") {
+	if code, _, errOut := runJudgeOrReport(t, "", "judge", filepath.Join(t.TempDir(), "no.jsonl")); code != exitUsage || !strings.Contains(errOut, "no.jsonl") {
 		t.Errorf("a missing file: exit code %d, %q", code, errOut)
 	}
 }
@@ -89,12 +89,12 @@ func TestJudgeRefusesALogThatWasAltered(t *testing.T) {
 func TestReportWritesEveryFormat(t *testing.T) {
 	name := writeStory(t, verdicttest.FrozenDNS)
 	for _, format := range report.Formats {
-		code, onScreen, _ := runCommand(t, "", "report", name, "--format", string(format))
+		code, onScreen, _ := runJudgeOrReport(t, "", "report", name, "--format", string(format))
 		if code != exitPassed || onScreen == "" {
 			t.Errorf("%s: exit code %d", format, code)
 		}
 		file := filepath.Join(t.TempDir(), "report")
-		if code, out, _ := runCommand(t, "", "report", name, "--format", string(format), "--out", file); code != exitPassed || out != "" {
+		if code, out, _ := runJudgeOrReport(t, "", "report", name, "--format", string(format), "--out", file); code != exitPassed || out != "" {
 			t.Errorf("%s: --out: exit code %d, out %q", format, code, out)
 		}
 		if written, err := os.ReadFile(file); err != nil || string(written) != onScreen {
@@ -110,7 +110,7 @@ func TestAReportThatCannotBeWrittenLeavesNothing(t *testing.T) {
 	if err := os.WriteFile(file, []byte("the old one"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errOut := runCommand(t, "", "report", name, "--format", "pdf", "--out", file); code != exitUsage || !strings.Contains(errOut, "pdf") {
+	if code, _, errOut := runJudgeOrReport(t, "", "report", name, "--format", "pdf", "--out", file); code != exitUsage || !strings.Contains(errOut, "pdf") {
 		t.Errorf("exit code %d, %q", code, errOut)
 	}
 	if left, err := os.ReadDir(directory); err != nil || len(left) != 1 {

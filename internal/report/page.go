@@ -215,7 +215,9 @@ func stepViewOf(in Input, i int, step verdict.StepVerdict) stepView {
 	if step.Ran {
 		view.When = fmt.Sprintf("%s to %s UTC, %s", step.Started.UTC().Format("15:04:05"), step.Finished.UTC().Format("15:04:05"), spanText(step.Finished.Sub(step.Started)))
 	}
-	if step.RTO != nil {
+	if step.RTO != nil && step.RTO.Seconds == 0 {
+		view.Figures = append(view.Figures, fact{"clients", "no request failed"})
+	} else if step.RTO != nil {
 		view.Figures = append(view.Figures, fact{"clients back after", fmt.Sprintf("%.2f ±%.2f s %s", step.RTO.Seconds, step.RTO.Bound, evidenceText(step.RTO.Evidence, 4))})
 	}
 	if step.Clients != nil {

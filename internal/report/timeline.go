@@ -22,7 +22,7 @@ type geometry struct {
 // The pictures: one for a screen, one for a phone and for narrow windows.
 var (
 	wide   = geometry{id: "w", width: 1060, gutter: 208, right: 8, font: 12}
-	narrow = geometry{id: "n", width: 420, gutter: 0, right: 2, font: 11}
+	narrow = geometry{id: "n", width: 350, gutter: 0, right: 7, font: 11}
 )
 
 // row is one line of the picture.

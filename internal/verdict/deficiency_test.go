@@ -120,7 +120,7 @@ func TestEachDeficiencyTurnsTheVerdict(t *testing.T) {
 			return alter(t, lostHost, func(_ *history.Event, h *history.Host) bool {
 				hit := h.Up && h.BootID != ""
 				if hit {
-					h.BootID = "7e0b6f0c-91d5-4c0e-b1c7-000000000001"
+					h.BootID = "7e0b6f0c-91d5-4c0e-b1c7-5d2f86a9c013"
 				}
 				return hit
 			})

@@ -132,7 +132,7 @@ func (d *drillCase) throughAgain(sheet *HostImpact, name string, seqs []int64) C
 	}
 	why = strings.Replace(why, "canarys", "canaries", 1)
 	if sheet.Why != "" {
-		why += ". It ended by " + sheet.Why
+		why += " (ended: " + sheet.Why + ")"
 	}
 	result := passed(GroupRevert, name, why+".", seqs...)
 	return d.onTime(sheet, result)
