@@ -124,7 +124,7 @@ func (c *caller) residue(seen map[string]bool) []string {
 	}
 	paths, _ := filepath.Glob("/proc/[0-9]*/ns/*")
 	for _, path := range paths {
-		if link, err := os.Readlink(path); err == nil && seen[link] {
+		if link, err := os.Readlink(path); err == nil && seen[link] && !zombie(filepath.Dir(filepath.Dir(path))) {
 			left = append(left, path+" "+link)
 		}
 	}
@@ -148,6 +148,13 @@ func (c *caller) residue(seen map[string]bool) []string {
 		left = append(left, "file "+e.Name())
 	}
 	return left
+}
+
+// zombie tells whether a process is dead but for its exit status, which the machine's init collects in its own time.
+func zombie(proc string) bool {
+	text, err := os.ReadFile(filepath.Join(proc, "stat"))
+	_, state, _ := strings.Cut(string(text), ") ")
+	return err != nil || strings.HasPrefix(state, "Z")
 }
 
 // kill kills the caller and demands that nothing is left.
