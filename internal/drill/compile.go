@@ -13,6 +13,7 @@ type Facts struct {
 	Live  string       // environment that is answered now; must be one of the failover pair
 	Kinds []AttackKind // the catalogue of attacks of this build
 	File  string       // name of the service file, for error messages
+	First bool         // deploying to the answered environment is meant: it has no release yet, which the guard checks
 }
 
 // Compile makes the items concrete, as "deploy idle" or "drill lose-host on active": it follows which environment is answered from
@@ -85,7 +86,7 @@ func (c *compiler) step(text string) (Step, error) {
 	step := Step{Kind: parsed.kind, Environment: environment, Live: c.live, LiveAfter: c.live}
 	switch parsed.kind {
 	case StepDeploy:
-		if environment == c.live {
+		if environment == c.live && !c.facts.First {
 			return Step{}, c.invalid("step %q: %s is answered then; deploy to the idle environment and promote it", text, environment)
 		}
 		step.Name = "deploy to " + environment

@@ -41,7 +41,7 @@ const (
 	fileSizeMax     = 4 << 20
 	fileDepthMax    = 64
 	fileNodesMax    = 100_000 // aliases of aliases grow without bound otherwise
-	mistakesMax     = 20 // more than a screen helps nobody
+	mistakesMax     = 20      // more than a screen helps nobody
 	suggestDistance = 3
 )
 
