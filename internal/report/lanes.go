@@ -2,6 +2,8 @@ package report
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -214,7 +216,7 @@ func (t *timeline) answerRows() []row {
 	var all []row
 	for _, seen := range t.scan.seen[:min(len(t.scan.seen), rowsMax)] {
 		name, server, _ := strings.Cut(seen.name, " on ")
-		answered := "answered by " + server
+		answered := "answered by " + t.serverLabel(server)
 		if t.gutter == 0 {
 			answered += ", above: decided"
 		}
@@ -237,6 +239,19 @@ func (t *timeline) answerRows() []row {
 		}})
 	}
 	return all
+}
+
+// serverLabel shortens a name server to its first label; an address stays whole.
+func (t *timeline) serverLabel(server string) string {
+	host := server
+	if name, _, err := net.SplitHostPort(server); err == nil {
+		host = name
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return host
+	}
+	first, _, _ := strings.Cut(host, ".")
+	return first
 }
 
 // asideHead keeps the small line over the answers away from the title above it.

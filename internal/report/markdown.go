@@ -45,7 +45,7 @@ func writeMarkdown(w io.Writer, in Input) error {
 	writeMarkdownProblems(&b, in)
 	var facts []string
 	if v.RTO != nil {
-		text := fmt.Sprintf("**RTO %.2f ±%.2f s**", v.RTO.Seconds, v.RTO.Bound)
+		text := "**RTO " + rtoText(v.RTO) + "**"
 		if v.RTO.Allowed > 0 {
 			text += fmt.Sprintf(" of %g s allowed", v.RTO.Allowed)
 		}

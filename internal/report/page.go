@@ -158,16 +158,24 @@ func tilesOf(in Input) []tile {
 	var tiles []tile
 	if v.RTO != nil {
 		note := fmt.Sprintf("±%.2f s", v.RTO.Bound)
-		if v.RTO.Seconds == 0 {
-			note = "no client noticed"
+		value := fmt.Sprintf("%.2f", v.RTO.Seconds)
+		switch {
+		case v.RTO.Open:
+			value, note = fmt.Sprintf("> %.1f", v.RTO.Seconds), "not served again"
+		case v.RTO.Seconds == 0:
+			value, note = "0", "no request failed"
 		}
 		if v.RTO.Allowed > 0 {
 			note += fmt.Sprintf(", %g s allowed", v.RTO.Allowed)
 		}
-		tiles = append(tiles, tile{Label: "recovery time (RTO)", Value: fmt.Sprintf("%.2f", v.RTO.Seconds), Unit: "s", Note: note})
+		tiles = append(tiles, tile{Label: "recovery time (RTO)", Value: value, Unit: "s", Note: note})
 	}
-	if lost, acked, ok := ledgerOf(in.Log); ok {
-		tiles = append(tiles, tile{Label: "acknowledged writes lost", Value: fmt.Sprintf("%d", lost), Note: fmt.Sprintf("of %d, read back", acked)})
+	if lost, acked, unread := ledgerOf(in.Log); acked > 0 {
+		note := fmt.Sprintf("of %d, all read back", acked)
+		if unread > 0 {
+			note = fmt.Sprintf("of %d; %d times not read back", acked, unread)
+		}
+		tiles = append(tiles, tile{Label: "acknowledged writes lost", Value: fmt.Sprintf("%d", lost), Note: note})
 	}
 	if v.Totals.Samples > 0 {
 		tiles = append(tiles, tile{
@@ -198,13 +206,19 @@ func drillsRun(v verdict.Verdict) string {
 	return fmt.Sprintf("%d drills", count)
 }
 
-func ledgerOf(log []history.Event) (lost, acked int, ok bool) {
+// ledgerOf sums up what was read back, and counts how often that was not possible.
+func ledgerOf(log []history.Event) (lost, acked, unread int) {
 	for _, event := range log {
-		if ledger, is := event.Fact.(*history.Ledger); is && ledger.Unread == "" {
-			lost, acked, ok = lost+ledger.Lost, acked+ledger.Acked, true
+		ledger, is := event.Fact.(*history.Ledger)
+		switch {
+		case !is:
+		case ledger.Unread != "":
+			unread++
+		default:
+			lost, acked = lost+ledger.Lost, acked+ledger.Acked
 		}
 	}
-	return lost, acked, ok
+	return lost, acked, unread
 }
 
 func stepViewOf(in Input, i int, step verdict.StepVerdict) stepView {
@@ -218,7 +232,7 @@ func stepViewOf(in Input, i int, step verdict.StepVerdict) stepView {
 	if step.RTO != nil && step.RTO.Seconds == 0 {
 		view.Figures = append(view.Figures, fact{"clients", "no request failed"})
 	} else if step.RTO != nil {
-		view.Figures = append(view.Figures, fact{"clients back after", fmt.Sprintf("%.2f ±%.2f s %s", step.RTO.Seconds, step.RTO.Bound, evidenceText(step.RTO.Evidence, 4))})
+		view.Figures = append(view.Figures, fact{"clients back after", rtoText(step.RTO) + " " + evidenceText(step.RTO.Evidence, 4)})
 	}
 	if step.Clients != nil {
 		view.Figures = append(view.Figures, fact{"requests", fmt.Sprintf("%d, %d failed", step.Clients.Samples, step.Clients.Failed)})

@@ -155,6 +155,17 @@ func quantityText(q *verdict.Quantity) string {
 	return fmt.Sprintf("%.0f %s", q.Value, q.Unit)
 }
 
+// rtoText prints a recovery time with its error bound.
+func rtoText(figure *verdict.Figure) string {
+	switch {
+	case figure.Open:
+		return fmt.Sprintf("over %.1f s", figure.Seconds)
+	case figure.Seconds == 0:
+		return "0 s (no request failed)"
+	}
+	return fmt.Sprintf("%.2f ±%.2f s", figure.Seconds, figure.Bound)
+}
+
 // allowedText prints what is allowed, with the direction.
 func allowedText(check verdict.Check) string {
 	switch {

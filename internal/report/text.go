@@ -173,7 +173,7 @@ func writeTextFoot(w io.Writer, in Input, paint func(code, text string) string) 
 	v := in.Verdict
 	var facts []string
 	if v.RTO != nil {
-		text := fmt.Sprintf("RTO %.2f ±%.2f s", v.RTO.Seconds, v.RTO.Bound)
+		text := "RTO " + rtoText(v.RTO)
 		if v.RTO.Allowed > 0 {
 			text += fmt.Sprintf(" of %g s", v.RTO.Allowed)
 		}

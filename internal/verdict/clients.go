@@ -185,11 +185,11 @@ func (d *drillCase) rto() *Figure {
 		return nil // what was measured was not a recovery from this disaster
 	}
 	worst := slowest(all)
-	if worst.open || worst.void != "" || worst.count == 0 {
+	if worst.void != "" && !worst.open || worst.count == 0 {
 		return nil
 	}
 	return &Figure{
-		Step: d.step, Client: worst.client, Seconds: worst.took.Seconds(), Bound: worst.bound.Seconds(),
+		Step: d.step, Client: worst.client, Seconds: worst.took.Seconds(), Bound: worst.bound.Seconds(), Open: worst.open,
 		Allowed: d.rec.plan.Objectives.RTO.Duration().Seconds(), From: worst.from, To: worst.to, Outage: worst.outage.Seconds(), Evidence: worst.seqs,
 	}
 }

@@ -137,13 +137,13 @@ func promotedOn(rec *record, span span, place answerPlace, environment string, a
 	}
 	last := answers[len(answers)-1]
 	if got := rec.environmentOf(last.fact); got != environment {
-		return failed(GroupPromote, name, fmt.Sprintf("It answers %s instead of %s.", orNothing(got), environment), last.seq)
+		return failed(GroupPromote, name, fmt.Sprintf("%s answers %s instead of %s.", place.server, orNothing(got), environment), last.seq)
 	}
 	first := last
 	for i := len(answers) - 1; i >= 0 && rec.environmentOf(answers[i].fact) == environment; i-- {
 		first = answers[i]
 	}
-	result := passed(GroupPromote, name, fmt.Sprintf("It answers %s.", environment), first.seq)
+	result := passed(GroupPromote, name, fmt.Sprintf("%s answers %s.", place.server, environment), first.seq)
 	if !at.IsZero() && first.at.After(at) {
 		result.Measured = quantity(first.at.Sub(at))
 	}

@@ -215,7 +215,7 @@ func conclude(rec *record, verdict *Verdict) {
 		if step.Revision != "" {
 			verdict.Revision = step.Revision
 		}
-		if step.RTO != nil && (verdict.RTO == nil || step.RTO.Seconds+step.RTO.Bound > verdict.RTO.Seconds+verdict.RTO.Bound) {
+		if step.RTO != nil && (verdict.RTO == nil || worse(step.RTO, verdict.RTO)) {
 			verdict.RTO = step.RTO
 		}
 	}
@@ -224,6 +224,14 @@ func conclude(rec *record, verdict *Verdict) {
 	verdict.Reason = runReason(verdict)
 	verdict.Totals = totals(rec, verdict)
 	verdict.Exit = verdict.ExitCode()
+}
+
+// worse says that a is a slower recovery than b.
+func worse(a, b *Figure) bool {
+	if a.Open != b.Open {
+		return a.Open
+	}
+	return a.Seconds+a.Bound > b.Seconds+b.Bound
 }
 
 func runReason(verdict *Verdict) string {

@@ -285,16 +285,21 @@ func (d *drillCase) clientsAfter(well *recovery) {
 	}
 	for _, client := range clients {
 		count := 0
-		var last *seen[*history.Sample]
+		var last, latest *seen[*history.Sample]
 		samples := d.rec.samples[client]
 		for i := range samples {
 			if samples[i].fact.Scheduled.Before(well.from) || samples[i].fact.Scheduled.After(d.span.to) || isHole(samples[i].fact) {
 				continue
 			}
 			count++
+			latest = &samples[i]
 			if !samples[i].fact.OK {
 				last = &samples[i]
 			}
+		}
+		if latest != nil && !latest.fact.OK {
+			well.bad, well.seqs = append(well.bad, client+" is not served"), append(well.seqs, latest.seq)
+			continue
 		}
 		if count == 0 {
 			well.silent = append(well.silent, "client "+client+" was silent after the revert")

@@ -118,12 +118,13 @@ type Quantity struct {
 }
 
 // Figure is a measured recovery: from the moment the attack was in force to the first of the good answers that a client got again.
-// Without a failed answer it is zero.
+// Without a failed answer it is zero. When Open no client was served again while somebody looked; then it is at least Seconds.
 type Figure struct {
 	Step     int       `json:"step"`
 	Client   string    `json:"client"`
 	Seconds  float64   `json:"seconds"`
 	Bound    float64   `json:"bound_seconds"`
+	Open     bool      `json:"open,omitempty"`
 	Allowed  float64   `json:"allowed_seconds,omitempty"` // the objective; 0 when none is stated
 	From     time.Time `json:"from"`
 	To       time.Time `json:"to"`

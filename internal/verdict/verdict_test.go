@@ -65,6 +65,9 @@ func TestEveryTwistIsNoticed(t *testing.T) {
 			if step.Outcome != test.outcome || !strings.Contains(step.Reason, test.reason) {
 				t.Errorf("step %s: %s: %q, want %s because of %q", step.Name, step.Outcome, step.Reason, test.outcome, test.reason)
 			}
+			if test.twist == verdicttest.DeadStandby && (got.RTO == nil || !got.RTO.Open) {
+				t.Errorf("RTO %+v, want one that says that nobody was served again", got.RTO)
+			}
 			if !strings.HasPrefix(got.Reason, step.Name) {
 				t.Errorf("the run's reason %q does not name the step %q", got.Reason, step.Name)
 			}
