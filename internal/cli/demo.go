@@ -33,6 +33,7 @@ const (
 	demoOut        = "/root/firedrill-out"
 	demoHost       = "ci" // where the pipeline runs
 	demoDownMax    = 10 * time.Second
+	demoVariable   = "FIREDRILL_DEMO" // tells a run that it is part of the demo
 )
 
 type demoOptions struct {
@@ -187,7 +188,7 @@ func (d *demo) story(ctx context.Context, caught *caughtSignal) (code int, err e
 
 // terminalEnvironment passes on what decides how a terminal is written to.
 func terminalEnvironment() []string {
-	var all []string
+	all := []string{demoVariable + "=1"}
 	for _, name := range []string{"TERM", "CI", "NO_COLOR", "LANG", "TZ"} {
 		if value, set := os.LookupEnv(name); set {
 			all = append(all, name+"="+value)

@@ -33,22 +33,23 @@ type view struct {
 	done  chan struct{}
 	group sync.WaitGroup
 
-	mu      sync.Mutex // guards the fields below
-	started time.Time
-	step    string
-	phase   string
-	answer  string
-	raised  []string
-	recent  []bool // the last client samples
-	hits    uint64
-	drawn   bool
+	mu       sync.Mutex // guards the fields below
+	started  time.Time
+	step     string
+	phase    string
+	answer   string
+	raised   []string
+	recent   []bool // the last client samples
+	hits     uint64
+	canaries map[string]bool // last state told, by host, attack, target, flow and time
+	drawn    bool
 }
 
 // recentMax is how many client samples the status line looks back on: two seconds at ten a second.
 const recentMax = 20
 
 func newView(s streams, plan drill.Plan, asJSON bool) *view {
-	v := &view{plan: plan, out: s.out, json: asJSON, done: make(chan struct{}), started: time.Now(), answer: plan.Live}
+	v := &view{plan: plan, out: s.out, json: asJSON, done: make(chan struct{}), started: time.Now(), answer: plan.Live, canaries: map[string]bool{}}
 	if file, is := s.out.(*os.File); is && !asJSON && os.Getenv("CI") == "" && os.Getenv("TERM") != "dumb" {
 		v.live = term.IsTerminal(int(file.Fd()))
 		v.color = v.live && os.Getenv("NO_COLOR") == ""
@@ -176,7 +177,7 @@ func (v *view) seen(event history.Event) {
 	switch fact := event.Fact.(type) {
 	case *history.StepStarted, *history.StepFinished, *history.Phase, *history.Permit, *history.Stop, *history.Check, *history.Promote, *history.Note:
 		v.course(fact)
-	case *history.AttackPlanned, *history.AttackInForce, *history.AttackHits, *history.AttackCanary, *history.AttackReverted, *history.AttackAccount, *history.AttackRefused:
+	case *history.AttackPlanned, *history.AttackTarget, *history.AttackInForce, *history.AttackHits, *history.AttackCanary, *history.AttackReverted, *history.AttackAccount, *history.AttackRefused:
 		v.attack(event.Source, fact)
 	case *history.Sample:
 		if slices.ContainsFunc(v.plan.Clients, func(c drill.Client) bool { return c.Name == fact.Probe }) {
@@ -229,7 +230,11 @@ func (v *view) course(fact history.Fact) {
 		if !fact.OK {
 			mark, code = "NOT OK", "31"
 		}
-		v.line(code, "check      %s: %s (%s)", fact.Name, mark, fact.Detail)
+		text := fmt.Sprintf("check      %s: %s", fact.Name, mark)
+		if fact.Detail != "" {
+			text += ", " + fact.Detail
+		}
+		v.line(code, "%s", text)
 	case *history.Promote:
 		v.line("36", "promoted   %s from %s to %s", fact.Name, fact.From, fact.To)
 	case *history.Note:
@@ -241,16 +246,16 @@ func (v *view) attack(host string, fact history.Fact) {
 	switch fact := fact.(type) {
 	case *history.AttackPlanned:
 		v.line("2", "attack     %s planned on %s; if all of us die, what remains: %s", fact.Attack, fact.Host, fact.Remains)
+	case *history.AttackTarget:
+		if fact.Verb == "drop" && fact.Direction == "egress" {
+			v.line("33", "cut        %s from %s %s", host, fact.Address, fact.Name)
+		}
 	case *history.AttackInForce:
 		v.line("33", "in force   on %s until %s at the latest", host, fact.Until.Local().Format(time.TimeOnly))
 	case *history.AttackHits:
 		v.hits = fact.Egress + fact.Ingress + fact.Forward
 	case *history.AttackCanary:
-		state := "held off"
-		if fact.Through {
-			state = "through"
-		}
-		v.line("2", "canary     %s, %s flow, %s: %s", fact.Target, fact.Flow, fact.When, state)
+		v.canary(host, fact)
 	case *history.AttackReverted:
 		if len(fact.Residue) == 0 {
 			v.line("32", "reverted   on %s (%s); nothing is left", host, fact.Why)
@@ -258,10 +263,23 @@ func (v *view) attack(host string, fact history.Fact) {
 			v.line("31", "NOT REVERTED on %s: %s", host, strings.Join(fact.Residue, ", "))
 		}
 	case *history.AttackAccount:
-		v.line("2", "account    bit: %t; %s", fact.Bit, strings.Join(fact.Evidence, " "))
+		v.line("2", "account    bit: %s", map[bool]string{true: "yes", false: "NOT PROVEN"}[fact.Bit])
+		for _, sentence := range fact.Evidence {
+			v.line("2", "           %s", sentence)
+		}
 	case *history.AttackRefused:
 		v.line("31", "refused    %s: %s; %s", host, fact.Reason, fact.Cure)
 	}
+}
+
+// canary shows the first try of each kind and every change; the log has all of them.
+func (v *view) canary(host string, fact *history.AttackCanary) {
+	key := strings.Join([]string{host, fact.GUID, fact.Target, fact.Flow, fact.When}, " ")
+	if before, told := v.canaries[key]; told && before == fact.Through {
+		return
+	}
+	v.canaries[key] = fact.Through
+	v.line("2", "canary     %s, %s flow, %s: %s", fact.Target, fact.Flow, fact.When, map[bool]string{true: "through", false: "held off"}[fact.Through])
 }
 
 func (v *view) alarm(fact *history.Alarm) {
@@ -306,5 +324,7 @@ func (v *view) verdict(judged verdict.Verdict, log []history.Event, directory st
 	if err := report.Write(v.out, report.Text, report.Input{Plan: v.plan, Log: log, Verdict: judged, Color: v.color}); err != nil {
 		fmt.Fprintf(v.out, "the summary cannot be shown: %v\n", err)
 	}
-	fmt.Fprintf(v.out, "\nReport: %s/%s\n", directory, htmlName)
+	if os.Getenv(demoVariable) == "" { // the demo copies the report out of the lab and says where to
+		fmt.Fprintf(v.out, "\nReport: %s/%s\n", directory, htmlName)
+	}
 }
