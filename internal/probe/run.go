@@ -16,7 +16,7 @@ import (
 // recorded as our own fault instead: sent now, it would only repeat what the next one sees.
 const lateMin = 250 * time.Millisecond
 
-// missedMax is how many missed moments in a row are recorded one by one, after a host was frozen; the rest is counted in a Note.
+// missedMax is how many missed moments are recorded one by one after a host was frozen; more of them are counted in a Note.
 const missedMax = 1000
 
 // slot is one scheduled moment.
@@ -160,18 +160,17 @@ func (r *runner) first(spec Spec) time.Time {
 	return r.started.Add(every - time.Duration(past))
 }
 
-// missed records the moment at, and those after it that are too late as well, as our own fault, and returns the last of them.
+// missed records moments that are too late to be sent as our own fault: the one at, and, when the prober was frozen for so long that
+// there are very many, all others at once in a Note. It returns the last moment that it has dealt with.
 func (r *runner) missed(spec Spec, at slot) time.Time {
 	every := spec.Every.Duration()
-	count := int(at.Lag / every)
-	for i := range min(count, missedMax) {
-		after := time.Duration(i) * every
-		r.ourFault(spec, slot{Scheduled: at.Scheduled.Add(after), Lag: at.Lag - after}, "the prober was not run in time")
+	r.ourFault(spec, at, "the prober was not run in time")
+	behind := int(at.Lag / every)
+	if behind <= missedMax {
+		return at.Scheduled
 	}
-	if count > missedMax {
-		r.emit(r.now(), &history.Note{Text: fmt.Sprintf("probe %s: %d further samples are missing: the prober was not run", spec.Name, count-missedMax)})
-	}
-	return at.Scheduled.Add(time.Duration(count-1) * every)
+	r.emit(r.now(), &history.Note{Text: fmt.Sprintf("probe %s: %d further samples are missing: the prober was not run for %v", spec.Name, behind, at.Lag)})
+	return at.Scheduled.Add(time.Duration(behind) * every)
 }
 
 func (r *runner) ourFault(spec Spec, at slot, detail string) {
