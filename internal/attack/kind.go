@@ -39,6 +39,11 @@ type Order interface {
 	Plan(facts Facts) (Plan, error)
 }
 
+// OnDevice is an Order that may name a network device; only then the devices are among the facts.
+type OnDevice interface {
+	Device() string
+}
+
 // Sweeper is a Kind that can leave something behind after all of us died: on a kernel too old to take it back at once.
 type Sweeper interface {
 	// Sweep takes back what dead attacks left, and says what. It never touches what belongs to a live one; alive answers for a GUID.

@@ -44,14 +44,16 @@ func Observe(ctx context.Context, guid string, order Order) (Facts, error) {
 		return Facts{}, err
 	}
 	facts := Facts{GUID: guid, Host: host, Names: names, Control: controlConnections("/proc", os.Getppid(), os.Environ()), Systemd: runsSystemd()}
-	devices, err := net.Interfaces()
-	if err != nil {
-		return Facts{}, fmt.Errorf("attack: list network devices: %w", err)
+	if on, ok := order.(OnDevice); ok && on.Device() != "" {
+		devices, err := net.Interfaces()
+		if err != nil {
+			return Facts{}, fmt.Errorf("attack: list network devices: %w", err)
+		}
+		for _, device := range devices {
+			facts.Interfaces = append(facts.Interfaces, device.Name)
+		}
+		slices.Sort(facts.Interfaces)
 	}
-	for _, device := range devices {
-		facts.Interfaces = append(facts.Interfaces, device.Name)
-	}
-	slices.Sort(facts.Interfaces)
 	return facts, nil
 }
 

@@ -83,8 +83,8 @@ func (e *echo) close() {
 }
 
 // Connect tries a new TCP connection.
-func (n *Namespace) Connect(to netip.Addr, port uint16) error {
-	conn, err := n.Open(to, port)
+func (n *Namespace) Connect(to netip.Addr, port uint16, limit time.Duration) error {
+	conn, err := n.Open(to, port, limit)
 	if err == nil {
 		_ = conn.Close()
 	}
@@ -92,18 +92,18 @@ func (n *Namespace) Connect(to netip.Addr, port uint16) error {
 }
 
 // Open makes a TCP connection.
-func (n *Namespace) Open(to netip.Addr, port uint16) (net.Conn, error) {
+func (n *Namespace) Open(to netip.Addr, port uint16, limit time.Duration) (net.Conn, error) {
 	var conn net.Conn
 	err := n.Do(func() (err error) {
-		conn, err = net.DialTimeout("tcp", netip.AddrPortFrom(to, port).String(), silence)
+		conn, err = net.DialTimeout("tcp", netip.AddrPortFrom(to, port).String(), limit)
 		return err
 	})
 	return conn, silent(err)
 }
 
 // Talk sends something over a connection and waits for it to come back. What an earlier try sent may come back first.
-func Talk(conn net.Conn) error {
-	_ = conn.SetDeadline(time.Now().Add(silence))
+func Talk(conn net.Conn, limit time.Duration) error {
+	_ = conn.SetDeadline(time.Now().Add(limit))
 	if _, err := conn.Write([]byte("x")); err != nil {
 		return silent(err)
 	}
@@ -112,7 +112,7 @@ func Talk(conn net.Conn) error {
 }
 
 // Datagram sends a UDP datagram and waits for it to come back. sent is the error of the send alone.
-func (n *Namespace) Datagram(to netip.Addr, port uint16) (sent, answered error) {
+func (n *Namespace) Datagram(to netip.Addr, port uint16, limit time.Duration) (sent, answered error) {
 	var conn net.Conn
 	err := n.Do(func() (err error) {
 		conn, err = net.Dial("udp", netip.AddrPortFrom(to, port).String())
@@ -122,7 +122,7 @@ func (n *Namespace) Datagram(to netip.Addr, port uint16) (sent, answered error) 
 		return err, err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(silence))
+	_ = conn.SetDeadline(time.Now().Add(limit))
 	if _, err := conn.Write([]byte("x")); err != nil {
 		return err, err
 	}
@@ -135,7 +135,7 @@ func (n *Namespace) Datagram(to netip.Addr, port uint16) (sent, answered error) 
 }
 
 // Ping sends an ICMP echo request and waits for its reply.
-func (n *Namespace) Ping(to netip.Addr) error {
+func (n *Namespace) Ping(to netip.Addr, limit time.Duration) error {
 	network, request, reply, protocol := "ip4:icmp", icmp.Type(ipv4.ICMPTypeEcho), icmp.Type(ipv4.ICMPTypeEchoReply), unix.IPPROTO_ICMP
 	if to.Is6() {
 		network, request, reply, protocol = "ip6:ipv6-icmp", ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply, unix.IPPROTO_ICMPV6
@@ -154,7 +154,7 @@ func (n *Namespace) Ping(to netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	_ = conn.SetDeadline(time.Now().Add(silence))
+	_ = conn.SetDeadline(time.Now().Add(limit))
 	if _, err := conn.Write(packet); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
@@ -183,28 +183,28 @@ func silent(err error) error {
 // Flow is one way to reach someone.
 type Flow struct {
 	Name string
-	Try  func() error
+	Try  func(limit time.Duration) error // waits this long for an answer
 }
 
 // Flows are all new flows from one side to an address: TCP, UDP and ICMP.
 func Flows(from *Namespace, to netip.Addr) []Flow {
 	return []Flow{
-		{"tcp to " + to.String(), func() error { return from.Connect(to, Port) }},
-		{"udp to " + to.String(), func() error {
-			sent, answered := from.Datagram(to, Port)
+		{"tcp to " + to.String(), func(limit time.Duration) error { return from.Connect(to, Port, limit) }},
+		{"udp to " + to.String(), func(limit time.Duration) error {
+			sent, answered := from.Datagram(to, Port, limit)
 			if sent != nil {
 				return fmt.Errorf("the sender sees an error: %w", sent)
 			}
 			return answered
 		}},
-		{"icmp to " + to.String(), func() error { return from.Ping(to) }},
+		{"icmp to " + to.String(), func(limit time.Duration) error { return from.Ping(to, limit) }},
 	}
 }
 
 // Cut returns nil when none of the flows is answered, and none sees an error.
 func Cut(flows ...Flow) error {
 	return all(flows, func(f Flow) error {
-		switch err := f.Try(); {
+		switch err := f.Try(silence); {
 		case err == nil:
 			return fmt.Errorf("%s is answered, and should be cut", f.Name)
 		case !errors.Is(err, errCut):
@@ -217,7 +217,7 @@ func Cut(flows ...Flow) error {
 // Through returns nil when all of the flows are answered.
 func Through(flows ...Flow) error {
 	return all(flows, func(f Flow) error {
-		if err := f.Try(); err != nil {
+		if err := f.Try(answerWithin); err != nil {
 			return fmt.Errorf("%s should be answered, but: %w", f.Name, err)
 		}
 		return nil

@@ -38,6 +38,9 @@ const patience = 15 * time.Second
 // silence is how long no answer must come to count as none. On a cable of one machine an answer takes well under a millisecond.
 const silence = 400 * time.Millisecond
 
+// answerWithin is how long an answer may take where one must come. UDP and ICMP are not sent again, so waiting hides no lost packet.
+const answerWithin = 5 * time.Second
+
 // Require skips a test that needs root and kernel features, or fails it when FIREDRILL_REQUIRE names the kernel.
 func Require(tb testing.TB) {
 	tb.Helper()

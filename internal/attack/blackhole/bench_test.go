@@ -281,7 +281,7 @@ func newStream(b *testing.B, w *at.World) stream {
 			}
 		}
 	}()
-	conn, err := w.Host.Open(at.Other4, 5001)
+	conn, err := w.Host.Open(at.Other4, 5001, 5*time.Second)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-func flow(name string, try func() error) at.Flow { return at.Flow{Name: name, Try: try} }
+func flow(name string, try func(time.Duration) error) at.Flow { return at.Flow{Name: name, Try: try} }
 
 // sparesSpare: both spares of a wide target stay reachable, from both sides; the rest of it is cut.
 func sparesSpare(w *at.World, _ at.Subject, bug string) error {
@@ -78,17 +78,17 @@ func TestCutsEstablishedFlowsAndLetsThemGoOn(t *testing.T) {
 	t.Parallel()
 	w := at.NewWorld(t)
 	for _, to := range []netip.Addr{at.Target4, at.Target6, at.Other4} {
-		conn, err := w.Host.Open(to, at.Port)
+		conn, err := w.Host.Open(to, at.Port, 5*time.Second)
 		must(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		must(t, at.Talk(conn))
+		must(t, at.Talk(conn, 5*time.Second))
 		t.Cleanup(func() {
-			if err := at.Await(func() error { return at.Talk(conn) }); err != nil {
+			if err := at.Await(func() error { return at.Talk(conn, time.Second) }); err != nil {
 				t.Errorf("the connection to %s is dead after the revert: %v", to, err)
 			}
 		})
 		a := attackWith(t, w, at.Spec{Args: []string{"--length=60", "--ipaddress=" + at.Target4.String() + "," + at.Target6.String()}})
-		kept := flow("established tcp to "+to.String(), func() error { return at.Talk(conn) })
+		kept := flow("established tcp to "+to.String(), func(limit time.Duration) error { return at.Talk(conn, limit) })
 		if to == at.Other4 {
 			must(t, at.Through(kept))
 		} else {
@@ -103,7 +103,7 @@ func TestCutsWhatComesFromOutside(t *testing.T) {
 	t.Parallel()
 	w := at.NewWorld(t)
 	inward := func(port uint16) at.Flow {
-		return flow(fmt.Sprintf("tcp from the peer to port %d", port), func() error { return w.Peer.Connect(at.Host4, port) })
+		return flow(fmt.Sprintf("tcp from the peer to port %d", port), func(limit time.Duration) error { return w.Peer.Connect(at.Host4, port, limit) })
 	}
 	// The peer's connections come from its first address, which is the target.
 	must(t, at.Through(inward(at.Port)))
@@ -116,12 +116,12 @@ func TestEgressPortsCutFlowsToRemotePortsOnly(t *testing.T) {
 	w := at.NewWorld(t)
 	attackWith(t, w, at.Spec{Args: []string{"--length=60", "--hostname=10.9.0.2,fd09::2", "--egress_port=7,100-200"}})
 	must(t,
-		at.Cut(flow("tcp 7", func() error { return w.Host.Connect(at.Target4, at.Port) }),
-			flow("tcp6 7", func() error { return w.Host.Connect(at.Target6, at.Port) }),
-			flow("udp 7", func() error { _, err := w.Host.Datagram(at.Target4, at.Port); return err })),
-		at.Through(flow("tcp 8", func() error { return w.Host.Connect(at.Target4, at.OtherPort) }),
-			flow("icmp", func() error { return w.Host.Ping(at.Target4) }),
-			flow("inward to local port 7", func() error { return w.Peer.Connect(at.Host4, at.Port) })))
+		at.Cut(flow("tcp 7", func(limit time.Duration) error { return w.Host.Connect(at.Target4, at.Port, limit) }),
+			flow("tcp6 7", func(limit time.Duration) error { return w.Host.Connect(at.Target6, at.Port, limit) }),
+			flow("udp 7", func(limit time.Duration) error { _, err := w.Host.Datagram(at.Target4, at.Port, limit); return err })),
+		at.Through(flow("tcp 8", func(limit time.Duration) error { return w.Host.Connect(at.Target4, at.OtherPort, limit) }),
+			flow("icmp", func(limit time.Duration) error { return w.Host.Ping(at.Target4, limit) }),
+			flow("inward to local port 7", func(limit time.Duration) error { return w.Peer.Connect(at.Host4, at.Port, limit) })))
 }
 
 func TestIngressPortsCutFlowsToLocalPortsOnly(t *testing.T) {
@@ -129,10 +129,10 @@ func TestIngressPortsCutFlowsToLocalPortsOnly(t *testing.T) {
 	w := at.NewWorld(t)
 	attackWith(t, w, at.Spec{Args: []string{"--length=60", "--ipaddress=10.9.0.2", "--ingress_port=7", "--ipprotocol=TCP"}})
 	must(t,
-		at.Cut(flow("inward to local port 7", func() error { return w.Peer.Connect(at.Host4, at.Port) })),
-		at.Through(flow("inward to local port 8", func() error { return w.Peer.Connect(at.Host4, at.OtherPort) }),
-			flow("inward udp to local port 7", func() error { _, err := w.Peer.Datagram(at.Host4, at.Port); return err }),
-			flow("outward to remote port 7", func() error { return w.Host.Connect(at.Target4, at.Port) })))
+		at.Cut(flow("inward to local port 7", func(limit time.Duration) error { return w.Peer.Connect(at.Host4, at.Port, limit) })),
+		at.Through(flow("inward to local port 8", func(limit time.Duration) error { return w.Peer.Connect(at.Host4, at.OtherPort, limit) }),
+			flow("inward udp to local port 7", func(limit time.Duration) error { _, err := w.Peer.Datagram(at.Host4, at.Port, limit); return err }),
+			flow("outward to remote port 7", func(limit time.Duration) error { return w.Host.Connect(at.Target4, at.Port, limit) })))
 }
 
 func TestProtocolNarrows(t *testing.T) {
@@ -175,8 +175,8 @@ func TestOwnSSHConnectionIsSpared(t *testing.T) {
 	// As if we had been started by way of an SSH server on port 8 of this host, from the peer.
 	attackWith(t, w, at.Spec{SSH: "10.9.0.2 50000 10.9.0.1 8", Args: []string{"--length=60"}})
 	must(t,
-		at.Through(flow("ssh from the peer", func() error { return w.Peer.Connect(at.Host4, at.OtherPort) })),
-		at.Cut(flow("another port from the peer", func() error { return w.Peer.Connect(at.Host4, at.Port) })),
+		at.Through(flow("ssh from the peer", func(limit time.Duration) error { return w.Peer.Connect(at.Host4, at.OtherPort, limit) })),
+		at.Cut(flow("another port from the peer", func(limit time.Duration) error { return w.Peer.Connect(at.Host4, at.Port, limit) })),
 		at.Cut(at.Flows(w.Host, at.Target4)...))
 }
 
@@ -490,10 +490,10 @@ func TestServiceAddressOfAContainerIsCutBeforeItIsTranslated(t *testing.T) {
 	w := at.NewWorld(t)
 	guest, err := w.AddGuest()
 	must(t, err, w.Host.Do(func() error { return translate(at.Target4) }))
-	service := flow("tcp to the service address", func() error { return guest.Connect(serviceAddr, at.Port) })
+	service := flow("tcp to the service address", func(limit time.Duration) error { return guest.Connect(serviceAddr, at.Port, limit) })
 	must(t, at.Await(func() error { return at.Through(service) }))
 	attackWith(t, w, at.Spec{Args: []string{"--length=60", "--ipaddress=" + serviceAddr.String()}})
-	must(t, at.Cut(service), at.Through(flow("tcp to the backend", func() error { return guest.Connect(at.Target4, at.Port) })))
+	must(t, at.Cut(service), at.Through(flow("tcp to the backend", func(limit time.Duration) error { return guest.Connect(at.Target4, at.Port, limit) })))
 }
 
 // serviceAddr is an address that no host has: destination NAT makes another one of it.

@@ -79,7 +79,7 @@ func TestWorksInAUserNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inner := exec.Command(self, "-test.v", "-test.run", "^(TestBlackholeHoldsTheContract|TestSpareIsNeverHit|TestManyAddressesFromAFileAreAllHit|"+
+	inner := exec.Command(self, "-test.v", "-test.parallel=8", "-test.run", "^(TestBlackholeHoldsTheContract|TestSpareIsNeverHit|TestManyAddressesFromAFileAreAllHit|"+
 		"TestCanariesAndCountersProveTheBite|TestAddressesOfAMovingNameAreAddedAndStayHit)$")
 	inner.Env = append(os.Environ(), envUnprivileged+"=1", "FIREDRILL_REQUIRE=kernel")
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}

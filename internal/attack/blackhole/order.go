@@ -77,6 +77,9 @@ type Order struct {
 // Names implements attack.Order.
 func (o Order) Names() []string { return o.Targets.Names() }
 
+// Device implements attack.OnDevice.
+func (o Order) Device() string { return o.Targets.Device }
+
 // Plan implements attack.Order.
 func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 	if d := o.Targets.Device; d != "" && !slices.Contains(facts.Interfaces, d) {

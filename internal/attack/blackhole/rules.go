@@ -110,6 +110,17 @@ func (l *layout) build() []rule {
 	return l.rules
 }
 
+// hit returns the families that can be hit at all. Rules for the other one would only cost time.
+func (l *layout) hit() []family {
+	var can []family
+	for _, f := range families() {
+		if l.cut.targets.All() || l.hasSet["hit"+f.suffix] || l.hasSet["hit_nets"+f.suffix] {
+			can = append(can, f)
+		}
+	}
+	return can
+}
+
 func (l *layout) gate(chain string) {
 	if !l.cut.hooks.noGate {
 		l.add(chain, metaInto(expr.MetaKeyNFPROTO), lookup(setAlive, true), accept())
@@ -145,7 +156,7 @@ func (l *layout) outgoing() {
 	if !l.cut.hooks.dropFirst {
 		l.add(chainOutSink, protocolIs(unix.IPPROTO_UDP), writePort(0))
 	}
-	for _, f := range families() {
+	for _, f := range l.hit() {
 		l.add(chainOutSink, familyIs(f), writeDestination(f))
 	}
 }
@@ -253,7 +264,7 @@ func (l *layout) targets(chain, to string, loopback expr.MetaKey, offset func(fa
 
 // spares lets pass what comes from (source) or goes to a spare.
 func (l *layout) spares(chain string, source bool) {
-	for _, f := range families() {
+	for _, f := range l.hit() {
 		offset := f.dest
 		if source {
 			offset = f.source
@@ -269,6 +280,9 @@ func (l *layout) spares(chain string, source bool) {
 // vital lets pass what keeps the link itself alive. Without neighbour discovery a sender would soon be told that the host is
 // unreachable, and without DHCP the host would lose its address: both are other disasters than the one asked for.
 func (l *layout) vital(chain string) {
+	if can := l.hit(); can[len(can)-1].proto != unix.NFPROTO_IPV6 {
+		return // no target is IPv6, and "everything" is both
+	}
 	for _, types := range [][2]byte{{130, 137}, {143, 143}} { // multicast listener and neighbour discovery
 		l.add(chain, protocolIs(unix.IPPROTO_ICMPV6), loadTransport(0, 1), between(types[0:1], types[1:2]), accept())
 	}
@@ -309,7 +323,7 @@ func (l *layout) narrow(chain, to string, incoming bool) {
 }
 
 func (l *layout) addSeen(chain, direction string, source bool) {
-	for _, f := range families() {
+	for _, f := range l.hit() {
 		offset := f.dest
 		if source {
 			offset = f.source
