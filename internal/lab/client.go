@@ -92,7 +92,7 @@ func askOn(ctx context.Context, c *wire, m message, files ...*os.File) (message,
 	}
 	var known *drill.Error
 	if err != nil && !errors.As(err, &known) {
-		return message{}, nil, &drill.Error{Op: "lab " + m.Op, Host: m.Host, Kind: drill.Unreachable, Err: fmt.Errorf("no answer: %w", err)}
+		return message{}, nil, &drill.Error{Op: "lab " + m.Op, Host: m.Host, Kind: drill.Unreachable, Err: fmt.Errorf("no answer, it may have ended: %w", err)}
 	}
 	return answer, got, err
 }

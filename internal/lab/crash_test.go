@@ -291,8 +291,9 @@ func TestDaemonHoldsALabUntilDown(t *testing.T) {
 	if err := l.Down(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	c := &caller{mark: "none", name: topology.Name, temp: t.TempDir()}
-	c.awaitNothing(t, seen)
+	if left := (&caller{mark: "none", name: topology.Name, temp: t.TempDir()}).residue(seen); len(left) > 0 {
+		t.Errorf("left when Down has returned:\n%s", strings.Join(left, "\n"))
+	}
 	if _, err := Attach(testContext(t), topology.Name); drill.KindOf(err) != drill.Unreachable {
 		t.Errorf("attach to a lab that is down: %v", err)
 	}
@@ -324,19 +325,11 @@ func daemonOf(t *testing.T, name string) int {
 		t.Fatal(err)
 	}
 	defer c.close()
-	raw, err := c.conn.SyscallConn()
+	cred, err := peer(c.conn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid := 0
-	if err := raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	}); err != nil || pid == 0 {
-		t.Fatalf("who listens is unknown: %v", err)
-	}
-	return pid
+	return int(cred.Pid)
 }
 
 // descendants lists a process and all below it.

@@ -44,7 +44,7 @@ func dialName(ctx context.Context, lab string) (*wire, error) {
 		return nil, &drill.Error{Op: "lab", Kind: drill.Unreachable, Err: fmt.Errorf("lab %s is not up", lab), Hint: "Start it: firedrill lab up FILE"}
 	}
 	u := c.(*net.UnixConn)
-	if uid, err := peerUID(u); err != nil || uid != os.Geteuid() {
+	if cred, err := peer(u); err != nil || int(cred.Uid) != os.Geteuid() {
 		_ = c.Close()
 		return nil, &drill.Error{Op: "lab", Kind: drill.Refused, Err: fmt.Errorf("what answers as lab %s belongs to another user", lab)}
 	}
@@ -60,6 +60,46 @@ func Attach(ctx context.Context, name string) (*Lab, error) {
 	c.close()
 	return &Lab{name: name}, nil
 }
+
+// downAttached ends a lab that another process holds, and waits for that process, which ends when the last of the lab is gone.
+func (l *Lab) downAttached(ctx context.Context) error {
+	c, err := dialName(ctx, l.name)
+	if drill.KindOf(err) == drill.Unreachable {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	cred, err := peer(c.conn)
+	if err != nil {
+		c.close()
+		return fmt.Errorf("lab down: %w", err)
+	}
+	// Opened before the end, so that the number cannot mean another process.
+	holder, err := unix.PidfdOpen(int(cred.Pid), unix.PIDFD_NONBLOCK)
+	if err != nil {
+		c.close()
+		return fmt.Errorf("lab down: its holder: %w", err)
+	}
+	defer func() { _ = unix.Close(holder) }()
+	if _, _, err := askOn(ctx, c, message{Op: opDown}); err != nil && drill.KindOf(err) != drill.Unreachable {
+		return err
+	}
+	for ctx.Err() == nil {
+		// In short turns, because ctx cannot wake a poll.
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(holder), Events: unix.POLLIN}}, downPoll)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lab down: %w", err)
+		}
+		if n > 0 {
+			return nil
+		}
+	}
+	return &drill.Error{Op: "lab down", Kind: drill.Timeout, Err: ctx.Err()}
+}
+
+// downPoll is how many milliseconds downAttached may take to see that its caller gives up.
+const downPoll = 50
 
 // daemonConfig is what Daemonize tells the daemon.
 type daemonConfig struct {

@@ -221,11 +221,7 @@ func (l *Lab) drain() {
 // Down ends the lab and returns when no process of it is left. It may be called again.
 func (l *Lab) Down(ctx context.Context) error {
 	if l.process == nil {
-		_, _, err := l.ask(ctx, message{Op: opDown})
-		if drill.KindOf(err) == drill.Unreachable {
-			return nil
-		}
-		return err
+		return l.downAttached(ctx)
 	}
 	// The kernel takes everything with PID 1, and lets us wait for it until the last process is gone.
 	if err := l.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

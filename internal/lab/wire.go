@@ -28,6 +28,7 @@ type message struct {
 	Path     string          `json:"path,omitempty"`
 	Text     string          `json:"text,omitempty"`
 	Error    string          `json:"error,omitempty"`
+	ErrorOp  string          `json:"error_op,omitempty"` // what was being done, if the error says so
 	Kind     drill.ErrorKind `json:"kind,omitempty"`
 	Hint     string          `json:"hint,omitempty"`
 	Args     []string        `json:"args,omitempty"`
@@ -180,17 +181,31 @@ func (w *wire) ask(m message, files ...*os.File) (message, []*os.File, error) {
 	return answer, got, nil
 }
 
-// err is the error that an answer carries.
+// err is the error that an answer carries; op and host are what was asked, for errors that do not say better.
 func (m message) err(op, host string) error {
 	if m.Error == "" {
 		return nil
 	}
-	return &drill.Error{Op: "lab " + op, Host: host, Kind: m.Kind, Hint: m.Hint, Err: errors.New(m.Error)}
+	e := &drill.Error{Op: "lab", Host: host, Kind: m.Kind, Hint: m.Hint, Err: errors.New(m.Error)}
+	switch {
+	case m.ErrorOp != "":
+		e.Op = m.ErrorOp
+	case op != opOpen: // which is but the way to something else
+		e.Op = "lab " + op
+	}
+	if m.Host != "" {
+		e.Host = m.Host
+	}
+	return e
 }
 
-// failure puts an error into a message.
+// failure puts an error into a message, in parts, so that err makes the same of it on the other side.
 func failure(op string, err error) message {
-	return message{Op: op, Error: err.Error(), Kind: drill.KindOf(err), Hint: drill.HintOf(err)}
+	m := message{Op: op, Error: err.Error(), Kind: drill.KindOf(err), Hint: drill.HintOf(err)}
+	if known, ok := err.(*drill.Error); ok && known.Err != nil { // only the outermost: what wraps it has words of its own
+		m.Error, m.ErrorOp, m.Host = known.Err.Error(), known.Op, known.Host
+	}
+	return m
 }
 
 // answerOf is the plain answer: done, or why not.

@@ -105,7 +105,7 @@ func acceptClients(listener *net.UnixListener, clients chan<- *wire) {
 		if err != nil {
 			return
 		}
-		if uid, err := peerUID(c); err != nil || uid != 0 {
+		if cred, err := peer(c); err != nil || cred.Uid != 0 {
 			_ = c.Close()
 			continue
 		}
@@ -113,23 +113,23 @@ func acceptClients(listener *net.UnixListener, clients chan<- *wire) {
 	}
 }
 
-// peerUID is who opened the other end.
-func peerUID(c *net.UnixConn) (int, error) {
+// peer is who opened the other end: who connected, or who listens.
+func peer(c *net.UnixConn) (*unix.Ucred, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, fmt.Errorf("peer: %w", err)
 	}
 	var cred *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return 0, err
+		return nil, fmt.Errorf("peer: %w", err)
 	}
 	if credErr != nil {
-		return 0, credErr
+		return nil, fmt.Errorf("peer: %w", credErr)
 	}
-	return int(cred.Uid), nil
+	return cred, nil
 }
 
 // build makes everything and boots all hosts at the same time.

@@ -361,7 +361,10 @@ func (h *labHost) give(client *os.File) error {
 	h.mu.Lock()
 	link, state, reason := h.link, h.state, h.reason
 	h.mu.Unlock()
-	if state != HostUp || link == nil {
+	if state == HostUp && link == nil {
+		return &drill.Error{Kind: drill.Unreachable, Err: errors.New("the host is going down")}
+	}
+	if state != HostUp {
 		return &drill.Error{Kind: drill.Unreachable, Err: fmt.Errorf("the host is %s (%s)", state, reason), Hint: "firedrill lab boot FILE " + h.host.Name + " starts it again."}
 	}
 	if err := link.send(message{Op: opClient}, client); err != nil {
