@@ -7,9 +7,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"firedrill/internal/drill"
 )
@@ -135,6 +138,66 @@ func TestPowerOffStaysOffUntilBoot(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustRun(t, l, "ci", "firedrill tool connect "+host+":22")
+	}
+}
+
+// TestPowerCutClosesNoConnection watches a connection of ci to blue: after a power cut ci still believes in it. The planted twin is a crash
+// without pulling the cable first, which the kernel tells the peer of.
+func TestPowerCutClosesNoConnection(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(l *Lab)
+		want string
+	}{
+		{"power cut", func(l *Lab) {
+			if err := l.PowerOff(testContext(t), "blue"); err != nil {
+				t.Fatal(err)
+			}
+		}, "01"}, // established
+		{"crash", func(l *Lab) {
+			_, _ = l.Exec(testContext(t), "blue", Cmd{Args: []string{"firedrill", "tool", "poweroff"}})
+			await(t, "blue is off", func() bool { return statusOf(t, l, "blue").State == HostOff })
+		}, "08"}, // close wait: the other side has said that it is done
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := mustUp(t, threeHosts(), Options{})
+			readUntil(t, dialFrom(t, l, "ci", "10.77.1.10:22"), "SSH-2.0")
+			state := func() string {
+				return mustRun(t, l, "ci", `cat /proc/net/tcp | awk '$3 ~ /:0016$/ {print $4}'`)
+			}
+			if got := state(); got != "01" {
+				t.Fatalf("state %s of the connection before", got)
+			}
+			mustRun(t, l, "ci", "kill -STOP $(pgrep -f 'tool pip[e]')") // so that it does not answer a close with a close
+			c.end(l)
+			if got := state(); got != c.want {
+				t.Errorf("state %s of the connection after, want %s", got, c.want)
+			}
+			mustRun(t, l, "ci", "kill -KILL $(pgrep -f 'tool pip[e]')")
+		})
+	}
+}
+
+// TestForbiddenNamespacesAreSaidWithTheCure runs Up where the kernel allows no user namespace: below one of the test's own that has set its
+// own limit to none.
+func TestForbiddenNamespacesAreSaidWithTheCure(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "tool", "forbidden")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: ordinaryUID, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: ordinaryUID, HostID: os.Getegid(), Size: 1}},
+		AmbientCaps: []uintptr{unix.CAP_SYS_RESOURCE},
+	}
+	out, err := cmd.CombinedOutput()
+	needNamespaces(t, err)
+	for _, want := range []string{"unsupported", "make namespaces", "sudo sysctl user.max_user_namespaces=10000", "sudo firedrill"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in: %s", want, out)
+		}
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"firedrill/internal/drill"
 )
 
 func TestMain(m *testing.M) {
@@ -28,6 +30,14 @@ func tool(name string, args []string) int {
 	switch name {
 	case "hold":
 		return hold(args)
+	case "forbidden":
+		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0o644); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		_, err := Up(context.Background(), threeHosts(), Options{})
+		fmt.Println(drill.KindOf(err), err, drill.HintOf(err))
+		return 0
 	case "connect":
 		c, err := net.DialTimeout("tcp", args[0], 10*time.Second)
 		if err != nil {
