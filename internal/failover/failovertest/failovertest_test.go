@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
 	"firedrill/internal/failover/authority"
@@ -172,17 +174,115 @@ func TestEachPlantedBugIsCaught(t *testing.T) {
 
 // TestContractHoldsForBIND keeps the contract honest: what a server of thirty years' standing does not do, ours need not.
 func TestContractHoldsForBIND(t *testing.T) {
-	named, err := exec.LookPath("named")
-	if err != nil {
-		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "bind") {
-			t.Fatal("named is not installed; apt-get install bind9")
-		}
-		t.Skip("named is not installed")
-	}
-	failovertest.Test(t, failovertest.Subject{Address: startBIND(t, named)})
+	failovertest.Test(t, failovertest.Subject{Address: startBIND(t, need(t, "named"))})
 }
 
-func startBIND(t *testing.T, named string) string {
+// need returns the path of a program of Debian's bind9 or dnsutils, and skips the test where it is missing, unless the gate asks for it.
+func need(t testing.TB, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "bind") {
+			t.Fatalf("%s is not installed; apt-get install bind9 dnsutils", program)
+		}
+		t.Skipf("%s is not installed", program)
+	}
+	return path
+}
+
+func startOurs(t testing.TB) string {
+	t.Helper()
+	zone, err := authority.ParseZone([]byte(failovertest.ZoneYAML()), "zone.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := authority.New(authority.Options{Zone: zone, Listen: "127.0.0.1:0", Rate: 1 << 30})
+	if err == nil {
+		err = server.Start(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return server.Address().String()
+}
+
+// TestOursAndBINDSayTheSame asks both for every name with every type, over UDP and TCP, with and without EDNS.
+func TestOursAndBINDSayTheSame(t *testing.T) {
+	bind, ours := startBIND(t, need(t, "named")), startOurs(t)
+	for _, label := range []string{"", "ns.", "db.", "DB.", "both.", "www.", "away.", "deep.below.there.", "below.there.", "there.", "long.", "many.", "absent.", "x.db.", "x.www."} {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeNS, dns.TypeSOA, dns.TypeCNAME, dns.TypeTXT, dns.TypeMX, dns.TypeHTTPS, dns.TypePTR, dns.TypeDS} {
+			for _, size := range []uint16{0, 1232} {
+				for _, network := range []string{"udp", "tcp"} {
+					query := new(dns.Msg).SetQuestion(label+failovertest.ZoneName, qtype)
+					if size > 0 {
+						query.SetEdns0(size, false)
+					}
+					if diff := cmp.Diff(said(t, network, bind, query), said(t, network, ours, query)); diff != "" {
+						t.Errorf("%s%s %s over %s, EDNS %d (-BIND +ours):\n%s", label, failovertest.ZoneName, dns.TypeToString[qtype], network, size, diff)
+					}
+				}
+			}
+		}
+	}
+}
+
+// said returns what a reply means: how many records of a truncated one still fit is each server's own choice.
+func said(t *testing.T, network, server string, query *dns.Msg) []string {
+	t.Helper()
+	client := dns.Client{Net: network, Timeout: patience}
+	reply, _, err := client.Exchange(query, server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meaning := []string{fmt.Sprintf("%s AA=%v TC=%v RA=%v OPT=%v", dns.RcodeToString[reply.Rcode], reply.Authoritative, reply.Truncated, reply.RecursionAvailable, reply.IsEdns0() != nil)}
+	if reply.Truncated {
+		return meaning
+	}
+	for part, records := range map[string][]dns.RR{"answer": reply.Answer, "authority": reply.Ns} {
+		for _, record := range records {
+			text := record.String()
+			if txt, ok := record.(*dns.TXT); ok { // where a long text is cut is no part of its meaning
+				text = strings.Join(txt.Txt, "")
+			}
+			meaning = append(meaning, part+": "+strings.ToLower(text))
+		}
+	}
+	slices.Sort(meaning)
+	return meaning
+}
+
+func TestDigReadsOurAnswers(t *testing.T) {
+	dig := need(t, "dig")
+	host, port, err := net.SplitHostPort(startOurs(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"+short", "db.bookstore.example.test"}, "10.77.2.10"},
+		{[]string{"+short", "+tcp", "Bookstore.Example.Test"}, "10.77.1.10"},
+		{[]string{"+noall", "+comments", "+ednsopt=100:abcd", "AAAA", "db.bookstore.example.test"}, "status: NOERROR"},
+		{[]string{"+noall", "+comments", "+edns=3", "+noednsnegotiation", "db.bookstore.example.test"}, "status: BADVERS"},
+		{[]string{"+noall", "+comments", "+ignore", "+noedns", "many.bookstore.example.test"}, "flags: qr aa tc"},
+		{[]string{"+noall", "+answer", "many.bookstore.example.test"}, "10.78.0.199"}, // comes again over TCP by itself
+		{[]string{"+noall", "+comments", "+opcode=NOTIFY", "bookstore.example.test", "SOA"}, "status: NOTIMP"},
+		{[]string{"+noall", "+comments", "example.org"}, "status: REFUSED"},
+	} {
+		out, err := exec.CommandContext(t.Context(), dig, append([]string{"@" + host, "-p", port}, c.args...)...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), c.want) || strings.Contains(string(out), "Warning") {
+			t.Errorf("dig %s: %v\n%s\nwant %s", strings.Join(c.args, " "), err, out, c.want)
+		}
+	}
+}
+
+func startBIND(t testing.TB, named string) string {
 	t.Helper()
 	directory := t.TempDir()
 	port := freePort(t)
@@ -197,13 +297,13 @@ func startBIND(t *testing.T, named string) string {
 	directory %q; pid-file none; session-keyfile none; managed-keys-directory %q;
 	listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
 	recursion no; allow-transfer { none; }; notify no; dnssec-validation no;
-	minimal-any yes; minimal-responses yes; max-udp-size 1232; edns-udp-size 1232; max-records-per-type 0;
+	minimal-any yes; minimal-responses yes; max-udp-size 1232; edns-udp-size 1232; max-records-per-type 0; zero-no-soa-ttl no;
 };
 controls { };
 zone %q { type primary; file "zone"; };
 `, directory, directory, port, failovertest.ZoneName))
 	ctx, cancel := context.WithCancel(context.Background())
-	command := exec.CommandContext(ctx, named, "-g", "-n", "1", "-c", filepath.Join(directory, "named.conf"))
+	command := exec.CommandContext(ctx, named, "-g", "-c", filepath.Join(directory, "named.conf"))
 	var said bytes.Buffer
 	command.Stdout, command.Stderr = &said, &said
 	if err := command.Start(); err != nil {
@@ -220,7 +320,7 @@ zone %q { type primary; file "zone"; };
 	return address
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -231,7 +331,7 @@ func freePort(t *testing.T) int {
 }
 
 // awaitAnswer polls until the server has loaded the zone.
-func awaitAnswer(t *testing.T, address string) {
+func awaitAnswer(t testing.TB, address string) {
 	t.Helper()
 	client := dns.Client{Timeout: time.Second}
 	tick := time.NewTicker(20 * time.Millisecond)
