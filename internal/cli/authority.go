@@ -52,9 +52,7 @@ EXIT STATUS
 	flags.StringArrayVar(&options.freeze, "freeze", nil, "failover name whose answer never changes, to prove that a drill notices; may be repeated")
 	flags.IntVar(&options.rate, "rate", 0, "queries a second that one source may send over UDP before it is sent to TCP (default 1000)")
 	flags.Bool("help", false, "show this help")
-	if err := command.MarkFlagRequired("zone"); err != nil {
-		panic(err) // a flag that was defined some lines above
-	}
+	_ = command.MarkFlagRequired("zone") // fails only for a flag that is not defined
 	return command
 }
 
