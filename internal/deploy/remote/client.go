@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -251,6 +250,7 @@ func (c *Client) isLost() bool {
 // fail wraps an error of an operation on the host. A dead connection is Unreachable whatever the operation saw of it.
 func (c *Client) fail(ctx context.Context, op string, err error) error {
 	var known *drill.Error
+	var broken *net.OpError
 	switch {
 	case err == nil:
 		return nil
@@ -260,7 +260,7 @@ func (c *Client) fail(ctx context.Context, op string, err error) error {
 		return &drill.Error{Op: op, Host: c.host, Kind: drill.Timeout, Err: err}
 	case ctx.Err() != nil:
 		return &drill.Error{Op: op, Host: c.host, Kind: drill.Interrupted, Err: err}
-	case c.isLost() || errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded):
+	case c.isLost() || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &broken):
 		return &drill.Error{Op: op, Host: c.host, Kind: drill.Unreachable, Hint: "Check the host and the path to it, then start again.", Err: err}
 	default:
 		return &drill.Error{Op: op, Host: c.host, Kind: drill.Failed, Err: err}

@@ -134,6 +134,7 @@ type Process struct {
 	out     drained
 	errOut  drained
 	stdin   stdin
+	fed     chan struct{} // closed when the input that was given at the start has been sent
 
 	over chan struct{} // closed when exit and err are set
 	exit Exit
@@ -171,7 +172,7 @@ func (c *Client) start(ctx context.Context, spec spec) (*Process, error) {
 	}
 	seen := make(chan struct{}, 1)
 	p := &Process{
-		client: c, session: s, spec: spec, began: began, nonce: nonce, led: make(chan struct{}), seen: seen, over: make(chan struct{}),
+		client: c, session: s, spec: spec, began: began, nonce: nonce, led: make(chan struct{}), seen: seen, over: make(chan struct{}), fed: make(chan struct{}),
 		out: drained{w: spec.stdout, seen: seen}, errOut: drained{w: spec.stderr, seen: seen}, stdin: stdin{shut: s.channel.CloseWrite},
 	}
 	p.outputs.Go(p.readOutput)
@@ -203,6 +204,7 @@ func (p *Process) readOutput() {
 }
 
 func (p *Process) feed() {
+	defer close(p.fed)
 	for _, line := range p.spec.env {
 		if _, err := io.WriteString(p.session.channel, line+"\n"); err != nil {
 			return
@@ -210,12 +212,12 @@ func (p *Process) feed() {
 	}
 	if p.spec.stdin != nil {
 		if _, err := io.Copy(p.session.channel, p.spec.stdin); err != nil {
-			_ = p.CloseStdin() // the command must not wait for the rest
+			_ = p.stdin.close() // the command must not wait for the rest
 			return
 		}
 	}
 	if !p.spec.hold {
-		_ = p.CloseStdin()
+		_ = p.stdin.close()
 	}
 }
 
@@ -297,19 +299,28 @@ func (p *Process) Wait() (Exit, error) {
 // Done is closed when Wait would return at once.
 func (p *Process) Done() <-chan struct{} { return p.over }
 
-// CloseStdin ends the input of the process. It may be called twice.
+// CloseStdin ends the input of the process, after what was given at its start. It may be called twice.
 func (p *Process) CloseStdin() error {
+	p.awaitFed()
 	if err := p.stdin.close(); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: %s: close its input: %w", p.spec.op, p.client.host, err)
 	}
 	return nil
 }
 
-// Write sends to the input of a process whose Stdin was held open.
+// Write sends to the input of a process that was started from a pushed binary, after what was given at its start.
 func (p *Process) Write(text []byte) (int, error) {
+	p.awaitFed()
 	n, err := p.session.channel.Write(text)
 	if err != nil {
 		return n, fmt.Errorf("%s: %s: write to its input: %w", p.spec.op, p.client.host, err)
 	}
 	return n, nil
+}
+
+func (p *Process) awaitFed() {
+	select {
+	case <-p.fed:
+	case <-p.over:
+	}
 }

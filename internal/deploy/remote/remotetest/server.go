@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
@@ -116,6 +117,9 @@ func (s *server) session(conn net.Conn, channel ssh.Channel, requests <-chan *ss
 	}
 }
 
+// outputDelay is how long the output of a daemon is passed on after its starter ended.
+const outputDelay = 2 * time.Second
+
 func (s *server) execute(conn net.Conn, channel ssh.Channel, line string) {
 	defer channel.Close()
 	command := exec.Command("/bin/sh", "-c", line)
@@ -124,6 +128,7 @@ func (s *server) execute(conn net.Conn, channel ssh.Channel, line string) {
 	if s.wish.Path != "" {
 		command.Env = append(command.Env, "PATH="+s.wish.Path)
 	}
+	command.WaitDelay = outputDelay
 	command.Stdout, command.Stderr = channel, channel.Stderr()
 	stdin, err := command.StdinPipe()
 	if err != nil {
