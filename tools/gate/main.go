@@ -25,7 +25,7 @@ var needed = [][2]string{
 	{"git", "git"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"ssh", "openssh-client"}, {"/usr/sbin/sshd", "openssh-server"},
 	{"dig", "dnsutils"}, {"named", "bind9"}, {"nginx", "nginx-light"}, {"/usr/lib/postgresql/15/bin/postgres", "postgresql-15"},
 	{"chromium", "chromium"}, {"fc-list", "fontconfig"}, {"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"},
-	{"unshare", "util-linux"}, {"sudo", "sudo"},
+	{"unshare", "util-linux"}, {"sudo", "sudo"}, {"gcc", "gcc"}, {"/usr/include/stdlib.h", "libc6-dev"},
 }
 
 // require is told to the tests: what is named there may not be skipped.
@@ -40,6 +40,15 @@ func main() {
 	}
 }
 
+// raced are the packages whose goroutines share state; they run once more with the race detector.
+var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/deploy/remote", "./internal/failover/authority"}
+
+// slow are the packages whose tests start servers, hosts or kernels; make quick leaves them out.
+var slow = []string{"attack/attacktest", "attack/blackhole", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "lab"}
+
+// alone is run after all others, with nothing beside it: it measures a service on this machine as its clients see it.
+const alone = "firedrill/internal/e2e"
+
 func run(quick bool) error {
 	began := time.Now()
 	if err := formatted(); err != nil {
@@ -48,20 +57,26 @@ func run(quick bool) error {
 	if err := command("go", "vet", "./...").Run(); err != nil {
 		return fmt.Errorf("go vet: %w", err)
 	}
-	arguments := []string{"test", "-json", "-timeout=50m"}
+	t := tally{output: map[string][]string{}}
+	list, err := exec.Command("go", "list", "./...").Output()
+	if err != nil {
+		return fmt.Errorf("go list: %w", err)
+	}
+	packages := slices.DeleteFunc(strings.Fields(string(list)), func(name string) bool { return name == alone })
 	if quick {
-		arguments = append(arguments, "-short", "./...")
-	} else {
-		if err := install(); err != nil {
-			return err
-		}
-		arguments = append(arguments, "-p=2", "-count=1", "./...")
+		packages = slices.DeleteFunc(packages, func(name string) bool { return slices.Contains(slow, strings.TrimPrefix(name, "firedrill/internal/")) })
+		return t.sum(t.tests(nil, append([]string{"-short"}, packages...)...), quick, began)
 	}
-	tests := command("go", arguments...)
-	if !quick {
-		tests.Env = append(os.Environ(), "FIREDRILL_REQUIRE="+require, "GORACE=atexit_sleep_ms=0")
+	if err := install(); err != nil {
+		return err
 	}
-	return count(tests, quick, began)
+	environment := append(os.Environ(), "FIREDRILL_REQUIRE="+require, "GORACE=atexit_sleep_ms=0")
+	err = errors.Join(
+		t.tests(environment, append([]string{"-count=1", "-p=2"}, packages...)...),
+		t.tests(environment, append([]string{"-race", "-count=1", "-p=1"}, raced...)...),
+		t.tests(environment, "-count=1", "-v", alone),
+	)
+	return t.sum(err, quick, began)
 }
 
 func command(name string, arguments ...string) *exec.Cmd {
@@ -138,17 +153,18 @@ type tally struct {
 	skips                   []string
 }
 
-// count runs the tests and prints each package as it ends, the output of what failed, and the sum.
-func count(tests *exec.Cmd, quick bool, began time.Time) error {
-	tests.Stdout = nil
-	stdout, err := tests.StdoutPipe()
+// tests runs go test, and prints each package as it ends and the output of what failed.
+func (t *tally) tests(environment []string, arguments ...string) error {
+	cmd := command("go", append([]string{"test", "-json", "-timeout=50m"}, arguments...)...)
+	cmd.Env = environment
+	cmd.Stdout = nil
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	if err := tests.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		return err
 	}
-	t := tally{output: map[string][]string{}}
 	scanner := bufio.NewScanner(stdout)
 	scanner.Buffer(nil, 16<<20)
 	for scanner.Scan() {
@@ -159,10 +175,11 @@ func count(tests *exec.Cmd, quick bool, began time.Time) error {
 		}
 		t.take(event)
 	}
-	if err := scanner.Err(); err != nil {
-		return err
-	}
-	runErr := tests.Wait()
+	return errors.Join(scanner.Err(), cmd.Wait())
+}
+
+// sum prints the count and says whether the gate is green.
+func (t *tally) sum(err error, quick bool, began time.Time) error {
 	fmt.Printf("\nTook %s\n", time.Since(began).Round(time.Second))
 	for _, name := range t.skips {
 		fmt.Printf("skipped: %s\n", name)
@@ -172,7 +189,7 @@ func count(tests *exec.Cmd, quick bool, began time.Time) error {
 	}
 	fmt.Printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
 	switch {
-	case runErr != nil || t.failed > 0 || len(t.bad) > 0:
+	case err != nil || t.failed > 0 || len(t.bad) > 0:
 		return errors.New("tests failed")
 	case t.passed == 0:
 		return errors.New("no test ran")
@@ -199,7 +216,7 @@ func (t *tally) take(event testEvent) {
 		t.bad = append(t.bad, key)
 	}
 	if event.Test == "" {
-		if event.Action != "skip" { // a package without tests is no skipped test
+		if event.Action != "skip" && event.Action != "build-fail" { // a package without tests is no skipped test
 			fmt.Printf("%-5s %-45s %7.1fs\n", event.Action, event.Package, event.Elapsed)
 		}
 		return
