@@ -2,6 +2,8 @@ package deploy
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -51,30 +53,40 @@ func (p patterns) String() string { return strings.Join(p.stated, ", ") }
 
 // match reports whether a file, by its path with slashes below the tree, belongs to the release.
 func (p patterns) match(path string) bool {
-	for _, one := range p.excludes {
+	return !matchAny(p.excludes, path) && matchAny(p.includes, path)
+}
+
+func matchAny(translated []string, path string) bool {
+	for _, one := range translated {
 		if doublestar.MatchUnvalidated(one, path) {
-			return false
+			return true
 		}
-	}
-	for _, one := range p.includes {
-		if doublestar.MatchUnvalidated(one, path) {
+		// doublestar does not see that "x*/**" matches "x" (nothing for the star, nothing below); found by FuzzPatterns.
+		if base, ok := strings.CutSuffix(one, "/**"); ok && doublestar.MatchUnvalidated(base, path) {
 			return true
 		}
 	}
 	return false
 }
 
-// translate makes a doublestar pattern of an Ant pattern: what is special there only loses its meaning.
+// starRuns are stars that stand for one: doublestar sees directories in them, Ant does not.
+var starRuns = regexp.MustCompile(`\*\*+`)
+
+// translate makes a doublestar pattern of an Ant pattern: what is special there only loses its meaning, and `**` keeps its own only where it
+// is all of a name.
 func translate(ant string) string {
 	if strings.HasSuffix(ant, "/") {
 		ant += "**"
 	}
-	var out strings.Builder
-	for _, r := range []byte(ant) {
-		if strings.IndexByte(`[]{}\`, r) >= 0 {
-			out.WriteByte('\\')
+	names := strings.Split(ant, "/")
+	for i, name := range names {
+		if name != "**" {
+			names[i] = special.ReplaceAllString(starRuns.ReplaceAllString(name, "*"), `\$0`)
 		}
-		out.WriteByte(r)
 	}
-	return out.String()
+	names = slices.CompactFunc(names, func(a, b string) bool { return a == "**" && b == "**" })
+	return strings.Join(names, "/")
 }
+
+// special are the characters that doublestar gives a meaning and Ant does not.
+var special = regexp.MustCompile(`[][{}\\]`)

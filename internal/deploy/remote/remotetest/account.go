@@ -20,8 +20,11 @@ import (
 
 // Wish is what a test asks of a host.
 type Wish struct {
-	NoSFTP bool   // without the SFTP subsystem
-	Path   string // PATH of commands, on our own server only; default ours
+	NoSFTP bool // without the SFTP subsystem
+
+	// On our own server only:
+	Path   string // PATH of commands; default ours
+	Nobody bool   // commands run as nobody, when we may choose
 }
 
 // Account is a host that is ready to be dialled, with the keys of both sides.

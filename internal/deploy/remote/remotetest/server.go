@@ -117,6 +117,9 @@ func (s *server) session(conn net.Conn, channel ssh.Channel, requests <-chan *ss
 	}
 }
 
+// nobody is the user and group that owns nothing, on every Linux.
+const nobody = 65534
+
 // outputDelay is how long the output of a daemon is passed on after its starter ended.
 const outputDelay = 2 * time.Second
 
@@ -125,6 +128,10 @@ func (s *server) execute(conn net.Conn, channel ssh.Channel, line string) {
 	command := exec.Command("/bin/sh", "-c", line)
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	command.Env = append(os.Environ(), "SSH_CONNECTION="+connection(conn))
+	if s.wish.Nobody && os.Geteuid() == 0 {
+		command.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+		command.Dir = "/"
+	}
 	if s.wish.Path != "" {
 		command.Env = append(command.Env, "PATH="+s.wish.Path)
 	}
