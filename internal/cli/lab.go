@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -229,6 +230,7 @@ func labExec(ctx context.Context, s streams, l *lab.Lab, host string, run lab.Cm
 	out, outIsFile := s.out.(*os.File)
 	if inIsFile && outIsFile && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(out.Fd())) {
 		run.TTY = true
+		signal.Notify(signals, syscall.SIGWINCH)
 		if columns, rows, err := term.GetSize(int(out.Fd())); err == nil {
 			run.Rows, run.Columns = uint16(rows), uint16(columns)
 		}
@@ -266,5 +268,11 @@ func readTopology(file string) (lab.Topology, error) {
 	if err != nil {
 		return lab.Topology{}, fmt.Errorf("lab: %w", err)
 	}
-	return lab.Parse(text, file)
+	topology, err := lab.Parse(text, file)
+	if err != nil {
+		return topology, err
+	}
+	// The lab's process works from another directory, so what the file names beside itself must be named in full.
+	topology.Directory, err = filepath.Abs(topology.Directory)
+	return topology, err
 }
