@@ -131,7 +131,7 @@ func (r *run) impact(ctx context.Context) error {
 		}
 	}
 	r.reportAt(began, &history.AttackInForce{GUID: r.plan.GUID, Until: deadline})
-	return r.tend(ctx, began)
+	return r.tend(ctx, deadline)
 }
 
 func (r *run) emitTargets(targets []history.AttackTarget) {
@@ -142,7 +142,8 @@ func (r *run) emitTargets(targets []history.AttackTarget) {
 }
 
 // tend runs all that has to happen while the impact is in force, and waits for all of it.
-func (r *run) tend(parent context.Context, began time.Time) error {
+func (r *run) tend(parent context.Context, deadline time.Time) error {
+	applied := time.Now()
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	var wait sync.WaitGroup
@@ -156,7 +157,7 @@ func (r *run) tend(parent context.Context, began time.Time) error {
 		}
 	}
 	wait.Go(func() { r.count(ctx) })
-	wait.Go(func() { r.canaries.inForce(ctx, began) })
+	wait.Go(func() { r.canaries.inForce(ctx, applied, deadline) })
 	<-ctx.Done()
 	wait.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {

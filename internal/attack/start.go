@@ -64,17 +64,19 @@ func (i Invocation) Prepare(ctx context.Context) (Plan, error) {
 func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 	ctx, stop := StopOnSignals(ctx)
 	defer stop()
+	// Side by side: what is swept is not in force any more (its gate is shut), and a missing right shows when the attack is applied.
+	var sweeping sync.WaitGroup
+	if sweeper, ok := i.Kind.(Sweeper); ok && !i.DryRun {
+		sweeping.Go(func() { _, _ = sweeper.Sweep(ctx, Alive) })
+	}
 	plan, err := i.Prepare(ctx)
+	sweeping.Wait()
 	if err != nil {
 		return history.AttackAccount{Reverted: true}, i.refuse(err)
 	}
 	if i.DryRun {
 		_, err := io.WriteString(i.Out, plan.String())
 		return history.AttackAccount{Reverted: true}, err
-	}
-	if sweeper, ok := i.Kind.(Sweeper); ok {
-		// What cannot be swept is not in force (its gate is shut); a missing right shows when the attack itself is applied.
-		_, _ = sweeper.Sweep(ctx, Alive)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup

@@ -161,14 +161,14 @@ func (c *cut) keepAlive(ctx context.Context) error {
 	c.mu.Unlock()
 	tick := time.NewTicker(leaseRenew)
 	defer tick.Stop()
-	for {
-		if err := t.renew(deadline); err != nil {
-			return err
-		}
+	for { // the lease is fresh: apply renewed it a tick ago at most
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+		if err := t.renew(deadline); err != nil {
+			return err
 		}
 	}
 }

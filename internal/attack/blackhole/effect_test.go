@@ -637,3 +637,13 @@ func TestManyAddressesFromAFileAreAllHit(t *testing.T) {
 	attackWith(t, w, at.Spec{Args: []string{"--length=60", "--ipaddress=@" + list}})
 	must(t, at.Cut(at.Flows(w.Host, at.Target4)...), at.Through(at.Flows(w.Host, at.Other4)...))
 }
+
+func TestCanaryThatGetsThroughIsNoticed(t *testing.T) {
+	t.Parallel()
+	w := at.NewWorld(t)
+	a := attackWith(t, w, at.Spec{Bug: "never bites", Args: []string{"--length=5", "--ipaddress=10.9.0.2", "--canary=10.9.0.2:7"}})
+	code, account := a.Wait()
+	if code == 0 || account == nil || account.Bit || !account.Reverted || !strings.Contains(strings.Join(account.Evidence, " "), "got through in") {
+		t.Errorf("exit code %d, account %+v: want the canary's leak as evidence", code, account)
+	}
+}
