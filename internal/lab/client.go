@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"firedrill/internal/drill"
 )
 
@@ -142,7 +144,7 @@ func (l *Lab) Exec(ctx context.Context, host string, c Cmd) (int, error) {
 	}
 	quit := make(chan struct{})
 	var forward sync.WaitGroup
-	forward.Go(func() { forwardSignals(connection, c.Signals, quit) })
+	forward.Go(func() { forwardSignals(connection, c, quit) })
 	answer, files, err = connection.receive()
 	close(quit)
 	forward.Wait()
@@ -173,18 +175,29 @@ func execFailure(ctx context.Context, host string, err error) (int, error) {
 	return 0, &drill.Error{Op: "lab exec", Host: host, Kind: drill.Unreachable, Err: errors.New("the host went down")}
 }
 
-func forwardSignals(c *wire, signals <-chan os.Signal, quit <-chan struct{}) {
+// forwardSignals sends what comes on c.Signals to the program. SIGWINCH, of use on a terminal only, becomes the new size of Stdout.
+func forwardSignals(connection *wire, c Cmd, quit <-chan struct{}) {
 	for {
 		select {
 		case <-quit:
 			return
-		case s, ok := <-signals:
+		case s, ok := <-c.Signals:
 			if !ok {
 				return
 			}
-			if number, ok := s.(syscall.Signal); ok {
-				_ = c.send(message{Op: opSignal, Signal: int(number)}) // a program that has ended needs no signal
+			number, known := s.(syscall.Signal)
+			if !known {
+				continue
 			}
+			m := message{Op: opSignal, Signal: int(number)}
+			if out, isFile := c.Stdout.(*os.File); number == syscall.SIGWINCH && c.TTY && isFile {
+				size, err := unix.IoctlGetWinsize(int(out.Fd()), unix.TIOCGWINSZ)
+				if err != nil {
+					continue
+				}
+				m = message{Op: opResize, Rows: size.Row, Columns: size.Col}
+			}
+			_ = connection.send(m) // a program that has ended needs no signal
 		}
 	}
 }

@@ -195,6 +195,33 @@ func TestSSHClientThatDiesEndsTheInput(t *testing.T) {
 	await(t, "writing to the lost client fails", func() bool { _, code := run(t, l, "blue", "pgrep -x yes"); return code != 0 })
 }
 
+// TestSSHClientWhoseHostLosesPowerEndsTheInput is the same where no packet tells of the end: the keepalive finds out.
+func TestSSHClientWhoseHostLosesPowerEndsTheInput(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes as long as the keepalive")
+	}
+	l := mustUp(t, threeHosts(), Options{})
+	session := newSession(t, mustLogin(t, l, "ci", "blue"))
+	if _, err := session.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := session.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Start("echo ready; cat > /dev/null; echo ended > /home/ended"); err != nil {
+		t.Fatal(err)
+	}
+	readUntil(t, out, "ready")
+	if err := l.PowerOff(testContext(t), "ci"); err != nil {
+		t.Fatal(err)
+	}
+	if _, code := run(t, l, "blue", "test -e /home/ended"); code == 0 {
+		t.Fatal("the power cut closed the connection, so this shows nothing")
+	}
+	await(t, "the input ends", func() bool { _, code := run(t, l, "blue", "test -s /home/ended"); return code == 0 })
+}
+
 func TestSSHTerminalHangsUpAndInterrupts(t *testing.T) {
 	l := mustUp(t, threeHosts(), Options{})
 	client := mustLogin(t, l, "ci", "blue")
