@@ -12,6 +12,9 @@ import (
 // inspectionAge is how old the last look at a host's release may be. Steps take longer than a look, never this long.
 const inspectionAge = 5 * time.Minute
 
+// samplesLeast is how many moments of sampling a window holds at least; half of them may be missing.
+const samplesLeast = 2
+
 // Steady says whether all is well with live answered: every alarm OK, every host up, every name server leading to live, and every
 // client's samples of the last window good. why names the first thing that is not.
 func Steady(w *World, live string, now time.Time, window time.Duration) (ok bool, why string) {
@@ -35,6 +38,8 @@ func Steady(w *World, live string, now time.Time, window time.Duration) (ok bool
 
 // unserved says why a client was not served all through the window, or "".
 func (w *World) unserved(client drill.Client, now time.Time, window time.Duration) string {
+	// Of a client that samples more rarely than the window is long, one sample at least must be there: silence proves nothing.
+	window = max(window, samplesLeast*client.Every.Duration())
 	// A sample is known when it has ended, at the latest after its timeout; younger ones may be missing without meaning.
 	from, until := now.Add(-window-client.Timeout.Duration()), now.Add(-client.Timeout.Duration())
 	seen := 0
@@ -63,14 +68,15 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	if doubt != "" {
 		return refuse(doubt, "start when the name servers answer; see servers: of the failover name")
 	}
-	if step.Kind == drill.StepDeploy && answered == step.Environment && !w.first(step.Environment) {
+	first := step.Kind == drill.StepDeploy && w.first(step.Environment, now)
+	if step.Kind == drill.StepDeploy && answered == step.Environment && !first {
 		return refuse(step.Environment+" is answered now, and a deployment would take it from its clients", "deploy to the idle environment and promote it")
 	}
 	if answered != step.Live && step.Kind != drill.StepDeploy {
 		return refuse(fmt.Sprintf("the plan was made for %s being answered, and %s is", step.Live, answered), "make a new plan: run the command again")
 	}
 	stays := w.other(step.Environment)
-	if w.first(step.Environment) && step.Kind == drill.StepDeploy {
+	if first {
 		return history.Permit{Step: index, Granted: true, Reason: step.Environment + " has no release yet"}
 	}
 	if reason := w.unready(stays, now); reason != "" {
@@ -117,13 +123,14 @@ func (w *World) unready(name string, now time.Time) string {
 }
 
 // first says that no host of the environment has a release, so that there is nothing to lose.
-func (w *World) first(name string) bool {
+func (w *World) first(name string, now time.Time) bool {
 	environment := w.environment(name)
 	if environment == nil {
 		return false
 	}
 	for _, host := range environment.Hosts {
-		if release, seen := w.releases[host.Name]; !seen || release.Error != "" || release.Name != "" {
+		release, seen := w.releases[host.Name]
+		if !seen || now.Sub(release.At) > inspectionAge || release.Error != "" || release.Name != "" {
 			return false
 		}
 	}
@@ -188,8 +195,17 @@ func MustStop(w *World, index int, since, now time.Time) (stop bool, condition, 
 func (w *World) unservedSince(client string, since time.Time) time.Time {
 	var out time.Time
 	samples := w.samples[client]
-	for i := len(samples) - 1; i >= 0 && !samples[i].OK && !samples[i].Scheduled.Before(since); i-- {
+	for i := len(samples) - 1; i >= 0; i-- {
+		if samples[i].OK || samples[i].Scheduled.Before(since) {
+			return out
+		}
 		out = samples[i].Scheduled
+	}
+	if before := w.failing[client]; !before.IsZero() && !out.IsZero() {
+		out = before
+		if out.Before(since) {
+			out = since
+		}
 	}
 	return out
 }

@@ -10,7 +10,8 @@ import (
 	"firedrill/internal/history"
 )
 
-// samplesKept bounds the memory of client samples: a minute at 100 a second, longer than any window that is asked for.
+// samplesKept bounds the memory of client samples: a minute at 100 a second, longer than any window that is asked for. Up to twice as
+// many are there at times.
 const samplesKept = 6000
 
 // Release is what a host was last seen to run.
@@ -30,9 +31,10 @@ type World struct {
 	answers  map[string]history.Answer   // name server to what it answered last
 	hosts    map[string]bool             // host to whether it is up
 	releases map[string]Release          // host to release
-	attacked map[string]string           // host to GUID of what is in force
+	attacked map[string]string           // GUID of what is in force to its host
 	oneWay   map[string]bool             // GUIDs of attacks that take a host down
 	samples  map[string][]history.Sample // client to its latest samples, oldest first
+	failing  map[string]time.Time        // client to since when all was failure before its oldest sample that is kept
 	watch    bool                        // the watch is heard
 }
 
@@ -41,6 +43,7 @@ func NewWorld(plan drill.Plan) *World {
 	return &World{
 		plan: plan, alarms: map[string]string{}, answers: map[string]history.Answer{}, hosts: map[string]bool{},
 		releases: map[string]Release{}, attacked: map[string]string{}, oneWay: map[string]bool{}, samples: map[string][]history.Sample{},
+		failing: map[string]time.Time{},
 	}
 }
 
@@ -56,7 +59,8 @@ func (w *World) Fold(event history.Event) {
 	case *history.Alarm:
 		w.alarms[fact.Name] = fact.To
 	case *history.Answer:
-		if fact.Server != "" {
+		// Of other names of the service nothing is asked here; on the same server they may lead elsewhere.
+		if fact.Server != "" && fact.Name == w.plan.Failover[0].Name {
 			w.answers[fact.Server] = *fact
 		}
 	case *history.Host:
@@ -80,11 +84,11 @@ func (w *World) Fold(event history.Event) {
 		}
 	case *history.AttackInForce:
 		if !w.oneWay[fact.GUID] { // a host that goes down is seen down, and nothing is left on it to be taken back
-			w.attacked[event.Source] = fact.GUID
+			w.attacked[fact.GUID] = event.Source
 		}
 	case *history.AttackReverted:
 		if len(fact.Residue) == 0 {
-			delete(w.attacked, event.Source)
+			delete(w.attacked, fact.GUID)
 		}
 	case *history.Sample:
 		w.foldSample(*fact)
@@ -100,10 +104,22 @@ func (w *World) foldSample(sample history.Sample) {
 	for i := len(all) - 1; i > 0 && all[i].Scheduled.Before(all[i-1].Scheduled); i-- {
 		all[i], all[i-1] = all[i-1], all[i]
 	}
-	if len(all) > samplesKept {
-		all = slices.Delete(all, 0, len(all)-samplesKept)
+	if len(all) == 2*samplesKept { // not at each sample: moving the rest costs more than keeping some
+		w.forget(all[:samplesKept])
+		all = slices.Delete(all, 0, samplesKept)
 	}
 	w.samples[sample.Probe] = all
+}
+
+// forget keeps of samples only since when they have been failures without a break: an outage may be longer than what is kept.
+func (w *World) forget(samples []history.Sample) {
+	for _, sample := range samples {
+		if began := w.failing[sample.Probe]; sample.OK {
+			w.failing[sample.Probe] = time.Time{}
+		} else if began.IsZero() {
+			w.failing[sample.Probe] = sample.Scheduled
+		}
+	}
 }
 
 // EnvironmentOf returns the name of the environment that an address belongs to, or "".
@@ -118,10 +134,16 @@ func EnvironmentOf(plan drill.Plan, address string) string {
 	return ""
 }
 
-// answered returns the environment that every name server asked leads to, or "" with the reason.
+// answered returns the environment that every name server leads to, or "" with the reason. A plan that names no servers takes those
+// that were heard.
 func (w *World) answered() (environment, why string) {
 	if len(w.answers) == 0 {
 		return "", "no name server has answered yet"
+	}
+	for _, server := range w.plan.Failover[0].Servers {
+		if _, heard := w.answers[server]; !heard {
+			return "", server + " was not heard yet"
+		}
 	}
 	servers := slices.SortedFunc(maps.Keys(w.answers), cmp.Compare)
 	for _, server := range servers {
@@ -170,8 +192,10 @@ func (w *World) unwell(name string) string {
 		return "the watch is not heard"
 	}
 	for _, host := range environment.Hosts {
-		if guid, under := w.attacked[host.Name]; under {
-			return host.Name + " is under attack (" + guid + ")"
+		for _, guid := range slices.Sorted(maps.Keys(w.attacked)) {
+			if w.attacked[guid] == host.Name {
+				return host.Name + " is under attack (" + guid + ")"
+			}
 		}
 		if up, known := w.hosts[host.Name]; !known || !up {
 			return host.Name + " is not seen up"
