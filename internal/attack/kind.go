@@ -39,6 +39,11 @@ type Order interface {
 	Plan(facts Facts) (Plan, error)
 }
 
+// Checker is a Kind that can tell before the start that this host or user lacks what it needs.
+type Checker interface {
+	Check(ctx context.Context) error
+}
+
 // OnDevice is an Order that may name a network device; only then the devices are among the facts.
 type OnDevice interface {
 	Device() string

@@ -43,7 +43,7 @@ func Observe(ctx context.Context, guid string, order Order) (Facts, error) {
 	if err != nil {
 		return Facts{}, err
 	}
-	facts := Facts{GUID: guid, Host: host, Names: names, Control: controlConnections("/proc", os.Getppid(), os.Environ()), Systemd: runsSystemd()}
+	facts := Facts{GUID: guid, Host: host, Names: names, Control: controlConnections("/proc", os.Getppid(), os.Environ()), Systemd: RunsSystemd()}
 	if on, ok := order.(OnDevice); ok && on.Device() != "" {
 		devices, err := net.Interfaces()
 		if err != nil {
@@ -57,8 +57,9 @@ func Observe(ctx context.Context, guid string, order Order) (Facts, error) {
 	return facts, nil
 }
 
-// runsSystemd looks at the running init, not only at the directory, which a container may share with its host.
-func runsSystemd() bool {
+// RunsSystemd reports whether systemd is the init here. It looks at the running init, not only at the directory, which a container may
+// share with its host.
+func RunsSystemd() bool {
 	if info, err := os.Stat("/run/systemd/system"); err != nil || !info.IsDir() {
 		return false
 	}

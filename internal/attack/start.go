@@ -64,13 +64,17 @@ func (i Invocation) Prepare(ctx context.Context) (Plan, error) {
 func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 	ctx, stop := StopOnSignals(ctx)
 	defer stop()
-	// Side by side: what is swept is not in force any more (its gate is shut), and a missing right shows when the attack is applied.
-	var sweeping sync.WaitGroup
-	if sweeper, ok := i.Kind.(Sweeper); ok && !i.DryRun {
-		sweeping.Go(func() { _, _ = sweeper.Sweep(ctx, Alive) })
+	// Side by side, because the time until the first drop counts.
+	var checked error
+	var checking sync.WaitGroup
+	if !i.DryRun {
+		checking.Go(func() { checked = i.check(ctx) })
 	}
 	plan, err := i.Prepare(ctx)
-	sweeping.Wait()
+	checking.Wait()
+	if err == nil {
+		err = checked
+	}
 	if err != nil {
 		return history.AttackAccount{Reverted: true}, i.refuse(err)
 	}
@@ -99,6 +103,22 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 		err = i.refuse(err)
 	}
 	return account, err
+}
+
+// check sweeps what dead attacks left, and refuses at once what this host or user cannot do, instead of after a delay.
+func (i Invocation) check(ctx context.Context) error {
+	if checker, ok := i.Kind.(Checker); ok {
+		if err := checker.Check(ctx); err != nil {
+			return err
+		}
+	}
+	if sweeper, ok := i.Kind.(Sweeper); ok {
+		// What cannot be deleted is not in force any more, for its gate is shut: that alone stops nobody.
+		if _, err := sweeper.Sweep(ctx, Alive); drill.KindOf(err) == drill.Unsupported {
+			return err
+		}
+	}
+	return nil
 }
 
 // refuse prints that the attack did not start, for those who read events.

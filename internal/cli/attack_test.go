@@ -118,3 +118,20 @@ func TestHaltAndStatusOnAQuietHost(t *testing.T) {
 		}
 	}
 }
+
+func TestOrdinaryUsersAreToldToUseSudoBeforeAnythingRuns(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("this test gives up root, so it needs it; an ordinary user sees the same")
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestCommandOfAnotherTest$", "--", "blackhole", "-l", "1", "-i", "192.0.2.1")
+	cmd.Env = append(os.Environ(), envCommand+"=attack")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, AmbientCaps: nil, Credential: &syscall.Credential{Uid: 65534, Gid: 65534, NoSetGroups: true}}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Skipf("an ordinary user cannot start this binary where it lies: %v", err)
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 4 || !strings.Contains(string(out), "sudo firedrill") || strings.Contains(string(out), "Running") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+}

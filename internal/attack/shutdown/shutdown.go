@@ -60,6 +60,22 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	return Order{Delay: delay, Reboot: restart, down: k.down}, nil
 }
 
+// Check implements attack.Checker: better refused now than after the delay. Where systemd is the init it may let others than root do it.
+func (k Kind) Check(context.Context) error {
+	if k.down != nil || attack.RunsSystemd() {
+		return nil
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("shutdown: read our capabilities: %w", err)
+	}
+	if data[0].Effective&(1<<unix.CAP_SYS_BOOT) == 0 {
+		return explain(unix.EPERM)
+	}
+	return nil
+}
+
 // parseDelay reads a plain number as minutes, from 1, and anything else as a duration from 0.
 func parseDelay(text string) (time.Duration, error) {
 	if minutes, err := strconv.Atoi(text); err == nil {
