@@ -163,7 +163,7 @@ func (r *run) giveUp(ctx context.Context, failed *target, cause error) (Result, 
 	}
 	kind, hint := drill.Failed, "Mend the release and deploy again; the previous release runs."
 	if drill.KindOf(cause) == drill.Interrupted {
-		kind = drill.Interrupted
+		kind, hint = drill.Interrupted, "The previous release runs again: start again when you are ready."
 	}
 	if len(errs) > 0 {
 		kind = drill.Failed

@@ -226,7 +226,7 @@ func (p *Process) attend(ctx context.Context) (Exit, error) {
 	defer p.session.channel.Close()
 	select {
 	case ended := <-p.session.ended:
-		return p.finish(ctx, ended)
+		return p.finish(ended)
 	case <-ctx.Done():
 	}
 	grace := p.spec.grace
@@ -251,7 +251,7 @@ func (p *Process) attend(ctx context.Context) (Exit, error) {
 		Err: errors.Join(fmt.Errorf("ended after %s: %w", exit.Took.Round(time.Millisecond), context.Cause(ctx)), killErr)}
 }
 
-func (p *Process) finish(ctx context.Context, ended status) (Exit, error) {
+func (p *Process) finish(ended status) (Exit, error) {
 	p.drain()
 	exit := Exit{Code: ended.code, Signal: ended.signal, Took: time.Since(p.began)}
 	if ended.err != nil {
@@ -266,7 +266,6 @@ func (p *Process) finish(ctx context.Context, ended status) (Exit, error) {
 	if err := errors.Join(p.out.err, p.errOut.err); err != nil {
 		return exit, fmt.Errorf("%s: %s: pass on the output: %w", p.spec.op, p.client.host, err)
 	}
-	_ = ctx
 	return exit, nil
 }
 
