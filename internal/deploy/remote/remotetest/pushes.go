@@ -1,0 +1,197 @@
+package remotetest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"firedrill/internal/deploy/remote"
+	"firedrill/internal/drill"
+)
+
+func noSFTP(t *testing.T, serve Make) {
+	with := serve(t, Wish{}).Dial(t)
+	files, err := with.SFTP(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := files.Getwd(); err != nil {
+		t.Error(err)
+	}
+	if err := files.Close(); err != nil {
+		t.Error(err)
+	}
+	without := serve(t, Wish{NoSFTP: true}).Dial(t)
+	if _, err := without.SFTP(t.Context()); !errors.Is(err, remote.ErrNoSFTP) || drill.KindOf(err) != drill.Unsupported {
+		t.Errorf("got %v, want ErrNoSFTP", err)
+	}
+	if out, err := echo(t, without, "pushed"); err != nil || out != "pushed" {
+		t.Errorf("push without SFTP: %q, %v", out, err)
+	}
+}
+
+func echo(t *testing.T, client *remote.Client, text string) (string, error) {
+	t.Helper()
+	pushed, err := client.Push(t.Context(), remote.PushOptions{})
+	if err != nil {
+		return "", err
+	}
+	defer pushed.Close()
+	var out bytes.Buffer
+	process, err := pushed.Start(t.Context(), remote.Invocation{Args: []string{programArg, "echo", text}, Stdout: &out, Stderr: &out})
+	if err != nil {
+		return "", err
+	}
+	_, err = process.Wait()
+	return out.String(), err
+}
+
+// traces lists what a push could have left in the directories that it uses.
+func traces(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/dev/shm", "/tmp", "/var/tmp", os.Getenv("HOME")} {
+		if dir == "" {
+			continue
+		}
+		found, err := filepath.Glob(filepath.Join(dir, ".firedrill-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, found...)
+	}
+	return all
+}
+
+func pushLeavesNothing(t *testing.T, serve Make) {
+	client := serve(t, Wish{}).Dial(t)
+	pushed, err := client.Push(t.Context(), remote.PushOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := traces(t); len(left) > 0 {
+		t.Errorf("while it is held, %q are there", left)
+	}
+	var pids []string
+	for range 2 { // one push serves several starts
+		reader, writer := io.Pipe()
+		process, err := pushed.Start(t.Context(), remote.Invocation{Args: []string{programArg, "serve"}, Stdout: writer, Grace: 300 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, 256)
+		n, err := reader.Read(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Fields(string(line[:n]))
+		pids = append(pids, fields[0])
+		if exe, err := os.Readlink("/proc/" + fields[0] + "/exe"); err != nil || !strings.HasSuffix(exe, "(deleted)") {
+			t.Errorf("the process runs %q, %v: not unlinked", exe, err)
+		}
+		if len(fields) != 5 {
+			t.Errorf("SSH_CONNECTION is %q, want four fields", fields[1:])
+		}
+		go func() { _, _ = io.Copy(io.Discard, reader) }()
+		t.Cleanup(func() { _ = writer.Close() })
+		defer func() {
+			if err := process.Kill(t.Context(), 0); err != nil {
+				t.Error(err)
+			}
+			if Lives(fields[0]) {
+				t.Errorf("process %s is still there", fields[0])
+			}
+		}()
+	}
+	if err := pushed.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range pids {
+		if !Lives(pid) {
+			t.Errorf("process %s ended with the holder", pid)
+		}
+	}
+	if left := traces(t); len(left) > 0 {
+		t.Errorf("%q are left", left)
+	}
+}
+
+func cutPush(t *testing.T, serve Make) {
+	a := serve(t, Wish{})
+	var cutter Cutter
+	a.Options.DialNet = cutter.DialNet
+	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), 0))
+	for range 5 {
+		client := a.Dial(t)
+		cutter.CutAfter(random.Int64N(2 << 20))
+		if _, err := client.Push(t.Context(), remote.PushOptions{}); drill.KindOf(err) != drill.Unreachable {
+			t.Errorf("got %v, want Unreachable", err)
+		}
+		cutter.CutAfter()
+	}
+	await(t, "the directories of cut pushes to go", func() bool { return len(traces(t)) == 0 })
+}
+
+func pushedProcess(t *testing.T, serve Make) {
+	client := serve(t, Wish{}).Dial(t)
+	pushed, err := client.Push(t.Context(), remote.PushOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pushed.Close()
+	var out bytes.Buffer
+	process, err := pushed.Start(t.Context(), remote.Invocation{
+		Args: []string{programArg, "cat"}, Env: []string{"PREFIX=> "}, Stdin: strings.NewReader("one "), Stdout: &out,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(process, "two"); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(process.CloseStdin(), process.CloseStdin()); err != nil {
+		t.Error(err)
+	}
+	if exit, err := process.Wait(); err != nil || exit.Code != 0 || !strings.HasPrefix(out.String(), "> ") || len(out.String()) != len("> one two") {
+		t.Errorf("got %+v, %v, %q", exit, err, out.String())
+	}
+	reader, writer := io.Pipe()
+	process, err = pushed.Start(t.Context(), remote.Invocation{Args: []string{programArg, "serve"}, Stdout: writer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Read(make([]byte, 256)); err != nil { // it runs
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, reader) }()
+	if err := process.Signal(t.Context(), "TERM"); err != nil {
+		t.Error(err)
+	}
+	if exit, err := process.Wait(); err != nil || exit.Code == 0 {
+		t.Errorf("after SIGTERM: %+v, %v", exit, err)
+	}
+	_ = writer.Close()
+
+	if _, err := client.Push(t.Context(), remote.PushOptions{Path: foreign(t)}); drill.KindOf(err) != drill.Unsupported || drill.HintOf(err) == "" {
+		t.Errorf("a binary of another machine: got %v, want Unsupported", err)
+	}
+}
+
+// foreign makes a copy of the running program that claims to be for another machine.
+func foreign(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[18], text[19] = 22, 0 // e_machine: s390
+	name := filepath.Join(t.TempDir(), "foreign")
+	write(t, name, text, 0o700)
+	return name
+}
