@@ -89,13 +89,35 @@ func processesOf(program string) []string {
 	return all
 }
 
+// added is what is there now and was not before. What went away meanwhile was not ours.
+func added(before, now machine) machine {
+	fresh := func(old, all []string) []string {
+		return slices.DeleteFunc(slices.Clone(all), func(item string) bool { return slices.Contains(old, item) })
+	}
+	var m machine
+	for _, part := range []struct {
+		into     *[]string
+		old, now []string
+	}{
+		{&m.Mounts, before.Mounts, now.Mounts},
+		{&m.Links, before.Links, now.Links},
+		{&m.Namespaces, before.Namespaces, now.Namespaces},
+		{&m.Files, before.Files, now.Files},
+	} {
+		if items := fresh(part.old, part.now); len(items) > 0 {
+			*part.into = items
+		}
+	}
+	return m
+}
+
 // leftBehind waits until the machine is as it was before, and returns what is not.
 func leftBehind(t *testing.T, before machine, program string, temporary ...string) string {
 	t.Helper()
 	var difference string
 	deadline := time.Now().Add(settleMax)
 	for {
-		difference = cmp.Diff(before, lookAtMachine(t, temporary...))
+		difference = cmp.Diff(machine{}, added(before, lookAtMachine(t, temporary...)))
 		if processes := processesOf(program); len(processes) > 0 {
 			difference += fmt.Sprintf("processes: %v\n", processes)
 		}
