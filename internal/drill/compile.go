@@ -5,7 +5,9 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Facts are what Compile must know of the world: it looks at nothing itself.
@@ -213,6 +215,9 @@ func (c *compiler) order(spec AttackSpec) (Order, error) {
 	if !kind.OneWay {
 		order.Length = Seconds(lengthDefault)
 	}
+	if flag, ok := findFlag(kind.Flags, "delay"); ok && flag.Default != "" {
+		order.Delay, _ = parseMinutes(flag.Default) // our own words
+	}
 	spare := false
 	for _, option := range spec.Options {
 		flag, ok := findFlag(kind.Flags, option.Name)
@@ -229,6 +234,12 @@ func (c *compiler) order(spec AttackSpec) (Order, error) {
 			}
 			order.Length = length
 			continue
+		case flag.Type == "minutes":
+			delay, err := parseMinutes(strings.Join(values, ""))
+			if err != nil {
+				return Order{}, c.misplaced(option.line, option.column, "%s: %v", option.Name, err)
+			}
+			order.Delay = delay
 		case flag.Name == "hostname":
 			values, order.Canaries = c.dependencies(values, order.Canaries)
 			spare = true
@@ -245,6 +256,14 @@ func (c *compiler) order(spec AttackSpec) (Order, error) {
 		order.Args = c.spareWatch(order.Args)
 	}
 	return order, nil
+}
+
+// parseMinutes reads a plain number as minutes, as the catalogue of attacks counts them, and anything else as a duration.
+func parseMinutes(text string) (Seconds, error) {
+	if minutes, err := strconv.ParseUint(text, 10, 16); err == nil {
+		return Seconds(time.Duration(minutes) * time.Minute), nil
+	}
+	return ParseSeconds(text)
 }
 
 // dependencies replaces the names of dependencies by their hosts, and makes each one a canary.

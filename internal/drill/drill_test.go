@@ -68,7 +68,7 @@ func TestOrderHoldsTheArgumentsOfTheCommandLine(t *testing.T) {
 	if diff := cmp.Diff(want, plan.Steps[0].Drill.Attack); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	want = Order{Attack: "shutdown", Args: []string{"--delay=500ms", "--reboot=true"}, OneWay: true}
+	want = Order{Attack: "shutdown", Args: []string{"--delay=500ms", "--reboot=true"}, Delay: Seconds(500 * time.Millisecond), OneWay: true}
 	if diff := cmp.Diff(want, plan.Steps[1].Drill.Attack); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

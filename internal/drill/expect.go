@@ -10,26 +10,26 @@ import (
 // The sentences of `expect:`. Each pattern is a whole sentence; the order does not matter.
 var expectPatterns = []struct {
 	kind    string
-	pattern *regexp.Regexp
+	pattern func() *regexp.Regexp
 	example string
 }{
-	{ExpectAlarm, regexp.MustCompile(`^alarm "([^"]+)" within (\S+)$`), `alarm "{host}-db-connectivity-failed" within 20s`},
-	{ExpectAlarmOK, regexp.MustCompile(`^alarm "([^"]+)" stays OK$`), `alarm "{host}-StatusCheckFailed" stays OK`},
-	{ExpectNoOther, regexp.MustCompile(`^no other alarm$`), `no other alarm`},
-	{ExpectMoves, regexp.MustCompile(`^answer moves to the other environment within (\S+)$`), `answer moves to the other environment within 30s`},
-	{ExpectStays, regexp.MustCompile(`^answer stays$`), `answer stays`},
-	{ExpectRecover, regexp.MustCompile(`^clients recover within (\S+)$`), `clients recover within 30s`},
-	{ExpectNoFailure, regexp.MustCompile(`^clients see no failure$`), `clients see no failure`},
-	{ExpectAvailable, regexp.MustCompile(`^availability at least (\S+)$`), `availability at least 99%`},
-	{ExpectSteadyAfter, regexp.MustCompile(`^steady state within (\S+) of the revert$`), `steady state within 60s of the revert`},
-	{ExpectNoLoss, regexp.MustCompile(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
+	{ExpectAlarm, pattern(`^alarm "([^"]+)" within (\S+)$`), `alarm "{host}-db-connectivity-failed" within 20s`},
+	{ExpectAlarmOK, pattern(`^alarm "([^"]+)" stays OK$`), `alarm "{host}-StatusCheckFailed" stays OK`},
+	{ExpectNoOther, pattern(`^no other alarm$`), `no other alarm`},
+	{ExpectMoves, pattern(`^answer moves to the other environment within (\S+)$`), `answer moves to the other environment within 30s`},
+	{ExpectStays, pattern(`^answer stays$`), `answer stays`},
+	{ExpectRecover, pattern(`^clients recover within (\S+)$`), `clients recover within 30s`},
+	{ExpectNoFailure, pattern(`^clients see no failure$`), `clients see no failure`},
+	{ExpectAvailable, pattern(`^availability at least (\S+)$`), `availability at least 99%`},
+	{ExpectSteadyAfter, pattern(`^steady state within (\S+) of the revert$`), `steady state within 60s of the revert`},
+	{ExpectNoLoss, pattern(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
 }
 
 // parseExpectation reads one sentence of `expect:`.
 func parseExpectation(text string) (Expectation, error) {
 	text = strings.Join(strings.Fields(text), " ")
 	for _, known := range expectPatterns {
-		groups := known.pattern.FindStringSubmatch(text)
+		groups := known.pattern().FindStringSubmatch(text)
 		if groups == nil {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -161,11 +162,17 @@ func descend(node *yaml.Node, path string) (next *yaml.Node, rest string) {
 	return best, strings.TrimPrefix(path[len(bestKey):], ".")
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+// pattern compiles a regular expression when it is first used: an attack starts this program too, and must not wait for the words of
+// files that it never reads.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
+
+var namePattern = pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 func (c *checker) all() {
 	s := c.service
-	if !namePattern.MatchString(s.Name) {
+	if !namePattern().MatchString(s.Name) {
 		c.mistake("service", "%q is not a name; use letters, digits, dots and hyphens, at most 63", s.Name)
 	}
 	if endpoint, err := url.Parse(s.Endpoint); err != nil || endpoint.Host == "" || (endpoint.Scheme != "http" && endpoint.Scheme != "https") {
@@ -217,7 +224,7 @@ func (c *checker) environments() {
 		}
 		for i, host := range environment.Hosts {
 			place := fmt.Sprintf("%s.hosts[%d]", path, i)
-			if !namePattern.MatchString(host.Name) {
+			if !namePattern().MatchString(host.Name) {
 				c.mistake(place+".name", "%q is not a host name", host.Name)
 			}
 			if other, twice := hosts[host.Name]; twice {
@@ -257,7 +264,7 @@ func (c *checker) metrics() {
 	}
 }
 
-var comparisonPattern = regexp.MustCompile(`^(<|<=|>|>=)\s*(-?[0-9]+(\.[0-9]+)?)$`)
+var comparisonPattern = pattern(`^(<|<=|>|>=)\s*(-?[0-9]+(\.[0-9]+)?)$`)
 
 func (c *checker) alarms() {
 	for _, alarm := range c.service.Alarms {
@@ -272,7 +279,7 @@ func (c *checker) alarms() {
 				continue
 			}
 			comparisons++
-			if !comparisonPattern.MatchString(text) {
+			if !comparisonPattern().MatchString(text) {
 				c.mistake(path+"."+name, "%q is not a comparison; write one such as \"< 1\"", text)
 			}
 		}
@@ -332,7 +339,7 @@ func (c *checker) oneOf(path, value string, known ...string) {
 
 func (c *checker) drill(d Drill) {
 	path := "drills." + d.Name
-	if !namePattern.MatchString(d.Name) {
+	if !namePattern().MatchString(d.Name) {
 		c.mistake(path, "%q is not a name; use letters, digits, dots and hyphens", d.Name)
 	}
 	if _, err := parsePlace(d.On, c.service); err != nil {

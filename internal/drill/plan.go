@@ -49,6 +49,7 @@ type Order struct {
 	Attack   string   `json:"attack"`                   // the kind
 	Args     []string `json:"args"`                     // flags, each as --name=value
 	Length   Seconds  `json:"length_seconds,omitempty"` // 0 for one-way kinds
+	Delay    Seconds  `json:"delay_seconds,omitempty"`  // how long the attack itself waits before it begins
 	OneWay   bool     `json:"one_way,omitempty"`        // the host goes down; nothing is taken back, it boots again
 	Canaries []string `json:"canaries,omitempty"`       // host:port that must not be reachable while in force
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"firedrill/internal/drill"
 )
@@ -18,12 +19,17 @@ import (
 const hostsMax = 64
 
 // What names may look like: a lab's is part of a socket's name, a host's of a path and of DNS, a service's of a path.
+// pattern compiles a regular expression when it is first used: every command of the program pays for what happens at its start.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
+
 var (
-	labPattern      = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,40}$`)
-	hostPattern     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	aliasPattern    = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
-	servicePattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$`)
-	variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	labPattern      = pattern(`^[a-z0-9][a-z0-9-]{0,40}$`)
+	hostPattern     = pattern(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	aliasPattern    = pattern(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+	servicePattern  = pattern(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$`)
+	variablePattern = pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
 // problem is a mistake in a topology; path leads to it through the file.
@@ -76,7 +82,7 @@ func (c *checker) add(text string, path ...string) {
 
 func (t *Topology) problems() []problem {
 	c := checker{topology: t, names: map[string]string{}}
-	if !labPattern.MatchString(t.Name) {
+	if !labPattern().MatchString(t.Name) {
 		c.add(fmt.Sprintf("%q cannot name a lab; use up to 41 lower-case letters, digits and dashes", t.Name), "lab")
 	}
 	if t.Network.Bits() > 30 {
@@ -100,16 +106,16 @@ func (t *Topology) problems() []problem {
 }
 
 func (c *checker) identity(h Host) {
-	if !hostPattern.MatchString(h.Name) {
+	if !hostPattern().MatchString(h.Name) {
 		c.add(fmt.Sprintf("%q cannot name a host; use lower-case letters, digits and dashes", h.Name), "hosts", h.Name)
 	}
-	if !aliasPattern.MatchString(h.Hostname) || len(h.Hostname) > 64 {
+	if !aliasPattern().MatchString(h.Hostname) || len(h.Hostname) > 64 {
 		c.add(fmt.Sprintf("%q is not a host name", h.Hostname), "hosts", h.Name, "hostname")
 	}
 	c.claim(h.Name, h.Name, "hosts", h.Name)
 	c.claim(h.Hostname, h.Name, "hosts", h.Name, "hostname")
 	for i, alias := range h.Aliases {
-		if !aliasPattern.MatchString(alias) {
+		if !aliasPattern().MatchString(alias) {
 			c.add(fmt.Sprintf("%q is not a host name", alias), "hosts", h.Name, "aliases", strconv.Itoa(i))
 		}
 		c.claim(alias, h.Name, "hosts", h.Name, "aliases", strconv.Itoa(i))
@@ -201,7 +207,7 @@ func (c *checker) services(h Host) {
 	seen := map[string]bool{}
 	for _, s := range h.Services {
 		at := func(field string) []string { return []string{"hosts", h.Name, "services", s.Name, field} }
-		if !servicePattern.MatchString(s.Name) {
+		if !servicePattern().MatchString(s.Name) {
 			c.add(fmt.Sprintf("%q cannot name a service", s.Name), "hosts", h.Name, "services", s.Name)
 		}
 		if seen[s.Name] || s.Name == "sshd" && h.SSH == SSHOpenSSH {
@@ -218,7 +224,7 @@ func (c *checker) services(h Host) {
 			c.add(fmt.Sprintf("%q is not an absolute path", s.Directory), at("directory")...)
 		}
 		for name := range s.Env {
-			if !variablePattern.MatchString(name) {
+			if !variablePattern().MatchString(name) {
 				c.add(fmt.Sprintf("%q cannot name an environment variable", name), at("env")...)
 			}
 		}
