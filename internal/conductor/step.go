@@ -14,7 +14,7 @@ import (
 
 // Limits of waiting. They are bounds for things that take a fraction of it when all is well.
 const (
-	setUpMax     = 30 * time.Second // an attack must be in force by then: connect, push the program, resolve names
+	setUpMax     = 30 * time.Second // an attack must be in force by then, after its own delay: connect, push the program, resolve names
 	tearDownMax  = 20 * time.Second // and over by so much after its deadline
 	decideExtra  = 15 * time.Second // a one-way attack is watched this much longer than its slowest expectation
 	answerMax    = 30 * time.Second // a promotion must be seen on every name server
@@ -106,6 +106,7 @@ const (
 	phaseCount // the ledger reads back
 	phaseJudge
 	phaseStopping // interrupted: every task is ending
+	phaseLastLook // interrupted: whether the attack left anything
 	phaseOver
 )
 
@@ -120,6 +121,7 @@ type State struct {
 	steadySince time.Time // zero while not steady
 	unsteady    string
 	inForceAt   time.Time
+	unseen      bool         // an attack of this step was started, and nobody has looked since whether anything is left of it
 	tasks       map[int]Task // running
 	nextID      int
 	stopped     map[int]bool
@@ -276,7 +278,12 @@ func (s *State) phaseStep(now time.Time, in Input) {
 		}
 	case phaseStopping:
 		if len(s.tasks) == 0 {
-			s.finish(now, history.Interrupted, "interrupted; every impact was taken back before the end, or the log says which was not")
+			s.interruptedAndQuiet(now)
+		}
+	case phaseLastLook:
+		if s.running(TaskInspect) == 0 {
+			s.verified()
+			s.interruptedAndQuiet(now)
 		}
 	case phaseJudge, phaseOver:
 	}
@@ -284,7 +291,7 @@ func (s *State) phaseStep(now time.Time, in Input) {
 
 func (s *State) nextStep(now time.Time) {
 	s.index++
-	s.workErr, s.inForceAt = nil, time.Time{}
+	s.workErr, s.inForceAt, s.unseen = nil, time.Time{}, false
 	if s.index >= len(s.plan.Steps) {
 		s.finish(now, history.Passed, "")
 		return
@@ -403,6 +410,7 @@ func (s *State) steadyBefore(now time.Time) {
 	for _, host := range step.Drill.Hosts {
 		s.start(Task{Kind: TaskAttack, Hosts: []drill.Host{host}, Order: step.Drill.Attack, GUID: s.guid(s.index, host.Name)})
 	}
+	s.unseen = !step.Drill.Attack.OneWay
 	s.enter(now, phaseAttack)
 }
 
@@ -412,15 +420,18 @@ func (s *State) attacking(now time.Time, in Input) {
 		s.attackEnded(now)
 		return
 	}
-	if s.inForceAt.IsZero() {
-		if now.Sub(s.since) > setUpMax {
-			s.stop("not in force in time", isAttack)
-		}
-		return
-	}
-	if stop, condition, detail := guard.MustStop(s.world, s.index, s.inForceAt, now); stop && !order.OneWay && !s.stoppedAll() {
+	// Before a host goes down that can be called off; then it is too late.
+	revocable := !order.OneWay || s.inForceAt.IsZero()
+	began := cmp.Or(s.inForceAt, s.since)
+	if stop, condition, detail := guard.MustStop(s.world, s.index, began, now); stop && revocable && !s.stoppedAll() {
 		s.record(&history.Stop{Step: s.index, Condition: condition, Detail: detail})
 		s.stop(condition, isAttack)
+		return
+	}
+	if s.inForceAt.IsZero() {
+		if now.Sub(s.since) > order.Delay.Duration()+setUpMax {
+			s.stop("not in force in time", isAttack)
+		}
 		return
 	}
 	switch {
@@ -455,6 +466,7 @@ func (s *State) attackEnded(now time.Time) {
 // verified writes down whether a second look, independent of the attack's own account, found anything in force. A host that could not
 // be looked at gives no check at all: then nothing is proven.
 func (s *State) verified() {
+	s.unseen = false
 	ok, detail, known := guard.NothingInForce(s.world, s.current().Drill.Hosts, s.since)
 	if !known {
 		s.record(&history.Note{Text: "looking for what is left: " + detail})
@@ -515,6 +527,16 @@ func (s *State) judge(now time.Time) {
 	}
 	s.start(Task{Kind: TaskJudge})
 	s.enter(now, phaseJudge)
+}
+
+// interruptedAndQuiet ends an interrupted run, but not before somebody has looked at what an attack may have left.
+func (s *State) interruptedAndQuiet(now time.Time) {
+	if s.unseen {
+		s.start(Task{Kind: TaskInspect, Hosts: s.current().Drill.Hosts})
+		s.enter(now, phaseLastLook)
+		return
+	}
+	s.finish(now, history.Interrupted, "interrupted; every impact was taken back before the end, or the log says which was not")
 }
 
 func (s *State) finishStep(now time.Time, outcome history.Outcome, reason string) {
