@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,23 +39,27 @@ const (
 
 // canary is one target of the positive control: new connections, and one that is kept from before.
 type canary struct {
-	target  string
-	address netip.AddrPort
-	kept    *net.TCPConn
+	target string
+	name   string // resolved anew at each try in force; empty for an address
+	port   uint16
+	kept   *net.TCPConn
 
-	mu      sync.Mutex // guards the fields below
-	before  bool       // answered before the impact
-	tried   int        // new connections in force
-	through int        // of these, how many got through
-	aged    int        // readings of the established connection in force
-	alive   int        // of these, how many showed life
-	after   bool       // answered after the revert
+	mu      sync.Mutex   // guards the fields below
+	seen    []netip.Addr // addresses tried, in the order in which they were seen; the first one is that of kept
+	address netip.AddrPort
+	before  bool // answered before the impact
+	tried   int  // new connections in force
+	through int  // of these, how many got through
+	aged    int  // readings of the established connection in force
+	alive   int  // of these, how many showed life
+	after   bool // answered after the revert
 }
 
 type canaries struct {
 	list   []*canary
 	report func(history.Fact)
 	guid   string
+	steps  []Step
 }
 
 // release closes the connections kept.
@@ -76,15 +82,17 @@ func (c *canaries) before(ctx context.Context, targets []string) error {
 		if err != nil {
 			return Refuse("canary", "", "--canary %s: %w", target, err)
 		}
+		one := &canary{target: target, port: uint16(number)}
 		addr, err := netip.ParseAddr(host)
 		if err != nil {
 			found, err := Resolver{}.LookupAll(ctx, []string{host})
 			if err != nil {
 				return err
 			}
-			addr = found[host].Addresses[0]
+			addr, one.name = found[host].Addresses[0], host
 		}
-		c.list = append(c.list, &canary{target: target, address: netip.AddrPortFrom(addr.Unmap(), uint16(number))})
+		one.aim(addr.Unmap())
+		c.list = append(c.list, one)
 	}
 	c.each(func(one *canary) {
 		conn, err := one.dial(ctx)
@@ -120,7 +128,45 @@ func (c *canaries) inForce(ctx context.Context, since, deadline time.Time) {
 	})
 }
 
+// follow aims the canary at where its name leads now, for the clients of the host ask again too. What it finds is told to the steps
+// first, or an address that appeared a moment ago would count as a leak.
+func (c *canaries) follow(ctx context.Context, one *canary) {
+	if one.name == "" {
+		return
+	}
+	found, err := Resolver{}.Lookup(ctx, one.name)
+	if err != nil {
+		return // clients go on with what they have, too
+	}
+	for _, step := range c.steps {
+		if learning, ok := step.(Learning); ok {
+			// An error here is the step's own to report: it tends the same names.
+			_ = learning.Learn(one.name, found.Addresses, c.report)
+		}
+	}
+	one.aim(found.Addresses...)
+}
+
+// aim takes the first address that was not tried yet, else the first one.
+func (one *canary) aim(addrs ...netip.Addr) {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	next := addrs[0]
+	if at := slices.IndexFunc(addrs, func(a netip.Addr) bool { return !slices.Contains(one.seen, a) }); at >= 0 {
+		next = addrs[at]
+		one.seen = append(one.seen, next)
+	}
+	one.address = netip.AddrPortFrom(next, one.port)
+}
+
+func (one *canary) aimedAt() netip.AddrPort {
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	return one.address
+}
+
 func (c *canaries) tryNew(ctx context.Context, one *canary) {
+	c.follow(ctx, one)
 	conn, err := one.dial(ctx)
 	if conn != nil {
 		_ = conn.Close()
@@ -189,7 +235,7 @@ func (c *canaries) each(do func(*canary)) {
 }
 
 func (c *canaries) tell(one *canary, flow, when string, through bool, detail string) {
-	c.report(&history.AttackCanary{GUID: c.guid, Target: one.target, Address: one.address.String(), Flow: flow, When: when,
+	c.report(&history.AttackCanary{GUID: c.guid, Target: one.target, Address: one.aimedAt().String(), Flow: flow, When: when,
 		Through: through, Detail: detail})
 }
 
@@ -197,7 +243,7 @@ func (one *canary) dial(ctx context.Context) (*net.TCPConn, error) {
 	// A probe each second, so that the kernel itself keeps asking whether the path lives; more unanswered ones than any drill is long
 	// would end the connection, and 127 is the most that the kernel takes.
 	dialer := net.Dialer{Timeout: canaryTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 127}}
-	conn, err := dialer.DialContext(ctx, "tcp", one.address.String())
+	conn, err := dialer.DialContext(ctx, "tcp", one.aimedAt().String())
 	if err != nil {
 		return nil, err
 	}
@@ -233,12 +279,20 @@ func lastHeard(conn *net.TCPConn) (time.Duration, error) {
 	return time.Duration(info.Last_ack_recv) * time.Millisecond, nil
 }
 
+func joinAddrs(addrs []netip.Addr) string {
+	texts := make([]string, len(addrs))
+	for i, addr := range addrs {
+		texts[i] = addr.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
 // judge says for each canary what it proves. bit holds when all of them were cut off, doubt when any got through or proves nothing.
 func (c *canaries) judge() (sentences []string, cut, leaked, lost bool) {
 	cut = len(c.list) > 0
 	for _, one := range c.list {
 		one.mu.Lock()
-		sentence := fmt.Sprintf("canary %s (%s): ", one.target, one.address)
+		sentence := fmt.Sprintf("canary %s (%s): ", one.target, joinAddrs(one.seen))
 		switch {
 		case !one.before:
 			sentence += "did not answer before the impact, so it proves nothing"

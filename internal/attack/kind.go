@@ -49,6 +49,12 @@ type OnDevice interface {
 	Device() string
 }
 
+// Surveying is an Order whose plan depends on what the host has: processors, memory, room on a volume.
+type Surveying interface {
+	// Survey adds to the facts what the order needs to know, and nothing else. It changes nothing on the host.
+	Survey(ctx context.Context, facts *Facts) error
+}
+
 // Sweeper is a Kind that can leave something behind after all of us died: on a kernel too old to take it back at once.
 type Sweeper interface {
 	// Sweep takes back what dead attacks left, and says what. It never touches what belongs to a live one; alive answers for a GUID.
@@ -65,6 +71,25 @@ type Facts struct {
 	Control    []Connection          `json:"control,omitempty"`    // connections through which we are controlled; never hit
 	Interfaces []string              `json:"interfaces,omitempty"` // names of the network devices, sorted
 	Systemd    bool                  `json:"systemd,omitempty"`    // systemd is the init of this host
+	Cores      []int                 `json:"cores,omitempty"`      // processors that we may run on, sorted; only for a Surveying order
+	Memory     uint64                `json:"memory,omitempty"`     // bytes that can be taken without swapping, by /proc and our cgroups
+	Volume     Volume                `json:"volume,omitzero"`      // where a Surveying order writes
+}
+
+// Volume is a mounted file system as df sees it: what root alone may use is neither used nor available.
+type Volume struct {
+	Directory string `json:"directory"`
+	Block     uint64 `json:"block_bytes"`
+	Used      uint64 `json:"used_bytes"`
+	Available uint64 `json:"available_bytes"`
+}
+
+// Percent is the share of the volume that is used, as df prints it but not rounded.
+func (v Volume) Percent() float64 {
+	if v.Used+v.Available == 0 {
+		return 100
+	}
+	return 100 * float64(v.Used) / float64(v.Used+v.Available)
 }
 
 // Resolution is what a host name leads to.
@@ -150,6 +175,12 @@ type Tended interface {
 	Tend(ctx context.Context, report func(history.Fact)) error
 }
 
+// Learning is a Step whose targets are names: whoever sees that a name leads to new addresses tells it, before it uses them.
+type Learning interface {
+	// Learn takes what a name leads to now. The name may be none of the step's. When it returns nil, new addresses are hit or spared.
+	Learn(name string, addrs []netip.Addr, report func(history.Fact)) error
+}
+
 // Targeting is a Step with targets: what was cut and what was spared, in the order in which a log shows it.
 type Targeting interface {
 	Targets() []history.AttackTarget
@@ -159,6 +190,18 @@ type Targeting interface {
 type Counting interface {
 	// Hits returns totals since Apply.
 	Hits(ctx context.Context) (history.AttackHits, error)
+}
+
+// Evidencing is a Step whose effect is proven by other figures of the kernel than packets.
+type Evidencing interface {
+	// Evidence is asked for once, after Revert: whether what was read while the step was in force shows that it bit, and the figures as
+	// sentences.
+	Evidence() (bit bool, sentences []string)
+}
+
+// ByHand is a Step that can tell what a person should do when it cannot be reverted.
+type ByHand interface {
+	ByHand() string
 }
 
 // Verified is a Step that can be looked for after Revert, with fresh eyes.

@@ -54,6 +54,11 @@ func Observe(ctx context.Context, guid string, order Order) (Facts, error) {
 		}
 		slices.Sort(facts.Interfaces)
 	}
+	if surveying, ok := order.(Surveying); ok {
+		if err := surveying.Survey(ctx, &facts); err != nil {
+			return Facts{}, err
+		}
+	}
 	return facts, nil
 }
 

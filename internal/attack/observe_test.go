@@ -85,7 +85,8 @@ func TestHostsFileWinsAndIsReadLikeEveryoneDoes(t *testing.T) {
 }
 
 func TestResolvePaceIsBounded(t *testing.T) {
-	for ttl, want := range map[time.Duration]time.Duration{0: time.Second, -1: time.Second, time.Millisecond: ResolveFloor, 3 * time.Second: 3 * time.Second, time.Hour: ResolveCap} {
+	for ttl, want := range map[time.Duration]time.Duration{0: ResolveFloor, -1: ResolveFloor, time.Second: 250 * time.Millisecond, 3 * time.Second: 750 * time.Millisecond,
+		30 * time.Second: 7500 * time.Millisecond, time.Minute: ResolveCap, time.Hour: ResolveCap} {
 		if got := ResolveEvery(ttl); got != want {
 			t.Errorf("TTL %s: %s, want %s", ttl, got, want)
 		}

@@ -25,9 +25,12 @@ const OwnMark = 0x66697265
 
 // Bounds for asking again. A TTL of 0 would ask without pause, and a long one would miss a CDN that moves within the length of a drill.
 const (
-	ResolveFloor = 500 * time.Millisecond
+	ResolveFloor = 250 * time.Millisecond
 	ResolveCap   = 10 * time.Second
-	ResolveZero  = time.Second // for a TTL of 0
+	// A client may learn of a new address right after we asked. Asked this many times within a TTL, it is open for that part of it at most.
+	resolvePerTTL = 4
+	// ttlMax is the longest TTL that makes a difference.
+	ttlMax = resolvePerTTL * ResolveCap
 )
 
 const (
@@ -35,12 +38,9 @@ const (
 	queryRounds  = 2
 )
 
-// ResolveEvery returns how long to wait before asking again for a name with this TTL.
+// ResolveEvery returns how long to wait before asking again for a name with this TTL: a quarter of it, within the bounds.
 func ResolveEvery(ttl time.Duration) time.Duration {
-	if ttl <= 0 {
-		return ResolveZero
-	}
-	return min(max(ttl, ResolveFloor), ResolveCap)
+	return min(max(ttl/resolvePerTTL, ResolveFloor), ResolveCap)
 }
 
 // Resolver asks the name servers of this host, with sockets that our own attacks spare. It keeps no cache: each call asks, so that an
@@ -54,7 +54,7 @@ type Resolver struct {
 // A name that leads nowhere is an error.
 func (r Resolver) Lookup(ctx context.Context, name string) (Resolution, error) {
 	if found := r.fromHosts(name); len(found) > 0 {
-		return Resolution{Addresses: found, TTL: ResolveCap}, nil
+		return Resolution{Addresses: found, TTL: ttlMax}, nil
 	}
 	conf, err := dns.ClientConfigFromFile(orDefault(r.Conf, "/etc/resolv.conf"))
 	if err != nil {
@@ -166,7 +166,7 @@ func fromAnswer(full string, answer *dns.Msg) (Resolution, error) {
 	if answer.Rcode == dns.RcodeNameError {
 		return Resolution{}, fmt.Errorf("%s does not exist", full)
 	}
-	found := Resolution{TTL: ResolveCap}
+	found := Resolution{TTL: ttlMax}
 	for _, record := range answer.Answer {
 		// The TTL of an alias counts too: the chain is believed as long as its shortest link.
 		found.TTL = min(found.TTL, time.Duration(record.Header().Ttl)*time.Second)

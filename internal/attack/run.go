@@ -46,7 +46,7 @@ func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, erro
 	defer cancel(nil)
 	r := &run{plan: plan, options: o, out: newOutbox(), phase: PhasePlanned}
 	defer r.out.close()
-	r.canaries = canaries{report: r.report, guid: plan.GUID}
+	r.canaries = canaries{report: r.report, guid: plan.GUID, steps: plan.Steps}
 	hold, err := takeClaim(plan.GUID, r.status, func() { cancel(errHalted) })
 	if err != nil {
 		return history.AttackAccount{GUID: plan.GUID, Attack: plan.Attack, Reverted: true}, err
@@ -166,10 +166,11 @@ func (r *run) tend(parent context.Context, deadline time.Time) error {
 	return nil
 }
 
-// count reads the kernel's counters and reports them when they have changed.
+// count reads the kernel's counters and reports the first reading, and each that differs: an attack that hits nothing must be told from
+// one whose counters nobody read.
 func (r *run) count(ctx context.Context) {
-	for {
-		hit, counts := r.readHits(ctx)
+	for first := true; ; first = false {
+		hit, counts := r.readHits(ctx, first)
 		if !counts {
 			return
 		}
@@ -183,8 +184,10 @@ func (r *run) count(ctx context.Context) {
 	}
 }
 
-// readHits adds up all counting steps. hit says whether anything was hit so far, counts whether any step counts at all.
-func (r *run) readHits(ctx context.Context) (hit, counts bool) {
+// readHits adds up all counting steps and reports the total when it has grown, or always if it was read at all. hit says whether anything
+// was hit so far, counts whether any step counts at all.
+func (r *run) readHits(ctx context.Context, always bool) (hit, counts bool) {
+	read := false
 	total := history.AttackHits{GUID: r.plan.GUID}
 	for _, step := range r.plan.Steps {
 		counting, ok := step.(Counting)
@@ -193,6 +196,7 @@ func (r *run) readHits(ctx context.Context) (hit, counts bool) {
 		}
 		counts = true
 		if hits, err := counting.Hits(ctx); err == nil {
+			read = true
 			total.Egress += hits.Egress
 			total.Ingress += hits.Ingress
 			total.Forward += hits.Forward
@@ -210,6 +214,10 @@ func (r *run) readHits(ctx context.Context) (hit, counts bool) {
 		r.lastHit = &now
 		r.hits = total
 		r.report(&total)
+	} else if always && read {
+		last := r.hits
+		last.GUID = r.plan.GUID
+		r.report(&last)
 	}
 	return packets(r.hits) > 0, counts
 }
@@ -225,7 +233,7 @@ func (r *run) finish(ctx context.Context, why error) (history.AttackAccount, err
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertTimeout)
 	defer cancel()
 	if r.inForce != nil {
-		r.readHits(ctx)
+		r.readHits(ctx, true)
 	}
 	r.mu.Lock()
 	r.phase = PhaseReverting
@@ -289,11 +297,13 @@ func (r *run) conclude(account history.AttackAccount, why error, residue []strin
 	op := "attack " + r.plan.Attack
 	lost := false
 	if account.InForceAt != nil {
+		shown, figures := r.evidence()
+		account.Evidence = append(account.Evidence, figures...)
 		var sentences []string
 		var cut, leaked bool
 		sentences, cut, leaked, lost = r.canaries.judge()
 		account.Evidence = append(account.Evidence, sentences...)
-		account.Bit = (account.Packets > 0 || cut) && !leaked
+		account.Bit = (account.Packets > 0 || cut || shown) && !leaked
 		if len(r.canaries.list) > 0 && !cut {
 			account.Bit = false
 		}
@@ -302,7 +312,7 @@ func (r *run) conclude(account history.AttackAccount, why error, residue []strin
 	switch {
 	case len(residue) > 0:
 		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.NotReverted, Err: errors.New(strings.Join(residue, "; ")),
-			Hint: "look with: nft list tables; take it back with: firedrill halt, or nft delete table inet NAME, or a reboot"}
+			Hint: r.byHand()}
 	case errors.As(why, &stopped) || errors.Is(why, context.Canceled):
 		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.Interrupted, Err: why}
 	case errors.Is(why, ErrLapsed):
@@ -311,13 +321,39 @@ func (r *run) conclude(account history.AttackAccount, why error, residue []strin
 		return account, explain(op, why)
 	case !account.Bit:
 		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.Unproven,
-			Err:  fmt.Errorf("nothing shows that it bit: %s", strings.Join(account.Evidence, "; ")),
-			Hint: "a drill that did not bite proves nothing: is there traffic to the target? add --canary HOST:PORT to make some"}
+			Err: fmt.Errorf("nothing shows that it bit: %s", strings.Join(account.Evidence, "; ")), Hint: r.moreProof()}
 	case lost:
 		return account, &drill.Error{Op: op, Host: r.plan.Host, Kind: drill.Unproven, Err: errors.New("reverted, but a canary does not answer: " +
 			strings.Join(account.Evidence, "; "))}
 	}
 	return account, nil
+}
+
+// evidence gathers what the steps can show for themselves.
+func (r *run) evidence() (shown bool, figures []string) {
+	for _, step := range r.plan.Steps {
+		if evidencing, ok := step.(Evidencing); ok {
+			bit, sentences := evidencing.Evidence()
+			shown, figures = shown || bit, append(figures, sentences...)
+		}
+	}
+	return shown, figures
+}
+
+func (r *run) byHand() string {
+	for _, step := range r.plan.Steps {
+		if by, ok := step.(ByHand); ok {
+			return by.ByHand()
+		}
+	}
+	return "look with: nft list tables; take it back with: firedrill halt, or nft delete table inet NAME, or a reboot"
+}
+
+func (r *run) moreProof() string {
+	if !r.counted {
+		return "a drill that did not bite proves nothing: make it longer or larger"
+	}
+	return "a drill that did not bite proves nothing: is there traffic to the target? add --canary HOST:PORT to make some"
 }
 
 // explain keeps an error that has a kind already.

@@ -136,14 +136,12 @@ func (c *cut) Tend(ctx context.Context, report func(history.Fact)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wait sync.WaitGroup
-	if !c.hooks.resolveOnce {
-		for _, name := range c.targets.Names() {
-			wait.Go(func() {
-				if err := c.follow(ctx, name, report); err != nil {
-					cancel(err)
-				}
-			})
-		}
+	for _, name := range c.targets.Names() {
+		wait.Go(func() {
+			if err := c.follow(ctx, name, report); err != nil {
+				cancel(err)
+			}
+		})
 	}
 	wait.Go(func() {
 		if err := c.keepAlive(ctx); err != nil {
@@ -173,7 +171,7 @@ func (c *cut) keepAlive(ctx context.Context) error {
 	}
 }
 
-// follow resolves one name at the pace of its TTL. A name that does not resolve any more keeps the addresses that it had: clients do the
+// follow resolves one name four times within its TTL. A name that does not resolve any more keeps the addresses that it had: clients do the
 // same, and DNS may be among the things that are cut.
 func (c *cut) follow(ctx context.Context, name string, report func(history.Fact)) error {
 	ttl := c.names[name].TTL
@@ -190,16 +188,19 @@ func (c *cut) follow(ctx context.Context, name string, report func(history.Fact)
 			continue
 		}
 		ttl = found.TTL
-		if err := c.extend(name, found.Addresses, report); err != nil {
+		if err := c.Learn(name, found.Addresses, report); err != nil {
 			return err
 		}
 	}
 }
 
-// extend adds what is new under a name. An address once hit stays hit until the end: clients keep using it after DNS has moved on.
-func (c *cut) extend(name string, addrs []netip.Addr, report func(history.Fact)) error {
+// Learn implements attack.Learning. An address once hit stays hit until the end: clients keep using it after DNS has moved on.
+func (c *cut) Learn(name string, addrs []netip.Addr, report func(history.Fact)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.table == nil || c.hooks.resolveOnce || !slices.Contains(c.targets.Names(), name) {
+		return nil
+	}
 	c.remember()
 	spares := slices.Contains(c.targets.SpareNames, name)
 	var fresh []attack.Named

@@ -276,6 +276,44 @@ func TestResolvingOnceIsCaught(t *testing.T) {
 	}
 }
 
+// canaryFollows: a canary of a name asks anew at each try, and so does the attack: every address that it sees is cut before it is tried.
+func canaryFollows(w *at.World, m *moving, resolv, bug string) error {
+	a, err := w.Start(at.Spec{Bug: bug, Resolv: resolv, Args: []string{"--length=4", "--hostname=cdn.example.test", "--canary=cdn.example.test:7"}})
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	if _, err := a.AwaitInForce(); err != nil {
+		return err
+	}
+	next := []netip.Addr{at.Pool[1], at.Pool[2]}
+	m.answer.Store(&next)
+	code, account := a.Wait()
+	if code != 0 || account == nil || !account.Bit {
+		return fmt.Errorf("exit code %d, account %+v: %s", code, account, a.Stderr())
+	}
+	if said := strings.Join(account.Evidence, " "); !strings.Contains(said, "10.9.0.11, 10.9.0.12, 10.9.0.13") {
+		return fmt.Errorf("the canary did not follow its name: %s", said)
+	}
+	return nil
+}
+
+func TestCanaryOfAMovingNameSeesNoLeak(t *testing.T) {
+	t.Parallel()
+	w := at.NewWorld(t)
+	m, resolv := startNameServer(t, w, at.Pool[0])
+	must(t, canaryFollows(w, m, resolv, ""))
+}
+
+func TestLeakOfAMovingNameIsCaughtByItsCanary(t *testing.T) {
+	t.Parallel()
+	w := at.NewWorld(t)
+	m, resolv := startNameServer(t, w, at.Pool[0])
+	if err := canaryFollows(w, m, resolv, "resolve once"); err == nil || !strings.Contains(err.Error(), "got through in") {
+		t.Errorf("the leak was not noticed by the canary: %v", err)
+	}
+}
+
 func TestNewAddressesOfASpareNameAreSpared(t *testing.T) {
 	t.Parallel()
 	w := at.NewWorld(t)
@@ -592,6 +630,16 @@ func TestAttackThatHitsNothingIsNotAPass(t *testing.T) {
 	a := attackWith(t, w, at.Spec{Args: []string{"--length=1", "--ipaddress=192.0.2.1", "--canary=10.9.0.3:7"}})
 	if code, account := a.Wait(); code == 0 || account == nil || account.Bit || !account.Reverted {
 		t.Errorf("exit code %d, account %+v: want it unproven and reverted", code, account)
+	}
+	// A verdict must be able to tell "nothing was hit" from "nobody looked".
+	readings := 0
+	for _, event := range a.Events() {
+		if hits, ok := event.Fact.(*history.AttackHits); ok && hits.GUID != "" && hits.Egress+hits.Ingress+hits.Forward == 0 {
+			readings++
+		}
+	}
+	if readings < 2 {
+		t.Errorf("the counters were reported %d times, want at the begin and at the end", readings)
 	}
 }
 
