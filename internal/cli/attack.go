@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -184,17 +183,18 @@ type halted struct {
 
 func runHalt(ctx context.Context, s streams, asJSON bool) error {
 	ended, err := attack.HaltAll(ctx)
-	result := halted{Ended: ended, Removed: []string{}, Left: []string{}}
+	result := halted{Ended: ended, Removed: []string{}}
 	for _, kind := range kinds.All() {
 		sweeper, ok := kind.(attack.Sweeper)
 		if !ok {
 			continue
 		}
 		removed, sweepErr := sweeper.Sweep(ctx, attack.Alive)
-		left, lookErr := sweeper.Residue(ctx)
-		result.Removed, result.Left = append(result.Removed, removed...), append(result.Left, left...)
-		err = errors.Join(err, sweepErr, lookErr)
+		result.Removed = append(result.Removed, removed...)
+		err = errors.Join(err, sweepErr)
 	}
+	left, lookErr := residue(ctx)
+	result.Left, err = left, errors.Join(err, lookErr)
 	if asJSON {
 		err = errors.Join(err, printJSON(s, result))
 	} else {
@@ -213,45 +213,6 @@ func runHalt(ctx context.Context, s streams, asJSON bool) error {
 			Hint: "as root: nft delete TABLE; if that is refused, end the process that owns it, or reboot"}, err)
 	}
 	return err
-}
-
-// newStatusCommand makes "firedrill status".
-func newStatusCommand(s streams) *cobra.Command {
-	var asJSON bool
-	statusCmd := &cobra.Command{
-		Use:   "status",
-		Short: "Show the attacks on this host: what, until when, and what they hit",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			running, err := attack.Running(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(s, running)
-			}
-			printStatus(s, running)
-			return nil
-		},
-	}
-	statusCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return statusCmd
-}
-
-func printStatus(s streams, running []attack.Status) {
-	if len(running) == 0 {
-		fmt.Fprintln(s.out, "nothing is in force")
-	}
-	for _, status := range running {
-		fmt.Fprintf(s.out, "%s %s: %s, process %d", status.Attack, status.GUID, status.Phase, status.PID)
-		if status.Until != nil {
-			fmt.Fprintf(s.out, ", until %s (%s left)", status.Until.Format(time.TimeOnly), time.Until(*status.Until).Round(time.Second))
-		}
-		if h := status.Hits; h != nil {
-			fmt.Fprintf(s.out, ", packets dropped: %d egress, %d ingress, %d forwarded", h.Egress, h.Ingress, h.Forward)
-		}
-		fmt.Fprintln(s.out)
-	}
 }
 
 func printJSON(s streams, value any) error {

@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"firedrill/internal/attack"
 	"firedrill/internal/deploy"
 	"firedrill/internal/deploy/remote"
 	"firedrill/internal/drill"
@@ -97,15 +96,11 @@ func inForce(ctx context.Context, k *link, host drill.Host) ([]string, error) {
 	if exit.Code != exitPassed {
 		return nil, fmt.Errorf("firedrill status ended with %d: %s", exit.Code, errorText)
 	}
-	var running []attack.Status
-	if err := json.Unmarshal(answer.Bytes(), &running); err != nil {
+	var status hostStatus
+	if err := json.Unmarshal(answer.Bytes(), &status); err != nil {
 		return nil, fmt.Errorf("firedrill status: %w", err)
 	}
-	var found []string
-	for _, status := range running {
-		found = append(found, status.Attack+" "+status.GUID)
-	}
-	return found, nil
+	return status.inForce(), nil
 }
 
 // dial connects to a host for a deployment.
