@@ -39,11 +39,11 @@ var (
 	blindToAttacks = func(w *World) { clear(w.attacked) }
 	needsNoWatch   = func(w *World) { w.watch = true }
 	takesAnyAnswer = func(w *World) {
-		w.answers = map[string]history.Answer{"ns-1": w.answers["ns-1"], "ns-2": w.answers["ns-1"]}
+		w.answers = map[string]history.Answer{"ns-1:53": w.answers["ns-1:53"], "ns-2:53": w.answers["ns-1:53"]}
 	}
 	asksNoNameServer = func(w *World) {
 		w.plan.Failover[0].Servers = nil
-		w.answers = map[string]history.Answer{"ns-1": {Name: "shop.test", Server: "ns-1", Addresses: []string{"10.0.0.1"}}}
+		w.answers = map[string]history.Answer{"ns-1:53": {Name: "shop.test", Server: "ns-1", Addresses: []string{"10.0.0.1"}}}
 	}
 	needsOneNameServer = func(w *World) { w.plan.Failover[0].Servers = nil }
 	needsNoSamples     = func(w *World) { w.plan.Clients = nil }
@@ -119,9 +119,10 @@ var answerRows = []row{
 	}, "ns-2 was not heard yet"},
 	{"answer of one server fails", func(s *scene) {
 		s.add(moment, "ci", &history.Answer{Name: "shop.test", Server: "ns-2", Error: "i/o timeout"})
-	}, "ns-2 does not answer: i/o timeout"},
-	{"answer is empty", func(s *scene) { s.answer("ns-2") }, "ns-2 answers with no address"},
+	}, "ns-2:53 does not answer: i/o timeout"},
+	{"answer is empty", func(s *scene) { s.answer("ns-2") }, "ns-2:53 answers with no address"},
 	{"answer leads elsewhere", func(s *scene) { s.answer("ns-2", "192.0.2.1") }, "192.0.2.1, which is no host of shop"},
+	{"answer of the same address on another port is not heard", func(s *scene) { s.plan.Failover[0].Servers = []string{"ns-1:5353", "ns-2"} }, "ns-1:5353 was not heard yet"},
 	{"answers disagree", func(s *scene) { s.answer("ns-2", "10.0.0.2") }, "the name servers disagree"},
 }
 
@@ -142,6 +143,7 @@ var fineRows = []row{
 		s.add(moment, "watch", &history.Answer{Name: "shop.test", Decided: true, Addresses: []string{"10.0.0.2"}})
 	}, ""},
 	{"fine: a host of nobody is attacked", func(s *scene) { s.inForce("elsewhere", "g1", "nothing") }, ""},
+	{"fine: a server that is written with its port", func(s *scene) { s.plan.Failover[0].Servers = []string{"ns-1:53", "ns-2"} }, ""},
 	{"fine: a plan without servers takes those that were heard", func(s *scene) { s.plan.Failover[0].Servers = nil }, ""},
 }
 

@@ -3,6 +3,7 @@ package guard
 import (
 	"cmp"
 	"maps"
+	"net"
 	"slices"
 	"time"
 
@@ -61,7 +62,7 @@ func (w *World) Fold(event history.Event) {
 	case *history.Answer:
 		// Of other names of the service nothing is asked here; on the same server they may lead elsewhere.
 		if fact.Server != "" && fact.Name == w.plan.Failover[0].Name {
-			w.answers[fact.Server] = *fact
+			w.answers[withPort(fact.Server)] = *fact
 		}
 	case *history.Host:
 		if fact.Host == WatchHost {
@@ -141,7 +142,7 @@ func (w *World) answered() (environment, why string) {
 		return "", "no name server has answered yet"
 	}
 	for _, server := range w.plan.Failover[0].Servers {
-		if _, heard := w.answers[server]; !heard {
+		if _, heard := w.answers[withPort(server)]; !heard {
 			return "", server + " was not heard yet"
 		}
 	}
@@ -167,6 +168,14 @@ func (w *World) answered() (environment, why string) {
 		environment = found
 	}
 	return environment, ""
+}
+
+// withPort makes two ways of writing the same name server equal.
+func withPort(server string) string {
+	if _, _, err := net.SplitHostPort(server); err == nil {
+		return server
+	}
+	return net.JoinHostPort(server, "53")
 }
 
 // Live returns the environment that is answered now, or "" when that is not certain.
