@@ -29,14 +29,11 @@ func write(t *testing.T, path, text string) {
 func TestControlIsFoundThroughSudoAndSSHD(t *testing.T) {
 	proc := t.TempDir()
 	// sudo (30) dropped the variable; the shell (20) has it; above them an sshd (10) with its connection over IPv6.
-	write(t, proc+"/30/status", "Name:\tsudo (x)\nPPid:\t20\n")
+	write(t, proc+"/30/stat", "30 (sudo (x) S 1) S 20 30 30 0\n")
 	write(t, proc+"/30/environ", "HOME=/root\x00")
-	write(t, proc+"/30/comm", "sudo\n")
-	write(t, proc+"/20/status", "Name:\tbash\nPPid:\t10\n")
+	write(t, proc+"/20/stat", "20 (bash) S 10 20 20 0\n")
 	write(t, proc+"/20/environ", "A=b\x00SSH_CONNECTION=203.0.113.5 50000 192.0.2.10 22\x00")
-	write(t, proc+"/20/comm", "bash\n")
-	write(t, proc+"/10/status", "Name:\tsshd\nPPid:\t1\n")
-	write(t, proc+"/10/comm", "sshd-session\n")
+	write(t, proc+"/10/stat", "10 (sshd-session) S 1 10 10 0\n")
 	write(t, proc+"/10/net/tcp", "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"+
 		"   0: 0A0200C0:0016 057100CB:C351 01 00000000:00000000 00:00000000 00000000     0        0 777 1\n"+
 		"   1: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 778 1\n")
