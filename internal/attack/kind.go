@@ -109,12 +109,12 @@ type Plan struct {
 	GUID   string
 	Attack string        // the kind
 	Host   string        // where
-	Length time.Duration // of the impact, from the first change to the last; 0 for one-way kinds
+	Length time.Duration // of the impact, from the first change to the last; 0 when the host goes down
 	Delay  time.Duration // before the first step; a cancelled delay changes nothing
 	Steps  []Step        // applied in this order, reverted in the opposite one
 }
 
-// OneWay reports whether the plan cannot be taken back: the host goes down.
+// OneWay reports whether something of the plan cannot be taken back: the host goes down, or a process is gone.
 func (p Plan) OneWay() bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Remains() == RemainsOneWay })
 }

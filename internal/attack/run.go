@@ -31,6 +31,8 @@ type Options struct {
 	Ready func()
 	// Canaries are host:port targets of the positive control: they must be reachable before and after, and not in force.
 	Canaries []string
+
+	mark func(name string) // called before each durable effect of the journal; tests die there
 }
 
 // Run carries out a plan, from claim to account. It returns when the length is over, when ctx ends, or when anything goes wrong, and
@@ -65,7 +67,7 @@ func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, erro
 	if err := wait(ctx, plan.Delay); err != nil {
 		return r.finish(ctx, nil)
 	}
-	if plan.OneWay() {
+	if plan.OneWay() && plan.Length == 0 {
 		return r.oneWay(ctx)
 	}
 	return r.finish(ctx, r.impact(ctx))
@@ -78,6 +80,7 @@ type run struct {
 	out      *outbox
 	canaries canaries
 	release  func()
+	kept     kept
 
 	mu       sync.Mutex // guards the fields below
 	phase    string
@@ -109,10 +112,13 @@ func (r *run) status() Status {
 
 // impact applies the steps and keeps them in force until the deadline. It returns nil at the deadline, else why it ended.
 func (r *run) impact(ctx context.Context) error {
-	began := time.Now()
-	deadline := began.Add(r.plan.Length)
+	deadline := time.Now().Add(r.plan.Length)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	if err := r.keep(ctx, deadline); err != nil {
+		return err
+	}
+	began := time.Now()
 	r.mu.Lock()
 	r.inForce, r.until = &began, &deadline
 	r.mu.Unlock()
@@ -156,6 +162,7 @@ func (r *run) tend(parent context.Context, deadline time.Time) error {
 			})
 		}
 	}
+	wait.Go(func() { r.kept.heed(ctx, cancel) })
 	wait.Go(func() { r.count(ctx) })
 	wait.Go(func() { r.canaries.inForce(ctx, applied, deadline) })
 	<-ctx.Done()
@@ -239,6 +246,7 @@ func (r *run) finish(ctx context.Context, why error) (history.AttackAccount, err
 	r.phase = PhaseReverting
 	r.mu.Unlock()
 	residue := r.revert(ctx)
+	r.kept.letGo(len(residue) == 0)
 	ended := time.Now()
 	r.report(&history.AttackReverted{GUID: r.plan.GUID, Why: reason(why), Residue: residue})
 	r.release()

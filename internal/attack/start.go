@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,9 +26,12 @@ type Invocation struct {
 	JSON     bool     // print events instead of the article's lines
 	Canaries []string // host:port
 	DryRun   bool     // print the plan and stop
+	Others   []Kind   // all kinds of this build: what dead attacks of theirs left is taken back first
 
 	In  io.Reader // a pipe or socket is watched: when it ends, so does the attack
 	Out io.Writer
+
+	mark func(name string) // as in Options
 }
 
 // Prepare makes the plan of an invocation: flags, facts, plan. It changes nothing on the host.
@@ -89,7 +93,7 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 			cancel(err)
 		}
 	})
-	options := Options{Canaries: i.Canaries}
+	options := Options{Canaries: i.Canaries, mark: i.mark}
 	if i.JSON {
 		options.Emit = jsonLines(i.Out)
 	} else {

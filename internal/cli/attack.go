@@ -54,7 +54,7 @@ func usageError(op, format string, args ...any) error {
 
 func newKindCommand(s streams, kind attack.Kind) *cobra.Command {
 	described := kind.Describe()
-	invocation := attack.Invocation{Kind: kind, In: s.in, Out: s.out}
+	invocation := attack.Invocation{Kind: kind, Others: kinds.All(), In: s.in, Out: s.out}
 	texts := map[string]*flagText{}
 	kindCmd := &cobra.Command{
 		Use:   described.Name + " [flags]",
@@ -183,7 +183,9 @@ type halted struct {
 
 func runHalt(ctx context.Context, s streams, asJSON bool) error {
 	ended, err := attack.HaltAll(ctx)
-	result := halted{Ended: ended, Removed: []string{}}
+	taken, undone := takeBack(ctx, s)
+	err = errors.Join(err, undone)
+	result := halted{Ended: ended, Removed: append([]string{}, taken...)}
 	for _, kind := range kinds.All() {
 		sweeper, ok := kind.(attack.Sweeper)
 		if !ok {

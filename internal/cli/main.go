@@ -37,6 +37,9 @@ type streams struct {
 // does that work instead and does not return.
 func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	lab.Reexec()
+	if code, hidden := guard(); hidden {
+		return code
+	}
 	s := streams{in: in, out: out, err: errOut}
 	defer func() {
 		if fault := recover(); fault != nil {
@@ -87,7 +90,7 @@ and the data survives, always takes the damage back, and says passed only with p
 	add("host", newAttackCommand(s), newHaltCommand(s), newStatusCommand(s))
 	add("stay", newWatchCommand(s), newAuthorityCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s))
-	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s))
+	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
 	return root
 }
 

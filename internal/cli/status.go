@@ -26,15 +26,16 @@ func newStatusCommand(s streams) *cobra.Command {
 			"EXIT STATUS\n  0    the list is printed, whatever is in it\n  70   our own fault",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, undone := takeBack(cmd.Context(), s)
 			found, err := lookAround(cmd.Context())
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(s, found)
+				return errors.Join(undone, printJSON(s, found))
 			}
 			printStatus(s, found)
-			return nil
+			return undone
 		},
 	}
 	statusCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

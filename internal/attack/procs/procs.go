@@ -1,0 +1,150 @@
+package procs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const proc = "/proc"
+
+// ErrGone says that a process has ended, or that another one has its number now.
+var ErrGone = errors.New("the process is gone")
+
+// ID names one process. Numbers are used again; the time of the start, in the kernel's ticks since boot, tells them apart.
+type ID struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
+
+// Process is what we know of a process.
+type Process struct {
+	ID
+	Name    string // as in /proc/PID/comm, at most 15 bytes
+	Command string // the full command line, words joined by blanks; the name for a thread of the kernel
+	Parent  int
+	State   byte // as in ps: R, S, D, T stopped, t traced, Z ended
+	UID     uint32
+	GID     uint32
+}
+
+// Stopped reports whether the process is stopped by a signal or a tracer.
+func (p Process) Stopped() bool { return p.State == 'T' || p.State == 't' }
+
+// Ended reports whether only the entry of the process is left.
+func (p Process) Ended() bool { return p.State == 'Z' || p.State == 'X' }
+
+// String names the process for people.
+func (p Process) String() string { return fmt.Sprintf("process %d (%s)", p.PID, p.Name) }
+
+// Stat looks at one process. The error is ErrGone when there is none.
+func Stat(pid int) (Process, error) {
+	dir := filepath.Join(proc, strconv.Itoa(pid))
+	text, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return Process{}, gone(err)
+	}
+	p, err := parseStat(text)
+	if err != nil {
+		return Process{}, err
+	}
+	var status unix.Stat_t
+	if err := unix.Stat(dir, &status); err != nil {
+		return Process{}, gone(err)
+	}
+	p.UID, p.GID = status.Uid, status.Gid
+	return p, nil
+}
+
+func gone(err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return ErrGone
+	}
+	return err
+}
+
+// parseStat reads /proc/PID/stat. The name may hold blanks and brackets, so it ends at the last bracket.
+func parseStat(text []byte) (Process, error) {
+	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
+	if open < 1 || end < open {
+		return Process{}, fmt.Errorf("procs: %q is not the state of a process", text)
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(text[:open])))
+	fields := strings.Fields(string(text[end+1:]))
+	if err != nil || len(fields) < 20 || len(fields[0]) != 1 {
+		return Process{}, fmt.Errorf("procs: %q is not the state of a process", text)
+	}
+	parent, err1 := strconv.Atoi(fields[1])
+	start, err2 := strconv.ParseUint(fields[19], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return Process{}, fmt.Errorf("procs: %w", err)
+	}
+	return Process{ID: ID{PID: pid, Start: start}, Name: string(text[open+1 : end]), Parent: parent, State: fields[0][0]}, nil
+}
+
+// Find looks for the very process that id names. The error is ErrGone when it has ended.
+func Find(id ID) (Process, error) {
+	p, err := Stat(id.PID)
+	if err == nil && (p.ID != id || p.Ended()) {
+		return Process{}, ErrGone
+	}
+	return p, err
+}
+
+// Open takes a handle on the very process that id names: what is sent through it reaches no other. The error is ErrGone when it has
+// ended. Close the handle with unix.Close.
+func Open(id ID) (handle int, err error) {
+	handle, err = unix.PidfdOpen(id.PID, 0)
+	if err != nil {
+		return -1, gone(err)
+	}
+	// Looked at after the handle was taken: if it is still the same one, the handle cannot be another's.
+	if _, err := Find(id); err != nil {
+		_ = unix.Close(handle)
+		return -1, err
+	}
+	return handle, nil
+}
+
+// Signal sends a signal to the very process that id names. The error is ErrGone when it has ended.
+func Signal(id ID, signal unix.Signal) error {
+	handle, err := Open(id)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(handle)
+	return gone(unix.PidfdSendSignal(handle, signal, nil, 0))
+}
+
+// List returns all processes that we can see, sorted by number, with their command lines. Those that end meanwhile are left out.
+func List() ([]Process, error) {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, fmt.Errorf("procs: %w", err)
+	}
+	var all []Process
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		p, err := Stat(pid)
+		if err != nil || p.Ended() {
+			continue
+		}
+		p.Command = p.Name
+		if text, err := os.ReadFile(filepath.Join(proc, entry.Name(), "cmdline")); err == nil && len(text) > 0 {
+			p.Command = strings.TrimSpace(string(bytes.ReplaceAll(text, []byte{0}, []byte{' '})))
+		}
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b Process) int { return a.PID - b.PID })
+	return all, nil
+}
