@@ -37,7 +37,7 @@ type streams struct {
 // does that work instead and does not return.
 func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	lab.Reexec()
-	if code, hidden := guard(); hidden {
+	if code, hidden := standGuard(); hidden {
 		return code
 	}
 	s := streams{in: in, out: out, err: errOut}

@@ -10,8 +10,8 @@ import (
 	"firedrill/internal/attack/kinds"
 )
 
-// guard does the work of a guardian when this process was started as one.
-func guard() (code int, hidden bool) { return attack.Reexec(kinds.All()) }
+// standGuard does the work of a guardian when this process was started as one.
+func standGuard() (code int, hidden bool) { return attack.Reexec(kinds.All()) }
 
 // takeBack undoes what dead attacks left that the kernel does not take back, and tells people on standard error.
 func takeBack(ctx context.Context, s streams) ([]string, error) {
