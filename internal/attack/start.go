@@ -111,6 +111,9 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 
 // check sweeps what dead attacks left, and refuses at once what this host or user cannot do, instead of after a delay.
 func (i Invocation) check(ctx context.Context) error {
+	if _, err := Recover(ctx, append(slices.Clone(i.Others), i.Kind)); err != nil {
+		return err
+	}
 	if checker, ok := i.Kind.(Checker); ok {
 		if err := checker.Check(ctx); err != nil {
 			return err
