@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"firedrill/internal/attack/kinds"
 	"firedrill/internal/drill"
 	"firedrill/internal/lab"
 )
@@ -37,6 +38,9 @@ type streams struct {
 // does that work instead and does not return.
 func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	lab.Reexec()
+	if code, ours := kinds.Worker(args); ours {
+		return code
+	}
 	if code, hidden := standGuard(); hidden {
 		return code
 	}

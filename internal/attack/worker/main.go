@@ -1,0 +1,175 @@
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/drill"
+)
+
+// processName is what a worker is called in ps, by which Main knows itself and Sweep knows the others.
+const processName = "firedrill-worker"
+
+// envWorker marks the environment of a worker. A program that forgets to call Main would start itself without end.
+const envWorker = "FIREDRILL_WORKER"
+
+// Job is the work of one kind. It brings the impact about, calls ready once with what there is to report, and then keeps the impact in
+// force until the process is killed. An error before ready is the attack's error.
+type Job func(d Duty) error
+
+// Duty is what a job is told.
+type Duty struct {
+	Args  json.RawMessage // as in Step.Args
+	Bug   string          // planted by a test
+	ready io.Writer
+}
+
+// Ready says that the impact is in force.
+func (d Duty) Ready(report any) error { return tell(d.ready, said{Ready: report}) }
+
+// said is the one line that a worker says.
+type said struct {
+	Ready any             `json:"ready,omitempty"`
+	Error string          `json:"error,omitempty"`
+	Kind  drill.ErrorKind `json:"kind,omitempty"`
+	Hint  string          `json:"hint,omitempty"`
+}
+
+func tell(w io.Writer, line said) error {
+	text, err := json.Marshal(line)
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	_, err = w.Write(append(text, '\n'))
+	return err
+}
+
+// The arguments of a worker.
+const (
+	argName = iota
+	argJob
+	argGUID
+	argDeadline // nanoseconds of the monotonic clock
+	argParent
+	argBug
+	argArgs
+	argCount
+)
+
+// Main does the work of a worker when this process is one, and returns its exit code; ours is false when it is none. Call it before
+// anything else, with the arguments of the process.
+func Main(args []string, jobs map[string]Job) (code int, ours bool) {
+	if len(args) == 0 || args[argName] != processName {
+		return 0, false
+	}
+	// The death signal is bound to nothing here, but a job may rely on being on one thread.
+	runtime.LockOSThread()
+	if err := work(args, jobs); err != nil {
+		line := said{Error: err.Error(), Kind: drill.KindOf(err), Hint: drill.HintOf(err)}
+		_ = tell(os.Stdout, line)
+		return 1, true
+	}
+	return 0, true
+}
+
+func work(args []string, jobs map[string]Job) error {
+	if len(args) != argCount {
+		return errors.New("a worker is started by firedrill attack, not by hand")
+	}
+	job, known := jobs[args[argJob]]
+	if !known {
+		return fmt.Errorf("worker: there is no job %q", args[argJob])
+	}
+	deadline, err1 := strconv.ParseInt(args[argDeadline], 10, 64)
+	parent, err2 := strconv.Atoi(args[argParent])
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	bug := args[argBug]
+	if bug != bugOutlives {
+		if err := dieWith(parent); err != nil {
+			return err
+		}
+		go dieAtEnd(os.Stdin)
+	}
+	if bug != bugNoDeadline {
+		if err := dieAt(deadline); err != nil {
+			return err
+		}
+	}
+	// Best effort: a worker that is not the first victim is still killed at its deadline.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
+	if bug == bugSlow {
+		Hold()
+	}
+	return job(Duty{Args: json.RawMessage(args[argArgs]), Bug: bug, ready: os.Stdout})
+}
+
+// dieWith asks the kernel to kill us when our parent dies. It was asked already when we were started, but the kernel forgets that when a
+// program with capabilities of its own is executed.
+func dieWith(parent int) error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("worker: ask for the death signal: %w", err)
+	}
+	if os.Getppid() != parent {
+		return errors.New("worker: the attack has died")
+	}
+	return nil
+}
+
+// dieAtEnd kills us when the other end of the pipe is closed. It is the second string to the death signal.
+func dieAtEnd(lifeline io.Reader) {
+	_, _ = io.Copy(io.Discard, lifeline)
+	killSelf()
+}
+
+// Hold keeps a job in force: it never returns.
+func Hold() {
+	for {
+		_ = unix.Pause() // a signal that does not kill us ends the call
+	}
+}
+
+func killSelf() { _ = unix.Kill(os.Getpid(), unix.SIGKILL) }
+
+// sigevent is the kernel's struct of that name, for SIGEV_SIGNAL.
+type sigevent struct {
+	value  uintptr
+	signo  int32
+	notify int32
+	_      [64]byte
+}
+
+// dieAt lets the kernel kill us at an instant of the monotonic clock. Unlike SIGALRM, SIGKILL from a timer ends a stopped process too.
+func dieAt(deadline int64) error {
+	const sigevSignal, absolute = 0, 1
+	event := sigevent{signo: int32(unix.SIGKILL), notify: sigevSignal}
+	var timer int32
+	if _, _, errno := unix.Syscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&timer))); errno != 0 {
+		return &drill.Error{Op: "worker", Kind: drill.Unsupported, Err: fmt.Errorf("make the kernel's timer: %w", errno),
+			Hint: "raise the limit of pending signals: ulimit -i"}
+	}
+	at := unix.ItimerSpec{Value: unix.NsecToTimespec(max(deadline, 1))}
+	if _, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(timer), absolute, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
+		return fmt.Errorf("worker: set the kernel's timer: %w", errno)
+	}
+	return nil
+}
+
+// monotonic turns an instant into nanoseconds of the kernel's monotonic clock, which no change of the time of day moves.
+func monotonic(at time.Time) (int64, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0, fmt.Errorf("worker: read the clock: %w", err)
+	}
+	return now.Nano() + int64(time.Until(at)), nil
+}
