@@ -29,6 +29,8 @@ type Options struct {
 	Emit func(history.Event)
 	// Ready is called, in order with the events, when the setup is complete and the attack is about to begin. It may be nil.
 	Ready func()
+	// Admit is asked when the GUID is claimed and before anything else; an error ends the run. It may be nil.
+	Admit func() error
 	// Canaries are host:port targets of the positive control: they must be reachable before and after, and not in force.
 	Canaries []string
 
@@ -55,6 +57,11 @@ func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, erro
 	}
 	defer hold.close()
 	r.release = hold.close
+	if o.Admit != nil {
+		if err := o.Admit(); err != nil {
+			return history.AttackAccount{GUID: plan.GUID, Attack: plan.Attack, Reverted: true}, err
+		}
+	}
 	r.report(&history.AttackPlanned{GUID: plan.GUID, Attack: plan.Attack, Host: plan.Host, Length: drill.Seconds(plan.Length),
 		Steps: plan.Lines(), Remains: string(plan.Remains())})
 	defer r.canaries.release()

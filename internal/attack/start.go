@@ -26,16 +26,29 @@ type Invocation struct {
 	JSON     bool     // print events instead of the article's lines
 	Canaries []string // host:port
 	DryRun   bool     // print the plan and stop
-	Others   []Kind   // all kinds of this build: what dead attacks of theirs left is taken back first
+	Yes      bool     // a person consents to what this host's policy asks consent for
+	Others   []Kind   // all kinds of this build: what dead attacks of theirs left is taken back first, and the host's policy may name them
+
+	mark func(name string) // as in Options
+
+	policyFile  string // tests: instead of the host's own, which nothing that a caller can reach replaces
+	policyOwner uint32 // tests: who may own it, instead of root
+	noPolicy    bool   // planted bug: the policy of the host is not read
 
 	In  io.Reader // a pipe or socket is watched: when it ends, so does the attack
 	Out io.Writer
-
-	mark func(name string) // as in Options
 }
 
-// Prepare makes the plan of an invocation: flags, facts, plan. It changes nothing on the host.
+// Prepare makes the plan of an invocation: flags, with what this host's policy spares always, facts, plan. It changes nothing on the host.
 func (i Invocation) Prepare(ctx context.Context) (Plan, error) {
+	bounds, err := i.bounds()
+	if err != nil {
+		return Plan{}, err
+	}
+	return i.prepare(ctx, bounds)
+}
+
+func (i Invocation) prepare(ctx context.Context, bounds bounds) (Plan, error) {
 	guid := i.GUID
 	if guid == "" {
 		made, err := NewGUID()
@@ -50,6 +63,9 @@ func (i Invocation) Prepare(ctx context.Context) (Plan, error) {
 	}
 	flags, err := i.Flags.Load(i.Kind.Describe())
 	if err != nil {
+		return Plan{}, err
+	}
+	if flags, err = bounds.spare(ctx, flags); err != nil {
 		return Plan{}, err
 	}
 	order, err := i.Kind.Order(flags)
@@ -68,13 +84,17 @@ func (i Invocation) Prepare(ctx context.Context) (Plan, error) {
 func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 	ctx, stop := StopOnSignals(ctx)
 	defer stop()
+	bounds, err := i.bounds()
+	if err != nil {
+		return history.AttackAccount{Reverted: true}, i.refuse(err)
+	}
 	// Side by side, because the time until the first drop counts.
 	var checked error
 	var checking sync.WaitGroup
 	if !i.DryRun {
 		checking.Go(func() { checked = i.check(ctx) })
 	}
-	plan, err := i.Prepare(ctx)
+	plan, err := i.prepare(ctx, bounds)
 	checking.Wait()
 	if err == nil {
 		err = checked
@@ -82,9 +102,13 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 	if err != nil {
 		return history.AttackAccount{Reverted: true}, i.refuse(err)
 	}
+	err = bounds.admit(ctx, plan)
 	if i.DryRun {
-		_, err := io.WriteString(i.Out, plan.String())
-		return history.AttackAccount{Reverted: true}, err
+		_, printed := io.WriteString(i.Out, plan.String())
+		return history.AttackAccount{Reverted: true}, errors.Join(err, printed)
+	}
+	if err != nil {
+		return history.AttackAccount{Reverted: true}, i.refuse(err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
@@ -94,6 +118,8 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 		}
 	})
 	options := Options{Canaries: i.Canaries, mark: i.mark}
+	// Once more when the GUID is ours: of two that start at the same time each then sees the other.
+	options.Admit = func() error { return bounds.admit(ctx, plan) }
 	if i.JSON {
 		options.Emit = jsonLines(i.Out)
 	} else {

@@ -1,0 +1,160 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"firedrill/internal/drill"
+)
+
+// File is where the owner of a host writes the rules.
+const File = "/etc/firedrill/policy.yaml"
+
+// All stands for every kind of attack in deny and require_consent.
+const All = "all"
+
+// Silent stands for the kind of an attack that runs and does not answer.
+const Silent = "one that does not answer"
+
+// clockKind is the kind of attack under which this host's clock means nothing.
+const clockKind = "time_travel"
+
+// Policy is what the owner of a host allows. A nil Policy allows everything. Rules add up: an attack must be admitted by each.
+type Policy struct {
+	Kinds          list[Word, *Word]     `yaml:"kinds"`           // only these; left out: all
+	Deny           list[Word, *Word]     `yaml:"deny"`            // never these; wins over kinds
+	NeverHit       list[Target, *Target] `yaml:"never_hit"`       // spared by every network attack
+	MaxLength      *rule[Length]         `yaml:"max_length"`      // of the impact; one-way kinds have none
+	MaxParallel    *rule[Count]          `yaml:"max_parallel"`    // attacks at the same time
+	TimeZone       *rule[Zone]           `yaml:"time_zone"`       // of hours and freezes
+	Hours          list[Window, *Window] `yaml:"hours"`           // the impact lies within these from begin to end
+	Freezes        list[Freeze, *Freeze] `yaml:"freezes"`         // and touches none of these days
+	RequireConsent list[Word, *Word]     `yaml:"require_consent"` // these need --yes
+
+	file string
+}
+
+// Order is what the rules need to know of an attack.
+type Order struct {
+	Kind    string
+	Delay   time.Duration // from now until the impact begins
+	Length  time.Duration // of the impact; 0 for one-way kinds
+	Consent bool          // a person said --yes to this very attack
+	Running []string      // the kinds of the other attacks that run on this host now; Silent for one that does not say
+}
+
+// Admit decides whether an attack may run. The error is a *drill.Error of kind Refused: it begins with "not attacking:", names the line
+// of the rule, and its hint is the cure. now is the host's clock, which the rules on hours have to believe.
+func (p *Policy) Admit(o Order, now time.Time) error {
+	if p == nil {
+		return nil
+	}
+	for _, check := range []func(Order, time.Time) error{p.admitKind, p.admitConsent, p.admitLength, p.admitParallel, p.admitTime} {
+		if err := check(o, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Policy) refuse(o Order, line int, cure, format string, args ...any) error {
+	return &drill.Error{Op: "attack " + o.Kind, Kind: drill.Refused, Hint: cure,
+		Err: fmt.Errorf("not attacking: %s (%s:%d)", fmt.Sprintf(format, args...), p.file, line)}
+}
+
+// Doubt refuses an attack because a rule cannot be kept: never_hit names what cannot be resolved, or a kind that cannot spare.
+func (p *Policy) Doubt(kind string, target Target, why error) error {
+	line := 0
+	for _, item := range p.NeverHit {
+		if item.Value == target {
+			line = item.Line
+		}
+	}
+	return p.refuse(Order{Kind: kind}, line, "write an address there, or mend what stands in the way", "%s must never be hit, and that cannot be kept: %v", target, why)
+}
+
+func (p *Policy) admitKind(o Order, _ time.Time) error {
+	for _, item := range p.Deny {
+		if word := string(item.Value); word == o.Kind || word == All {
+			return p.refuse(o, item.Line, "the owner of this host decides: take it off the list deny", "this host denies %s", o.Kind)
+		}
+	}
+	if len(p.Kinds) == 0 || slices.ContainsFunc(p.Kinds, func(item rule[Word]) bool { return string(item.Value) == o.Kind }) {
+		return nil
+	}
+	var allowed []string
+	for _, item := range p.Kinds {
+		allowed = append(allowed, string(item.Value))
+	}
+	return p.refuse(o, p.Kinds[0].Line, "the owner of this host decides: add it to the list kinds", "this host allows only %s", strings.Join(allowed, ", "))
+}
+
+func (p *Policy) admitConsent(o Order, _ time.Time) error {
+	for _, item := range p.RequireConsent {
+		if word := string(item.Value); (word == o.Kind || word == All) && !o.Consent {
+			return p.refuse(o, item.Line, "if you mean it, add --yes", "this host wants a person's consent to %s", o.Kind)
+		}
+	}
+	return nil
+}
+
+func (p *Policy) admitLength(o Order, _ time.Time) error {
+	if p.MaxLength == nil || o.Length <= time.Duration(p.MaxLength.Value) {
+		return nil
+	}
+	longest := time.Duration(p.MaxLength.Value)
+	return p.refuse(o, p.MaxLength.Line, fmt.Sprintf("ask for at most %g seconds, as -l %g", longest.Seconds(), longest.Seconds()),
+		"%s is longer than %s, the most that this host allows", o.Length, longest)
+}
+
+func (p *Policy) admitParallel(o Order, _ time.Time) error {
+	if p.MaxParallel == nil || len(o.Running) < int(p.MaxParallel.Value) {
+		return nil
+	}
+	return p.refuse(o, p.MaxParallel.Line, "wait until one has ended; see: firedrill status", "%d at the same time are the most that this host allows, and %s running: %s",
+		p.MaxParallel.Value, isAre(len(o.Running)), strings.Join(o.Running, ", "))
+}
+
+func isAre(count int) string {
+	if count == 1 {
+		return "1 is"
+	}
+	return fmt.Sprintf("%d are", count)
+}
+
+// Target is an address, a CIDR, or a host name that must never be hit.
+type Target struct {
+	Prefix netip.Prefix // invalid when it is a name
+	Name   string
+}
+
+// String is the target as it was meant.
+func (t Target) String() string {
+	switch {
+	case t.Name != "":
+		return t.Name
+	case t.Prefix.IsSingleIP():
+		return t.Prefix.Addr().String()
+	}
+	return t.Prefix.String()
+}
+
+// Spares returns what every network attack must spare.
+func (p *Policy) Spares() []Target {
+	if p == nil {
+		return nil
+	}
+	targets := make([]Target, 0, len(p.NeverHit))
+	for _, item := range p.NeverHit {
+		targets = append(targets, item.Value)
+	}
+	return targets
+}
+
+// AsksForOthers reports whether Admit needs to know what else runs.
+func (p *Policy) AsksForOthers() bool {
+	return p != nil && (p.MaxParallel != nil || p.timed())
+}
