@@ -26,6 +26,8 @@ var mayImport = map[string][]string{
 	"internal/verdict":                  {"internal/drill", "internal/history"},
 	"internal/verdict/verdicttest":      {"internal/drill", "internal/history"},
 	"internal/report":                   {"internal/drill", "internal/history", "internal/verdict"},
+	"internal/schedule":                 {"internal/drill"},
+	"internal/jenkins":                  {"internal/drill"},
 	"internal/attack":                   {"internal/attack/procs", "internal/attack/policy", "internal/drill", "internal/history"},
 	"internal/attack/blackhole":         {"internal/attack", "internal/drill", "internal/history"},
 	"internal/attack/policy":            {"internal/drill"},
@@ -33,7 +35,7 @@ var mayImport = map[string][]string{
 	"internal/attack/shutdown":          {"internal/attack", "internal/drill", "internal/history"},
 	"internal/attack/worker":            {"internal/attack", "internal/drill", "internal/history"},
 	"internal/attack/worker/workertest": {"internal/attack/attacktest"},
-	"internal/attack/cpu":              {"internal/attack", "internal/attack/worker", "internal/drill", "internal/history"},
+	"internal/attack/cpu":               {"internal/attack", "internal/attack/worker", "internal/drill", "internal/history"},
 	"internal/attack/kinds":             {"internal/drill", "internal/attack", "internal/attack/blackhole", "internal/attack/shutdown", "internal/attack/worker", "internal/attack/cpu"},
 	"internal/attack/attacktest":        {"internal/attack", "internal/attack/kinds", "internal/drill", "internal/history"},
 	"internal/probe":                    {"internal/drill", "internal/history"},
@@ -53,7 +55,7 @@ var mayImport = map[string][]string{
 }
 
 // deciders do no I/O and read no clock: now comes in as a value.
-var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/conductor/step.go", "internal/history/outage.go"}
+var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/schedule", "internal/conductor/step.go", "internal/history/outage.go"}
 
 // deniedToDeciders are the imports that would let a decider touch the world.
 var deniedToDeciders = []string{"net/http", "os", "os/exec", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}
@@ -227,7 +229,9 @@ func TestNoShapelessPackagesInitOrDirectExits(t *testing.T) {
 }
 
 // mayExit: a part of a lab is a process of its own inside of ours, with an end of its own; so are the programs that test suites start.
-func mayExit(folder string) bool { return folder == "internal/lab" || strings.HasSuffix(folder, "test") }
+func mayExit(folder string) bool {
+	return folder == "internal/lab" || strings.HasSuffix(folder, "test")
+}
 
 // bubbled says that the file uses synctest, where sleeping costs nothing and asserts nothing.
 func bubbled(syntax *ast.File) bool {

@@ -193,6 +193,7 @@ func (c *checker) all() {
 			c.mistake(fmt.Sprintf("pipeline[%d]", i), "%v", err)
 		}
 	}
+	c.schedule()
 	if s.Watch != nil {
 		if watch, err := url.Parse(s.Watch.URL); err != nil || watch.Host == "" {
 			c.mistake("watch.url", "%q is not a URL; write one such as http://control:7070", s.Watch.URL)

@@ -18,6 +18,8 @@ type Service struct {
 	Failover     []Failover    `yaml:"failover,keyed" json:"failover,omitempty"`
 	Drills       []Drill       `yaml:"drills,keyed" json:"drills,omitempty"`
 	Pipeline     []string      `yaml:"pipeline" json:"pipeline,omitempty"`
+	Schedule     []Scheduled   `yaml:"schedule" json:"schedule,omitempty"`
+	Freeze       []string      `yaml:"freeze" json:"freeze,omitempty"` // "2026-12-18..2027-01-04": on these dates nothing runs by itself
 }
 
 // Objectives are what the service promises; a measured value beyond one fails the drill.
