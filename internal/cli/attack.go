@@ -37,7 +37,7 @@ func newAttackCommand(s streams) *cobra.Command {
 			if len(args) == 0 {
 				return usageError("attack", "name a kind of attack: %s", kinds.Names())
 			}
-			return usageError("attack", "there is no attack %q; there are %s", args[0], kinds.Names())
+			return usageError("attack", "there is no attack %q; %s", args[0], drill.Suggest(args[0], strings.Split(kinds.Names(), ", ")))
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
@@ -81,6 +81,7 @@ func newKindCommand(s streams, kind attack.Kind) *cobra.Command {
 		if flag.Type == attack.TypeBool {
 			flags.Lookup(flag.Name).NoOptDefVal = "true"
 		}
+		_ = kindCmd.RegisterFlagCompletionFunc(flag.Name, completeAttackFlag(flag)) // fails only for a flag that is not defined
 	}
 	flags.StringVar(&invocation.GUID, "guid", "", "name of this attack, a UUID; the same one cannot run twice (default: a new one)")
 	flags.StringArrayVar(&invocation.Canaries, "canary", nil, "host:port that must answer before and after, and not in between; repeat for more")
@@ -125,6 +126,7 @@ func newAttackListCommand(s streams) *cobra.Command {
 	listCmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the kinds of attacks with their flags",
+		Long:  "Lists the kinds of attacks with their flags, and what remains of each if all of us die at once." + printExitStatus,
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
@@ -167,7 +169,8 @@ func newHaltCommand(s streams) *cobra.Command {
 		Short: "End every attack on this host at once, and make sure that nothing is left",
 		Long: "End every attack on this host at once: each is asked, then gets SIGTERM, then SIGKILL, after which the kernel takes the impact\n" +
 			"back. Then what dead attacks left is removed, and looked for again.\n\n" +
-			"EXIT STATUS\n  0    nothing is in force any more\n  4    not enough rights to look\n  5    something is still in force: act by hand",
+			"EXIT STATUS\n  0    nothing is in force any more\n  2    usage: a wrong flag or argument\n  4    not enough rights to look\n" +
+			"  5    something is still in force: act by hand\n  70   our own fault",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runHalt(cmd.Context(), s, asJSON) },
 	}

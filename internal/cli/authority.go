@@ -52,7 +52,8 @@ EXIT STATUS
 	flags.StringArrayVar(&options.freeze, "freeze", nil, "failover name whose answer never changes, to prove that a drill notices; may be repeated")
 	flags.IntVar(&options.rate, "rate", 0, "queries a second that one source may send over UDP before it is sent to TCP (default 1000)")
 	flags.Bool("help", false, "show this help")
-	_ = command.MarkFlagRequired("zone") // fails only for a flag that is not defined
+	_ = command.MarkFlagRequired("zone") // these fail only for a flag that is not defined
+	_ = command.MarkFlagFilename("zone", "yaml", "yml")
 	return command
 }
 

@@ -41,6 +41,11 @@ func readRun(s streams, name string) (drill.Plan, []history.Event, error) {
 		input = file
 	}
 	log, err := history.Read(bufio.NewReader(input))
+	if errors.Is(err, history.ErrTorn) && len(log) > 0 {
+		// What was written before a power cut is true. It cannot pass: its end is missing.
+		fmt.Fprintf(s.err, "firedrill: %v, as after a power cut; what is before it is judged\n", err)
+		err = nil
+	}
 	if err != nil {
 		return drill.Plan{}, nil, &drill.Error{
 			Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log that was altered or damaged proves nothing; take the copy that the run wrote.",
@@ -63,8 +68,9 @@ func newJudgeCommand(s streams) *cobra.Command {
 		Short: "Judge the log of a run again",
 		Long: "Judge reads the log of a run (run.jsonl), verifies that no line of it was altered, and says again what it proves.\n" +
 			"The same log gives the same verdict, on any machine and at any time. LOG - is standard input.\n" + judgeHelp,
-		Example: "  firedrill judge run.jsonl\n  firedrill judge --json run.jsonl | jq .rto",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  firedrill judge run.jsonl\n  firedrill judge --json run.jsonl | jq .rto",
+		Args:              exactly("LOG"),
+		ValidArgsFunction: completeFiles(1, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			plan, log, err := readRun(s, args[0])
 			if err != nil {
@@ -102,8 +108,9 @@ func newReportCommand(s streams) *cobra.Command {
 		Long: "Report reads the log of a run (run.jsonl), judges it again and shows it. The page (html) is one file that loads nothing\n" +
 			"and opens offline. LOG - is standard input. A report that was written exits with 0, whatever the run proved: the gate is\n" +
 			"`firedrill judge`.\n\nEXIT STATUS\n  0    written\n  2    the file cannot be read, or was altered; wrong flags\n  70   our own fault",
-		Example: "  firedrill report run.jsonl --format html --out report.html\n  firedrill report run.jsonl --format markdown >> \"$GITHUB_STEP_SUMMARY\"",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  firedrill report run.jsonl --format html --out report.html\n  firedrill report run.jsonl --format markdown >> \"$GITHUB_STEP_SUMMARY\"",
+		Args:              exactly("LOG"),
+		ValidArgsFunction: completeFiles(1, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			plan, log, err := readRun(s, args[0])
 			if err != nil {

@@ -38,9 +38,9 @@ func newLabCommand(s streams) *cobra.Command {
 		Long: `Make hosts out of Linux namespaces, as a topology file describes them: each with its own init, address, processes, names and files,
 joined by one network that leads nowhere else. No root is needed. A lab leaves nothing on the machine: all of it lives in the memory of
 its processes, and ends with them.` + labExitStatus,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(command *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError("lab", "there is no lab command %q", args[0])
+				return usageError("lab", "there is no lab command %q; %s", args[0], drill.Suggest(args[0], available(command)))
 			}
 			return nil
 		},
@@ -65,10 +65,11 @@ func exactly(names ...string) cobra.PositionalArgs {
 
 func newLabUpCommand(s streams) *cobra.Command {
 	return &cobra.Command{
-		Use:   "up FILE",
-		Short: "Make the lab of a topology file",
-		Long:  "Make the lab of a topology file, and return when all of its hosts are up. It stays until `firedrill lab down FILE`." + labExitStatus,
-		Args:  exactly("FILE"),
+		Use:               "up FILE",
+		ValidArgsFunction: completeFiles(1, "yaml", "yml"),
+		Short:             "Make the lab of a topology file",
+		Long:              "Make the lab of a topology file, and return when all of its hosts are up. It stays until `firedrill lab down FILE`." + labExitStatus,
+		Args:              exactly("FILE"),
 		RunE: func(command *cobra.Command, args []string) error {
 			topology, err := readTopology(args[0])
 			if err != nil {
@@ -89,10 +90,11 @@ func newLabUpCommand(s streams) *cobra.Command {
 
 func newLabDownCommand(s streams) *cobra.Command {
 	return &cobra.Command{
-		Use:   "down FILE",
-		Short: "End the lab",
-		Long:  "End the lab and all that runs in it. Of a lab that is not up there is nothing to end: that is no error." + labExitStatus,
-		Args:  exactly("FILE"),
+		Use:               "down FILE",
+		ValidArgsFunction: completeFiles(1, "yaml", "yml"),
+		Short:             "End the lab",
+		Long:              "End the lab and all that runs in it. Of a lab that is not up there is nothing to end: that is no error." + labExitStatus,
+		Args:              exactly("FILE"),
 		RunE: func(command *cobra.Command, args []string) error {
 			topology, err := readTopology(args[0])
 			if err != nil {
@@ -118,10 +120,11 @@ func newLabDownCommand(s streams) *cobra.Command {
 func newLabStatusCommand(s streams) *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
-		Use:   "status FILE",
-		Short: "Tell which hosts are up and what runs on them",
-		Long:  "Tell which hosts are up and what runs on them." + labExitStatus,
-		Args:  exactly("FILE"),
+		Use:               "status FILE",
+		ValidArgsFunction: completeFiles(1, "yaml", "yml"),
+		Short:             "Tell which hosts are up and what runs on them",
+		Long:              "Tell which hosts are up and what runs on them." + labExitStatus,
+		Args:              exactly("FILE"),
 		RunE: func(command *cobra.Command, args []string) error {
 			l, err := attachLab(command.Context(), args[0])
 			if err != nil {
@@ -164,10 +167,11 @@ func printLabStatus(out io.Writer, hosts []lab.HostStatus) error {
 
 func newLabBootCommand(s streams) *cobra.Command {
 	return &cobra.Command{
-		Use:   "boot FILE HOST",
-		Short: "Start a host that is off",
-		Long:  "Start a host that is off, or that a reboot has left dark for its boot delay, and return when it is up." + labExitStatus,
-		Args:  exactly("FILE", "HOST"),
+		Use:               "boot FILE HOST",
+		ValidArgsFunction: completeLab,
+		Short:             "Start a host that is off",
+		Long:              "Start a host that is off, or that a reboot has left dark for its boot delay, and return when it is up." + labExitStatus,
+		Args:              exactly("FILE", "HOST"),
 		RunE: func(command *cobra.Command, args []string) error {
 			l, err := attachLab(command.Context(), args[0])
 			if err != nil {
@@ -186,8 +190,9 @@ func newLabExecCommand(s streams) *cobra.Command {
 	var user, directory string
 	var terminal bool
 	command := &cobra.Command{
-		Use:   "exec FILE HOST -- COMMAND...",
-		Short: "Run a command on a host",
+		Use:               "exec FILE HOST -- COMMAND...",
+		ValidArgsFunction: completeLab,
+		Short:             "Run a command on a host",
 		Long: `Run a command on a host, with this one's input and output, and exit as it does. Ctrl-C and SIGTERM are passed on. On a terminal the
 command gets a terminal too.
 

@@ -35,13 +35,13 @@ type streams struct {
 }
 
 // Main runs the command line and returns the exit code. args[0] is the program's name. A process that was started as a part of a lab
-// does that work instead and does not return.
+// does that work instead and does not return; one that was started as an attack's worker does that.
 func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	lab.Reexec()
-	if code, ours := kinds.Worker(args); ours {
+	if code, hidden := standGuard(); hidden {
 		return code
 	}
-	if code, hidden := standGuard(); hidden {
+	if code, ours := kinds.Worker(args); ours {
 		return code
 	}
 	s := streams{in: in, out: out, err: errOut}
@@ -80,9 +80,6 @@ and the data survives, always takes the damage back, and says passed only with p
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
-		return &drill.Error{Op: command.CommandPath(), Kind: drill.Invalid, Err: err, Hint: "see: " + command.CommandPath() + " --help"}
-	})
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Rehearse:"}, &cobra.Group{ID: "host", Title: "On a host:"}, &cobra.Group{ID: "stay", Title: "What stays on:"}, &cobra.Group{ID: "look", Title: "Look back:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, command := range commands {
@@ -95,6 +92,7 @@ and the data survives, always takes the damage back, and says passed only with p
 	add("stay", newWatchCommand(s), newAuthorityCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
+	dress(root)
 	return root
 }
 
@@ -103,6 +101,7 @@ func newVersionCommand(s streams) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version, and what it was built with",
+		Long:  "Prints the version, and what it was built with." + printExitStatus,
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {

@@ -53,6 +53,9 @@ func (o *runOptions) addFlags(command *cobra.Command) {
 	flags.StringVar(&o.revision, "revision", "", "git revision to deploy in place of the file's")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "print the plan and touch nothing")
 	flags.BoolVar(&o.json, "json", false, "print events (or with --dry-run the plan) as JSON lines")
+	_ = command.MarkFlagFilename("file", "yaml", "yml") // these fail only for a flag that is not defined
+	_ = command.MarkFlagDirname("out")
+	_ = command.RegisterFlagCompletionFunc("revision", cobra.NoFileCompletions)
 }
 
 const defaultFile = "firedrill.yaml"
@@ -67,7 +70,8 @@ its log, an HTML report, JUnit XML and Markdown into a directory of its own belo
 
 Ctrl-C or SIGTERM takes every impact back first and then ends.
 ` + exitStatusHelp,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFiles(1, "yaml", "yml"),
 		RunE: func(command *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				options.file = args[0]
@@ -87,7 +91,8 @@ func newRunCommand(s streams) *cobra.Command {
 		Short: "Run one drill of the service file",
 		Long: `Runs one drill: steady state, attack, proof that it bit, expectations, revert, proof of the revert, steady state again.
 ` + exitStatusHelp,
-		Args: cobra.ExactArgs(1),
+		Args:              exactly("DRILL"),
+		ValidArgsFunction: fromService(&options, 1, drillNames),
 		RunE: func(command *cobra.Command, args []string) error {
 			step := "drill " + args[0]
 			if on != "" {
@@ -98,6 +103,7 @@ func newRunCommand(s streams) *cobra.Command {
 	}
 	options.addFlags(command)
 	command.Flags().StringVar(&on, "on", "", "idle, active, or an environment, in place of the drill's own")
+	_ = command.RegisterFlagCompletionFunc("on", fromService(&options, anyNumber, placeNames)) // fails only for a flag that is not defined
 	return command
 }
 
@@ -111,6 +117,7 @@ switches to it in one step, restarts, and asks the health check; when that fails
 
 The environment that is answered is refused, but for its very first release (--first).
 ` + exitStatusHelp,
+		ValidArgsFunction: fromService(&options, 2, environmentNames),
 		RunE: func(command *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				args = []string{"idle"}

@@ -77,6 +77,7 @@ EXIT STATUS
 	flags.StringVar(&options.tokenFile, "token-file", "", "file with the secret for switching (default: watch.token_file of the service file)")
 	flags.BoolVar(&options.verbose, "verbose", false, "log every lost connection too")
 	flags.Bool("help", false, "show this help")
+	_ = command.MarkFlagFilename("file", "yaml", "yml") // fails only for a flag that is not defined
 	return command
 }
 
