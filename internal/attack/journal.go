@@ -177,7 +177,7 @@ func (j *Journal) Record(ctx context.Context, make func(others []Change) ([]Chan
 		return fmt.Errorf("journal: %w", err)
 	}
 	defer release()
-	changes, err := make(j.others())
+	changes, err := make(j.Others())
 	if err != nil || len(changes) == 0 {
 		return err
 	}
@@ -215,7 +215,7 @@ func (j *Journal) Undo(ctx context.Context, kind Undoer) error {
 	if err == nil {
 		defer release()
 	}
-	others := j.others()
+	others := j.Others()
 	var errs []error
 	for i := len(open) - 1; i >= 0; i-- {
 		j.mark("undo")
@@ -237,8 +237,11 @@ func (j *Journal) done(number int) {
 	}
 }
 
-// others returns the open changes of the same kind in all other journals.
-func (j *Journal) others() []Change {
+// Others returns what other attacks of the same kind hold now.
+func (j *Journal) Others() []Change {
+	if j == nil {
+		return nil
+	}
 	var others []Change
 	for _, name := range journalNames(j.dir) {
 		if strings.TrimSuffix(name, journalSuffix) == j.record.header.GUID {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"firedrill/internal/attack/procs"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
@@ -71,6 +72,7 @@ type Facts struct {
 	Control    []Connection          `json:"control,omitempty"`    // connections through which we are controlled; never hit
 	Interfaces []string              `json:"interfaces,omitempty"` // names of the network devices, sorted
 	Systemd    bool                  `json:"systemd,omitempty"`    // systemd is the init of this host
+	Processes  []procs.Process       `json:"processes,omitempty"`  // all that run; only for a Surveying order that asks for them
 	Cores      []int                 `json:"cores,omitempty"`      // processors that we may run on, sorted; only for a Surveying order
 	Memory     uint64                `json:"memory,omitempty"`     // bytes that can be taken without swapping, by /proc and our cgroups
 	Volume     Volume                `json:"volume,omitzero"`      // where a Surveying order writes

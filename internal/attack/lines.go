@@ -53,6 +53,8 @@ func (l *Lines) Emit(event history.Event) {
 			preposition = "from"
 		}
 		l.print(fmt.Sprintf("%s all %s traffic %s %s", verb, fact.Direction, preposition, fact.Address))
+	case *history.Note:
+		l.print(fact.Text)
 	case *history.AttackReverted:
 		l.print("Reverting impact!")
 	}

@@ -27,12 +27,13 @@ type ID struct {
 // Process is what we know of a process.
 type Process struct {
 	ID
-	Name    string // as in /proc/PID/comm, at most 15 bytes
-	Command string // the full command line, words joined by blanks; the name for a thread of the kernel
-	Parent  int
-	State   byte // as in ps: R, S, D, T stopped, t traced, Z ended
-	UID     uint32
-	GID     uint32
+	Name      string `json:"name"`    // as in /proc/PID/comm, at most 15 bytes
+	Command   string `json:"command"` // the full command line, words joined by blanks; the name for a thread of the kernel
+	Parent    int    `json:"parent"`
+	State     byte   `json:"state"` // as in ps: R, S, D, T stopped, t traced, Z ended
+	UID       uint32 `json:"uid"`
+	GID       uint32 `json:"gid"`
+	Protected string `json:"protected,omitempty"` // why no attack may touch it; only Survey fills it in
 }
 
 // Stopped reports whether the process is stopped by a signal or a tracer.

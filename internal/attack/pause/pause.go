@@ -1,0 +1,340 @@
+package pause
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack"
+	"firedrill/internal/attack/procs"
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// Name is the name of the kind.
+const Name = "pause"
+
+const (
+	lookEvery   = 500 * time.Millisecond // for processes that came up since, or were let go on: twice within the shortest attack
+	stopWithin  = 2 * time.Second        // a process in an uninterruptible sleep stops when that is over
+	stopLook    = time.Millisecond
+	sentenceMax = 20 // processes named in the evidence; the rest is counted
+)
+
+// Kind is the pause attack. Its zero value is ready to use.
+type Kind struct{ hooks hooks }
+
+// hooks are the crash points and the planted bugs of tests.
+type hooks struct {
+	mark      func(string)
+	trustPID  bool // planted: whoever has the number is let go on
+	forgetful bool // planted: others are not asked whether they still need it stopped
+	late      bool // planted: stopped first, written down afterwards
+}
+
+func (h hooks) step(name string) {
+	if h.mark != nil {
+		h.mark(name)
+	}
+}
+
+// Describe implements attack.Kind.
+func (Kind) Describe() drill.AttackKind {
+	return drill.AttackKind{
+		Name:    Name,
+		Group:   "state",
+		Summary: "Stop processes for a while, as a hang does: they are there and do nothing",
+		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, attack.ProcessFlags()...),
+		Remains: string(attack.RemainsUntilStart),
+	}
+}
+
+// Order implements attack.Kind.
+func (k Kind) Order(flags attack.Values) (attack.Order, error) {
+	if err := flags.Check(k.Describe()); err != nil {
+		return nil, err
+	}
+	length, err := flags.Length()
+	if err != nil {
+		return nil, attack.Refuse(Name, "", "%w", err)
+	}
+	which, err := flags.Processes()
+	if err != nil {
+		return nil, attack.Refuse(Name, "see: firedrill help attack pause", "%w", err)
+	}
+	return Order{Length: length, Which: which, hooks: k.hooks}, nil
+}
+
+// Order is a pause as a user asks for it.
+type Order struct {
+	Length time.Duration
+	Which  procs.Selector
+	hooks  hooks
+}
+
+// Names implements attack.Order.
+func (Order) Names() []string { return nil }
+
+// Survey implements attack.Surveying.
+func (Order) Survey(_ context.Context, facts *attack.Facts) error {
+	all, err := procs.Survey()
+	facts.Processes = all
+	return err
+}
+
+// Plan implements attack.Order.
+func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
+	meant, spared, err := attack.MeantProcesses(Name, o.Which, facts)
+	if err != nil {
+		return attack.Plan{}, err
+	}
+	s := &step{which: o.Which, meant: meant, spared: spared, hooks: o.hooks, seen: map[procs.ID]bool{}}
+	return attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Length: o.Length, Steps: []attack.Step{s}}, nil
+}
+
+// step is the one step.
+type step struct {
+	which   procs.Selector
+	meant   []procs.Process // at the time of the plan
+	spared  []procs.Process
+	hooks   hooks
+	journal *attack.Journal
+
+	mu      sync.Mutex // guards the fields below
+	held    []procs.Process
+	seen    map[procs.ID]bool // seen stopped
+	escaped int               // times that one of them was found going on
+}
+
+// Lines implements attack.Step.
+func (s *step) Lines() []string {
+	var lines []string
+	for _, p := range s.meant {
+		lines = append(lines, "stop "+p.String())
+	}
+	for _, p := range s.spared {
+		lines = append(lines, fmt.Sprintf("spare %s: %s", p, p.Protected))
+	}
+	return append(lines, "stop what comes up meanwhile and matches")
+}
+
+// Remains implements attack.Step.
+func (*step) Remains() attack.Remains { return attack.RemainsUntilStart }
+
+// ByHand implements attack.ByHand.
+func (*step) ByHand() string {
+	return "take it back with: firedrill halt; or by hand with: kill -CONT PID; ps -eo pid,stat,comm shows stopped processes with T"
+}
+
+// Keep implements attack.Recorded.
+func (s *step) Keep(journal *attack.Journal) { s.journal = journal }
+
+// Apply implements attack.Step. What matched in the plan may be gone by now: what matches now is stopped.
+func (s *step) Apply(ctx context.Context, _ time.Time) error {
+	if err := s.round(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.held) == 0 {
+		return &drill.Error{Op: "attack " + Name, Kind: drill.Refused, Err: errors.New("what matched is gone, or was stopped already by somebody else")}
+	}
+	return nil
+}
+
+// Tend implements attack.Tended.
+func (s *step) Tend(ctx context.Context, report func(history.Fact)) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	told := 0
+	for {
+		s.mu.Lock()
+		for _, p := range s.held[told:] {
+			report(&history.Note{Text: "Stopping " + p.String()})
+		}
+		told = len(s.held)
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := s.round(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+// round stops what matches and is not stopped yet, and again what was let go on.
+func (s *step) round(ctx context.Context) error {
+	all, err := procs.Survey()
+	if err != nil {
+		return err
+	}
+	meant, _ := s.which.Select(all)
+	s.mu.Lock()
+	held := slices.Clone(s.held)
+	s.mu.Unlock()
+	fresh := slices.DeleteFunc(slices.Clone(meant), func(p procs.Process) bool { return has(held, p.ID) })
+	if s.hooks.late {
+		_ = stopAll(fresh, s.hooks)
+	}
+	if fresh, err = s.record(ctx, fresh); err != nil {
+		return err
+	}
+	for _, p := range held {
+		if now, err := procs.Find(p.ID); err == nil && !now.Stopped() {
+			s.mu.Lock()
+			s.escaped++
+			s.mu.Unlock()
+			fresh = append(fresh, p)
+		}
+	}
+	if err := stopAll(fresh, s.hooks); err != nil {
+		return err
+	}
+	s.look(ctx, fresh)
+	return nil
+}
+
+func has(all []procs.Process, id procs.ID) bool {
+	return slices.ContainsFunc(all, func(p procs.Process) bool { return p.ID == id })
+}
+
+// record writes down who is going to be stopped and returns them. One that is stopped already counts only when another attack did it.
+func (s *step) record(ctx context.Context, fresh []procs.Process) ([]procs.Process, error) {
+	if len(fresh) == 0 {
+		return nil, nil
+	}
+	s.hooks.step("write down")
+	var ours []procs.Process
+	err := s.journal.Record(ctx, func(others []attack.Change) ([]attack.Change, error) {
+		var changes []attack.Change
+		for _, p := range fresh {
+			now, err := procs.Find(p.ID)
+			if err != nil || now.Stopped() && !holds(others, p.ID) && !s.hooks.late {
+				continue
+			}
+			undo, err := json.Marshal(p.ID)
+			if err != nil {
+				return nil, err
+			}
+			ours = append(ours, p)
+			changes = append(changes, attack.Change{What: p.String() + " is stopped", Undo: undo})
+		}
+		return changes, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = append(s.held, ours...)
+	return ours, nil
+}
+
+// holds reports whether one of the changes is about this very process.
+func holds(changes []attack.Change, id procs.ID) bool {
+	return slices.ContainsFunc(changes, func(c attack.Change) bool {
+		var held procs.ID
+		return json.Unmarshal(c.Undo, &held) == nil && held == id
+	})
+}
+
+func stopAll(all []procs.Process, h hooks) error {
+	for _, p := range all {
+		h.step("stop " + p.String())
+		if err := procs.Signal(p.ID, unix.SIGSTOP); err != nil && !errors.Is(err, procs.ErrGone) {
+			return explain(p, err)
+		}
+	}
+	return nil
+}
+
+func explain(p procs.Process, err error) error {
+	e := &drill.Error{Op: "attack " + Name, Kind: drill.Failed, Err: fmt.Errorf("stop %s: %w", p, err)}
+	if errors.Is(err, unix.EPERM) {
+		e.Kind, e.Hint = drill.Unsupported, "run it as root, or as the user of the process"
+	}
+	return e
+}
+
+// look waits until the kernel says of each that it is stopped: that is the evidence.
+func (s *step) look(ctx context.Context, all []procs.Process) {
+	deadline := time.Now().Add(stopWithin)
+	for _, p := range all {
+		for ctx.Err() == nil && time.Now().Before(deadline) {
+			now, err := procs.Find(p.ID)
+			if err != nil {
+				break
+			}
+			if now.Stopped() {
+				s.mu.Lock()
+				s.seen[p.ID] = true
+				s.mu.Unlock()
+				break
+			}
+			<-time.After(stopLook)
+		}
+	}
+}
+
+// Evidence implements attack.Evidencing.
+func (s *step) Evidence() (bit bool, sentences []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	named := 0
+	for _, p := range s.held {
+		if s.seen[p.ID] && named < sentenceMax {
+			named++
+			sentences = append(sentences, fmt.Sprintf("the kernel said of %s that it was stopped", p))
+		}
+	}
+	sentences = append(sentences, fmt.Sprintf("%d of %d processes were seen stopped", len(s.seen), len(s.held)))
+	if s.escaped > 0 {
+		sentences = append(sentences, fmt.Sprintf("%d times one was found going on, and stopped again", s.escaped))
+	}
+	return len(s.seen) > 0, sentences
+}
+
+// Revert implements attack.Step.
+func (s *step) Revert(ctx context.Context) error { return s.journal.Undo(ctx, Kind{hooks: s.hooks}) }
+
+// Undo implements attack.Undoer. SIGCONT is sent even to one that does not look stopped: a SIGSTOP may be on its way to it still.
+func (k Kind) Undo(_ context.Context, change attack.Change, others []attack.Change) error {
+	var id procs.ID
+	if err := json.Unmarshal(change.Undo, &id); err != nil {
+		return fmt.Errorf("who was stopped: %w", err)
+	}
+	if holds(others, id) && !k.hooks.forgetful {
+		return nil // the last one lets it go on
+	}
+	k.hooks.step("let go on")
+	if k.hooks.trustPID {
+		return unix.Kill(id.PID, unix.SIGCONT)
+	}
+	if err := procs.Signal(id, unix.SIGCONT); err != nil && !errors.Is(err, procs.ErrGone) {
+		return fmt.Errorf("let process %d go on: %w", id.PID, err)
+	}
+	return nil
+}
+
+// Residue implements attack.Verified: what we stopped and nobody else holds must go on.
+func (s *step) Residue(context.Context) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	others := s.journal.Others()
+	var left []string
+	for _, p := range s.held {
+		if now, err := procs.Find(p.ID); err == nil && now.Stopped() && !holds(others, p.ID) {
+			left = append(left, p.String()+" is still stopped")
+		}
+	}
+	return left, nil
+}
