@@ -1,4 +1,4 @@
-.PHONY: build quick test bench lint
+.PHONY: build quick test bench lint man
 
 build: ## one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o firedrill .
@@ -14,3 +14,6 @@ bench: ## figures as ratios to a peer in the same run
 
 lint:
 	gofmt -l . && go vet ./...
+
+man: ## the manual pages, from the same commands that answer --help
+	go run ./tools/man
