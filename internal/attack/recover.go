@@ -44,8 +44,8 @@ type recovery struct {
 
 func (r recovery) all(ctx context.Context) (taken []string, err error) {
 	entries, err := os.ReadDir(r.dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return nil, nil // where this user may not look, it never wrote: an attack that cannot write its journal does not start
 	}
 	if err == nil {
 		err = trustDir(r.dir)
