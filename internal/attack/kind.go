@@ -188,6 +188,39 @@ type Targeting interface {
 	Targets() []history.AttackTarget
 }
 
+// Worded is a Step whose targets are told of in words of its own.
+type Worded interface {
+	// Wording returns how a line begins before "egress traffic to ADDRESS", as "Dropping all".
+	Wording() string
+}
+
+// Answers says what a canary of a target can expect while a step is in force.
+type Answers string
+
+// What a canary can expect.
+const (
+	AnswersNone    Answers = ""        // silence
+	AnswersRefusal Answers = "refusal" // a refusal, which therefore proves that the path is cut
+	AnswersSome    Answers = "some"    // some tries get through, so none proves anything
+)
+
+// Answering is a Step under which a target may answer; without it, none does.
+type Answering interface {
+	Answers() Answers
+}
+
+// Answers returns what a canary can expect while the plan is in force: the most that any step lets through.
+func (p Plan) Answers() Answers {
+	rank := []Answers{AnswersNone, AnswersRefusal, AnswersSome}
+	most := 0
+	for _, step := range p.Steps {
+		if answering, ok := step.(Answering); ok {
+			most = max(most, slices.Index(rank, answering.Answers()))
+		}
+	}
+	return rank[most]
+}
+
 // Counting is a Step whose effect the kernel counts.
 type Counting interface {
 	// Hits returns totals since Apply.

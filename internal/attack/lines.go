@@ -12,6 +12,7 @@ import (
 type Lines struct {
 	w    io.Writer
 	what string // "blackhole firedrill with guid '...' for 240 seconds"
+	hit  string // "Dropping all"
 }
 
 // NewLines prints the lines of plan on w.
@@ -26,7 +27,13 @@ func NewLines(w io.Writer, plan Plan) *Lines {
 	default:
 		span = "after " + plan.Delay.String()
 	}
-	return &Lines{w: w, what: fmt.Sprintf("%s firedrill with guid '%s' %s", plan.Attack, plan.GUID, span)}
+	hit := "Dropping all"
+	for _, step := range plan.Steps {
+		if worded, ok := step.(Worded); ok {
+			hit = worded.Wording()
+		}
+	}
+	return &Lines{w: w, what: fmt.Sprintf("%s firedrill with guid '%s' %s", plan.Attack, plan.GUID, span), hit: hit}
 }
 
 func plural(d, unit time.Duration, word string) string {
@@ -45,14 +52,14 @@ func (l *Lines) Emit(event history.Event) {
 	case *history.AttackPlanned:
 		l.print("Setting up " + l.what)
 	case *history.AttackTarget:
-		verb, preposition := "Dropping", "to"
+		verb, preposition := l.hit, "to"
 		if fact.Verb == VerbSpare {
-			verb = "Whitelisting"
+			verb = "Whitelisting all"
 		}
 		if fact.Direction == Ingress {
 			preposition = "from"
 		}
-		l.print(fmt.Sprintf("%s all %s traffic %s %s", verb, fact.Direction, preposition, fact.Address))
+		l.print(fmt.Sprintf("%s %s traffic %s %s", verb, fact.Direction, preposition, fact.Address))
 	case *history.Note:
 		l.print(fact.Text)
 	case *history.AttackReverted:
@@ -71,7 +78,7 @@ func (l *Lines) print(line string) { _, _ = io.WriteString(l.w, line+"\n") }
 
 // The words of history.AttackTarget.
 const (
-	VerbDrop  = "drop"
+	VerbDrop  = "drop" // or whatever else the attack does to a target
 	VerbSpare = "spare"
 	Egress    = "egress"
 	Ingress   = "ingress"

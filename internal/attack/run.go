@@ -50,7 +50,7 @@ func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, erro
 	defer cancel(nil)
 	r := &run{plan: plan, options: o, out: newOutbox(), phase: PhasePlanned}
 	defer r.out.close()
-	r.canaries = canaries{report: r.report, guid: plan.GUID, steps: plan.Steps}
+	r.canaries = canaries{report: r.report, guid: plan.GUID, steps: plan.Steps, expect: plan.Answers()}
 	hold, err := takeClaim(plan.GUID, r.status, func() { cancel(errHalted) })
 	if err != nil {
 		return history.AttackAccount{GUID: plan.GUID, Attack: plan.Attack, Reverted: true}, err
@@ -301,7 +301,7 @@ func (r *run) account(ended time.Time, residue []string) history.AttackAccount {
 		return account
 	}
 	if r.counted {
-		account.Evidence = append(account.Evidence, fmt.Sprintf("the kernel dropped %d packets: %d egress, %d ingress, %d forwarded",
+		account.Evidence = append(account.Evidence, fmt.Sprintf("the kernel counted %d packets hit: %d egress, %d ingress, %d forwarded",
 			account.Packets, r.hits.Egress, r.hits.Ingress, r.hits.Forward))
 	}
 	return account
@@ -319,7 +319,7 @@ func (r *run) conclude(account history.AttackAccount, why error, residue []strin
 		sentences, cut, leaked, lost = r.canaries.judge()
 		account.Evidence = append(account.Evidence, sentences...)
 		account.Bit = (account.Packets > 0 || cut || shown) && !leaked
-		if len(r.canaries.list) > 0 && !cut {
+		if len(r.canaries.list) > 0 && !cut && r.canaries.expect != AnswersSome {
 			account.Bit = false
 		}
 	}

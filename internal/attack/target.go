@@ -21,6 +21,7 @@ type Targets struct {
 	Device       string      // empty: all devices
 	EgressPorts  []PortRange // remote ports; empty together with IngressPorts: all
 	IngressPorts []PortRange // local ports
+	SourcePorts  []PortRange // local ports too; unlike IngressPorts, a flow must match these and EgressPorts
 	Protocol     Protocol    // empty: all
 }
 
@@ -57,6 +58,17 @@ func TargetFlags() []drill.AttackFlag {
 	}
 }
 
+// TargetFlagsNamed returns those flags of the target language that a kind has, in its order. src_port is one that TargetFlags does not hold.
+func TargetFlagsNamed(names ...string) []drill.AttackFlag {
+	all := append(TargetFlags(), drill.AttackFlag{Name: "src_port", Short: "s", Type: TypeList,
+		Usage: "local ports or ranges, only packets from these; together with remote ports, only those that match both"})
+	flags := make([]drill.AttackFlag, 0, len(names))
+	for _, name := range names {
+		flags = append(flags, all[slices.IndexFunc(all, func(f drill.AttackFlag) bool { return f.Name == name })])
+	}
+	return flags
+}
+
 // ParseTargets reads the flags of TargetFlags. Flags that a kind does not have are simply not given.
 func ParseTargets(v Values) (Targets, error) {
 	var t Targets
@@ -78,13 +90,16 @@ func ParseTargets(v Values) (Targets, error) {
 	if t.IngressPorts, err = ParsePorts(v.List("ingress_port")); err != nil {
 		return Targets{}, fmt.Errorf("--ingress_port: %w", err)
 	}
+	if t.SourcePorts, err = ParsePorts(v.List("src_port")); err != nil {
+		return Targets{}, fmt.Errorf("--src_port: %w", err)
+	}
 	switch text := strings.ToLower(v.Text("ipprotocol", "")); Protocol(text) {
 	case "", ProtocolTCP, ProtocolUDP, ProtocolICMP:
 		t.Protocol = Protocol(text)
 	default:
 		return Targets{}, fmt.Errorf("--ipprotocol=%s: write TCP, UDP or ICMP", text)
 	}
-	if t.Protocol == ProtocolICMP && len(t.EgressPorts)+len(t.IngressPorts) > 0 {
+	if t.Protocol == ProtocolICMP && len(t.EgressPorts)+len(t.IngressPorts)+len(t.SourcePorts) > 0 {
 		return Targets{}, fmt.Errorf("ICMP has no ports: leave out --ipprotocol or the ports")
 	}
 	return t, nil

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	at "firedrill/internal/attack/attacktest"
+	"firedrill/internal/attack/traffic"
 	"firedrill/internal/history"
 )
 
@@ -387,7 +388,7 @@ func gateOf(w *at.World, guid string) (elements []nftables.SetElement, err error
 		if err != nil {
 			return err
 		}
-		set := &nftables.Set{Table: &nftables.Table{Name: tableName(guid), Family: nftables.TableFamilyINet}, Name: setAlive, KeyType: nftables.TypeNFProto}
+		set := &nftables.Set{Table: &nftables.Table{Name: traffic.TableName(guid), Family: nftables.TableFamilyINet}, Name: "alive", KeyType: nftables.TypeNFProto}
 		elements, err = conn.GetSetElements(set)
 		return err
 	})
@@ -427,7 +428,7 @@ func TestOldKernelLosesTheImpactOfADeadAttackAndTheNextStartSweeps(t *testing.T)
 		t.Fatalf("tables %v, %v: want the one that the dead attack left", tables, err)
 	}
 	live := attackWith(t, w, at.Spec{Bug: "no owner", Args: []string{"--length=60", "--ipaddress=10.9.0.3", "--guid=" + at.OtherGUID}})
-	if tables, err := w.Tables(); err != nil || len(tables) != 1 || tables[0] != tableName(at.OtherGUID) {
+	if tables, err := w.Tables(); err != nil || len(tables) != 1 || tables[0] != traffic.TableName(at.OtherGUID) {
 		t.Errorf("tables %v, %v: want only that of the live attack", tables, err)
 	}
 	must(t, at.Cut(at.Flows(w.Host, at.Other4)...), live.Signal(unix.SIGTERM))
@@ -561,9 +562,9 @@ func TestIntervalsEndWhereTheyShould(t *testing.T) {
 	attackWith(t, w, at.Spec{Args: []string{"--length=60", "--guid=" + at.GUID, "--egress_port=1-9,65530-65535",
 		"--ipaddress=10.9.0.2/31,10.9.0.4/30,10.9.0.5/32,10.9.0.0/31,255.255.255.240/28,0.0.0.0/30,fd09::2/127,ffff::/16"}})
 	for set, want := range map[string]string{
-		setHitNets4: "0.0.0.0 -0.0.0.4 10.9.0.0 -10.9.0.8 255.255.255.240",
-		setHitNets6: "fd09::2 -fd09::4 ffff::",
-		setRemote:   "1 -10 65530",
+		"hit_nets4":    "0.0.0.0 -0.0.0.4 10.9.0.0 -10.9.0.8 255.255.255.240",
+		"hit_nets6":    "fd09::2 -fd09::4 ffff::",
+		"remote_ports": "1 -10 65530",
 	} {
 		if got := intervalsOf(t, w, set); got != want {
 			t.Errorf("%s holds %s, want %s", set, got, want)
@@ -580,7 +581,7 @@ func intervalsOf(t *testing.T, w *at.World, name string) string {
 		if err != nil {
 			return err
 		}
-		elements, err = conn.GetSetElements(&nftables.Set{Table: &nftables.Table{Name: tableName(at.GUID), Family: nftables.TableFamilyINet}, Name: name})
+		elements, err = conn.GetSetElements(&nftables.Set{Table: &nftables.Table{Name: traffic.TableName(at.GUID), Family: nftables.TableFamilyINet}, Name: name})
 		return err
 	}))
 	slices.SortFunc(elements, func(a, b nftables.SetElement) int { return bytes.Compare(a.Key, b.Key) })

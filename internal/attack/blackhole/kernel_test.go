@@ -1,7 +1,6 @@
 package blackhole
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/attacktest"
+	"firedrill/internal/attack/traffictest"
 )
 
 func TestMain(m *testing.M) {
@@ -17,22 +17,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// makeKind plants a bug by name.
 func makeKind(bug string, step func(string)) attack.Kind {
-	h := hooks{step: step}
-	plant := map[string]*bool{
-		"no owner": &h.noOwner, "no gate": &h.noGate, "no spare": &h.noSpare, "past end": &h.pastEnd, "plain drop": &h.plainDrop,
-		"resolve once": &h.resolveOnce, "keep table": &h.keepTable, "never bites": &h.neverBites, "drop first": &h.dropFirst,
-	}
-	switch at := plant[bug]; {
-	case at != nil:
-		*at = true
-	case bug == "no owner, no gate":
-		h.noOwner, h.noGate = true, true
-	case bug != "-":
-		panic(fmt.Sprintf("no such bug: %q", bug))
-	}
-	return Kind{hooks: h}
+	return Kind{hooks: traffictest.Plant(bug, step)}
 }
 
 func subject() attacktest.Subject {

@@ -1,4 +1,4 @@
-package blackhole
+package traffic
 
 import (
 	"encoding/binary"
@@ -29,7 +29,7 @@ func (c content) set(table *nftables.Table, name string) *nftables.Set {
 	return &nftables.Set{Table: table, Name: name, KeyType: c.key, Interval: c.interval}
 }
 
-// load is everything that a cut puts into its sets, in the order in which it is put there.
+// load is everything that an attack puts into its sets, in the order in which it is put there.
 type load struct {
 	names []string
 	sets  map[string]content
@@ -41,6 +41,7 @@ func newLoad(c *cut) *load {
 	l.addresses("spare", c.spare, len(c.targets.SpareNames) > 0)
 	l.ports(setRemote, c.targets.EgressPorts)
 	l.ports(setLocal, c.targets.IngressPorts)
+	l.ports(setSource, c.targets.SourcePorts)
 	l.addresses("hit", c.hit, len(c.targets.HitNames) > 0)
 	return l
 }

@@ -1,4 +1,4 @@
-package blackhole
+package traffic
 
 import (
 	"context"
@@ -19,10 +19,11 @@ import (
 	"firedrill/internal/history"
 )
 
-// tablePrefix begins the name of every table of ours. The GUID follows, and the GUID's claim tells whether its attack still lives.
-const tablePrefix = "firedrill-"
+// TablePrefix begins the name of every table of ours. The GUID follows, and the GUID's claim tells whether its attack still lives.
+const TablePrefix = "firedrill-"
 
-func tableName(guid string) string { return tablePrefix + guid }
+// TableName returns the name of the table of an attack.
+func TableName(guid string) string { return TablePrefix + guid }
 
 const (
 	// lease is how long the gate stays open without us. Long enough for a busy machine to hold the process up without ending the attack,
@@ -40,7 +41,7 @@ type table struct {
 	table *nftables.Table
 	sets  map[string]*nftables.Set
 	alive *nftables.Set
-	hooks hooks
+	hooks Hooks
 }
 
 // apply makes the table, most urgent things first: when the first batch is in, spares are safe and the first targets are cut; the other
@@ -65,7 +66,7 @@ func (c *cut) apply(ctx context.Context, deadline time.Time) error {
 		}
 		c.hooks.mark("elements")
 		if err := t.addElements(chunk.set, chunk.elements); err != nil {
-			return fmt.Errorf("blackhole: add %d elements to %s: %w", len(chunk.elements), chunk.set, err)
+			return fmt.Errorf("%s: add %d elements to %s: %w", c.kind, len(chunk.elements), chunk.set, err)
 		}
 	}
 	c.hooks.mark("in force")
@@ -74,7 +75,7 @@ func (c *cut) apply(ctx context.Context, deadline time.Time) error {
 
 // install tries with all that a new kernel has, and with less when this one refuses.
 func (c *cut) install(load *load, deadline time.Time) (*table, error) {
-	f := features{owner: !c.hooks.noOwner, socket: true, fib: true}
+	f := features{owner: !c.hooks.NoOwner, socket: true, fib: true}
 	for {
 		t, err := c.create(load, f, deadline)
 		switch {
@@ -85,7 +86,7 @@ func (c *cut) install(load *load, deadline time.Time) (*table, error) {
 		case (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) && (f.fib || f.socket):
 			f.fib, f.socket = false, f.fib // first without fib, then without both
 		default:
-			return nil, explain(err)
+			return nil, explain(c.kind, err)
 		}
 	}
 }
@@ -98,7 +99,7 @@ func (c *cut) create(load *load, f features, deadline time.Time) (*table, error)
 		return nil, err
 	}
 	t := &table{conn: conn, sets: map[string]*nftables.Set{}, hooks: c.hooks}
-	t.table = &nftables.Table{Name: tableName(c.guid), Family: nftables.TableFamilyINet}
+	t.table = &nftables.Table{Name: TableName(c.guid), Family: nftables.TableFamilyINet}
 	if f.owner {
 		t.table.Flags = nftables.TableFlagOwner
 	}
@@ -133,7 +134,7 @@ func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
 			return err
 		}
 	}
-	if !c.hooks.neverBites {
+	if !c.hooks.NeverBites {
 		if err := t.conn.SetAddElements(t.alive, t.aliveUntil(deadline)); err != nil {
 			return err
 		}
@@ -193,7 +194,7 @@ func (t *table) addChains(c *cut, load *load, f features) {
 		// Last to come, last to go: see layout.build.
 		{Name: chainIn, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(priorityIn)},
 	}
-	if c.hooks.dropFirst {
+	if c.hooks.DropFirst {
 		slices.Reverse(bases)
 	}
 	for _, base := range bases {
@@ -223,7 +224,7 @@ func (t *table) setID(name string) uint32 {
 // aliveUntil returns the gate's elements, open for one lease and never past the deadline.
 func (t *table) aliveUntil(deadline time.Time) []nftables.SetElement {
 	left := min(lease, time.Until(deadline))
-	if t.hooks.pastEnd {
+	if t.hooks.PastEnd {
 		left = lease
 	}
 	// The kernel takes whole milliseconds, and 0 would mean for ever.
@@ -234,12 +235,12 @@ func (t *table) aliveUntil(deadline time.Time) []nftables.SetElement {
 // renew opens the gate for another lease. Elements are deleted and added in one batch, because adding alone does not refresh them.
 // When they are gone already the attack is over: attack.ErrLapsed.
 func (t *table) renew(deadline time.Time) error {
-	if t.hooks.neverBites || t.hooks.noGate {
+	if t.hooks.NeverBites || t.hooks.NoGate {
 		return nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.conn == nil || (!time.Now().Before(deadline) && !t.hooks.pastEnd) {
+	if t.conn == nil || (!time.Now().Before(deadline) && !t.hooks.PastEnd) {
 		return nil
 	}
 	elements := t.aliveUntil(deadline)
@@ -257,7 +258,7 @@ func (t *table) renew(deadline time.Time) error {
 		return attack.ErrLapsed
 	}
 	if err != nil {
-		return fmt.Errorf("blackhole: renew the lease: %w", err)
+		return fmt.Errorf("traffic: renew the lease: %w", err)
 	}
 	return nil
 }
@@ -284,7 +285,7 @@ func (t *table) hits(guid string, nameOf map[netip.Addr]string) (history.AttackH
 	}
 	objects, err := t.conn.GetNamedObjects(t.table)
 	if err != nil {
-		return total, fmt.Errorf("blackhole: read counters: %w", err)
+		return total, fmt.Errorf("traffic: read counters: %w", err)
 	}
 	for _, object := range objects {
 		named, ok := object.(*nftables.NamedObj)
@@ -314,7 +315,7 @@ func (t *table) addressHits(total *history.AttackHits, nameOf map[netip.Addr]str
 		for _, f := range families() {
 			elements, err := t.conn.GetSetElements(t.sets[seen(direction, f)])
 			if err != nil {
-				return fmt.Errorf("blackhole: read hits: %w", err)
+				return fmt.Errorf("traffic: read hits: %w", err)
 			}
 			for _, e := range elements {
 				addr, ok := netip.AddrFromSlice(e.Key)
@@ -342,7 +343,7 @@ func (t *table) addressHits(total *history.AttackHits, nameOf map[netip.Addr]str
 func (t *table) revert() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.conn == nil || t.hooks.keepTable {
+	if t.conn == nil || t.hooks.KeepTable {
 		return nil
 	}
 	t.hooks.mark("shut")
@@ -357,7 +358,7 @@ func (t *table) revert() error {
 	if deleted == nil || errors.Is(deleted, unix.ENOENT) {
 		return closed
 	}
-	return fmt.Errorf("blackhole: delete table %s: %w", t.table.Name, errors.Join(shut, deleted, closed))
+	return fmt.Errorf("traffic: delete table %s: %w", t.table.Name, errors.Join(shut, deleted, closed))
 }
 
 // destroy forgets a table that was refused: closing the socket undoes what a batch may have left.
@@ -368,27 +369,30 @@ func (t *table) destroy() {
 }
 
 // listTables returns our tables as a fresh socket sees them.
-func listTables() ([]*nftables.Table, error) {
+func listTables(kind string) ([]*nftables.Table, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, err
 	}
 	all, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return nil, explain(err)
+		return nil, explain(kind, err)
 	}
 	var ours []*nftables.Table
 	for _, t := range all {
-		if strings.HasPrefix(t.Name, tablePrefix) {
+		if strings.HasPrefix(t.Name, TablePrefix) {
 			ours = append(ours, t)
 		}
 	}
 	return ours, nil
 }
 
+// Sweeper finds and deletes the tables of dead attacks, of every network kind. It implements attack.Sweeper.
+type Sweeper struct{}
+
 // Residue implements attack.Sweeper.
-func (Kind) Residue(context.Context) ([]string, error) {
-	tables, err := listTables()
+func (Sweeper) Residue(context.Context) ([]string, error) {
+	tables, err := listTables("network")
 	if err != nil {
 		return nil, err
 	}
@@ -400,15 +404,15 @@ func (Kind) Residue(context.Context) ([]string, error) {
 }
 
 // Sweep implements attack.Sweeper. Only a kernel that does not know the owner flag has anything to sweep.
-func (Kind) Sweep(_ context.Context, alive func(guid string) bool) ([]string, error) {
-	tables, err := listTables()
+func (Sweeper) Sweep(_ context.Context, alive func(guid string) bool) ([]string, error) {
+	tables, err := listTables("network")
 	if err != nil || len(tables) == 0 {
 		return nil, err
 	}
 	var removed []string
 	var errs []error
 	for _, t := range tables {
-		if t.Owner != 0 || alive(strings.TrimPrefix(t.Name, tablePrefix)) {
+		if t.Owner != 0 || alive(strings.TrimPrefix(t.Name, TablePrefix)) {
 			continue
 		}
 		conn, err := nftables.New()
@@ -417,7 +421,7 @@ func (Kind) Sweep(_ context.Context, alive func(guid string) bool) ([]string, er
 			err = conn.Flush()
 		}
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("blackhole: delete table %s of a dead attack: %w", t.Name, err))
+			errs = append(errs, fmt.Errorf("traffic: delete table %s of a dead attack: %w", t.Name, err))
 			continue
 		}
 		removed = append(removed, "table inet "+t.Name)
@@ -426,11 +430,11 @@ func (Kind) Sweep(_ context.Context, alive func(guid string) bool) ([]string, er
 }
 
 // explain gives the cure for what netlink says.
-func explain(err error) error {
-	e := &drill.Error{Op: "attack " + Name, Err: fmt.Errorf("nftables: %w", err)}
+func explain(kind string, err error) error {
+	e := &drill.Error{Op: "attack " + kind, Err: fmt.Errorf("nftables: %w", err)}
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		e.Kind, e.Hint = drill.Unsupported, "run it as root: sudo firedrill attack blackhole ..."
+		e.Kind, e.Hint = drill.Unsupported, "run it as root: sudo firedrill attack "+kind+" ..."
 	case errors.Is(err, unix.EEXIST):
 		e.Kind, e.Hint = drill.Refused, "a table of this guid exists already; end it with: firedrill halt"
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT):

@@ -1,4 +1,4 @@
-package blackhole
+package traffic
 
 import (
 	"encoding/binary"
@@ -28,6 +28,7 @@ const (
 	setSpareNets6 = "spare_nets6"
 	setRemote     = "remote_ports"
 	setLocal      = "local_ports"
+	setSource     = "source_ports"
 
 	chainOut      = "out"
 	chainOutHit   = "out_hit"
@@ -86,7 +87,7 @@ type rule struct {
 	exprs []expr.Any
 }
 
-// layout makes all rules of a cut. It is pure; order within a chain is the order of the slice.
+// layout makes all rules of an attack. It is pure; order within a chain is the order of the slice.
 type layout struct {
 	cut      *cut
 	features features
@@ -122,7 +123,7 @@ func (l *layout) hit() []family {
 }
 
 func (l *layout) gate(chain string) {
-	if !l.cut.hooks.noGate {
+	if !l.cut.hooks.NoGate {
 		l.add(chain, metaInto(expr.MetaKeyNFPROTO), lookup(setAlive, true), accept())
 	}
 }
@@ -135,25 +136,33 @@ func (l *layout) outgoing() {
 
 	l.add(chainOutHit, metaIs(expr.MetaKeyMARK, native(attack.OwnMark)), accept())
 	l.vital(chainOutHit)
+	l.refusals(chainOutHit)
 	for _, c := range l.cut.control {
 		l.add(chainOutHit, addressIs(c.Remote.Addr().AsSlice(), false), protocolIs(unix.IPPROTO_TCP), portIs(true, c.Local.Port()), accept())
 	}
-	if !l.cut.hooks.noSpare {
+	if !l.cut.hooks.NoSpare {
 		l.spares(chainOutHit, false)
 	}
 	l.narrow(chainOutHit, chainOutSink, false)
 
+	l.admit(chainOutSink)
 	l.add(chainOutSink, count(counterEgress))
 	l.addSeen(chainOutSink, "out", false)
-	if l.cut.hooks.noSpare {
+	if l.cut.hooks.NoSpare {
 		l.spares(chainOutSink, false)
 	}
-	if l.cut.hooks.plainDrop {
-		l.add(chainOutSink, drop())
+	if l.cut.hooks.PlainDrop || l.cut.hooks.NoneOfThem || l.cut.effect.Refuse != "" {
+		l.end(chainOutSink)
+		return
 	}
+	l.sink()
+}
+
+// sink makes a packet vanish as if it had left: see the package's comment.
+func (l *layout) sink() {
 	l.add(chainOutSink, setMark(sinkMark))
 	// Should the drop on lo ever be missing, a datagram to port 0 still reaches no service of this host.
-	if !l.cut.hooks.dropFirst {
+	if !l.cut.hooks.DropFirst {
 		l.add(chainOutSink, protocolIs(unix.IPPROTO_UDP), writePort(0))
 	}
 	for _, f := range l.hit() {
@@ -164,9 +173,19 @@ func (l *layout) outgoing() {
 func (l *layout) incoming() {
 	// Before the gate: a packet that was marked a moment ago must not arrive at a local service because the gate has shut meanwhile.
 	l.add(chainIn, metaIs(expr.MetaKeyIIFNAME, deviceName("lo")), metaIs(expr.MetaKeyMARK, native(sinkMark)), drop())
+	if l.cut.effect.EgressOnly && !l.throughVIP() {
+		return
+	}
 	l.gate(chainIn)
-	if l.features.fib && l.cut.targets.Device == "" {
+	if l.throughVIP() {
 		l.virtual()
+	}
+	if l.cut.effect.EgressOnly {
+		return
+	}
+	if l.cut.effect.Refuse != "" {
+		// What we refuse to our own senders comes to them through lo, in the name of the target.
+		l.add(chainIn, metaIs(expr.MetaKeyIIFNAME, deviceName("lo")), accept())
 	}
 	l.device(chainIn, expr.MetaKeyIIFNAME)
 	l.targets(chainIn, chainInHit, expr.MetaKeyIIFNAME, func(f family) uint32 { return f.source })
@@ -180,7 +199,7 @@ func (l *layout) incoming() {
 	for _, c := range l.cut.control {
 		l.add(chainInHit, addressIs(c.Remote.Addr().AsSlice(), true), protocolIs(unix.IPPROTO_TCP), portIs(false, c.Local.Port()), accept())
 	}
-	if !l.cut.hooks.noSpare {
+	if !l.cut.hooks.NoSpare {
 		l.spares(chainInHit, true)
 		if l.cut.targets.All() {
 			l.spares(chainInHit, false) // routed through this host to a spare
@@ -188,9 +207,15 @@ func (l *layout) incoming() {
 	}
 	l.narrow(chainInHit, chainInDrop, true)
 
+	l.admit(chainInDrop)
 	l.add(chainInDrop, count(counterIngress))
 	l.addSeen(chainInDrop, "in", true)
-	l.add(chainInDrop, drop())
+	l.end(chainInDrop)
+}
+
+// throughVIP says whether virtual has rules.
+func (l *layout) throughVIP() bool {
+	return l.features.fib && l.cut.targets.Device == "" && !l.cut.targets.All()
 }
 
 // virtual cuts what a container sends to a target that destination NAT turns into something else later: a service VIP. What is for this
@@ -218,16 +243,17 @@ func (l *layout) routed() {
 				l.targets(entry, chainThruHit, 0, offset, metaIs(key, deviceName(d)))
 			}
 		}
-		if l.cut.targets.All() {
-			break // the first one has taken everything
+		if l.cut.targets.All() || l.cut.effect.EgressOnly {
+			break // the first one has taken everything, or all that goes to a target
 		}
 	}
 	l.vital(chainThruHit)
 	l.spares(chainThruHit, false)
 	l.spares(chainThruHit, true)
 	l.narrow(chainThruHit, chainThruDrop, false)
+	l.admit(chainThruDrop)
 	l.add(chainThruDrop, count(counterForward))
-	l.add(chainThruDrop, drop())
+	l.end(chainThruDrop)
 }
 
 // device leaves alone what does not go through the device named.
@@ -299,7 +325,8 @@ func (l *layout) vital(chain string) {
 // what comes in the source is.
 func (l *layout) narrow(chain, to string, incoming bool) {
 	t := l.cut.targets
-	if t.Protocol == "" && !l.hasSet[setRemote] && !l.hasSet[setLocal] {
+	ported := l.hasSet[setRemote] || l.hasSet[setLocal] || l.hasSet[setSource]
+	if t.Protocol == "" && !ported {
 		l.add(chain, jumpTo(to))
 		return
 	}
@@ -310,8 +337,16 @@ func (l *layout) narrow(chain, to string, incoming bool) {
 		"":                  {unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP, unix.IPPROTO_DCCP},
 	}[t.Protocol]
 	for _, protocol := range protocols {
-		if !l.hasSet[setRemote] && !l.hasSet[setLocal] {
+		if !ported {
 			l.add(chain, protocolIs(protocol), jumpTo(to))
+		}
+		if l.hasSet[setSource] {
+			only := append(loadPort(!incoming), lookup(setSource, false)...)
+			if l.hasSet[setRemote] {
+				only = append(append(only, loadPort(incoming)...), lookup(setRemote, false)...)
+			}
+			l.add(chain, protocolIs(protocol), only, jumpTo(to))
+			continue
 		}
 		if l.hasSet[setRemote] {
 			l.add(chain, protocolIs(protocol), loadPort(incoming), lookup(setRemote, false), jumpTo(to))

@@ -1,4 +1,4 @@
-package blackhole
+package traffic
 
 import (
 	"context"
@@ -11,15 +11,17 @@ import (
 	"firedrill/internal/history"
 )
 
-// cut is the one step of a blackhole: the table, its lease, and its names.
+// cut is the one step of a network attack: the table, its lease, and its names.
 type cut struct {
+	kind    string
 	guid    string
+	effect  Effect
 	targets attack.Targets
 	hit     []attack.Named
 	spare   []attack.Named
 	control []attack.Connection
 	names   map[string]attack.Resolution
-	hooks   hooks
+	hooks   Hooks
 
 	mu       sync.Mutex // guards the fields below
 	table    *table
@@ -65,12 +67,12 @@ func (c *cut) Residue(context.Context) ([]string, error) {
 	if c.getTable() == nil {
 		return nil, nil // nothing was made; and without the right to make it we cannot look either
 	}
-	tables, err := listTables()
+	tables, err := listTables(c.kind)
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range tables {
-		if t.Name == tableName(c.guid) {
+		if t.Name == TableName(c.guid) {
 			return []string{"table inet " + t.Name}, nil
 		}
 	}
@@ -83,14 +85,28 @@ func (c *cut) Targets() []history.AttackTarget {
 	hit, spare := c.hit, c.spare
 	c.mu.Unlock()
 	if !c.targets.All() {
-		return attack.TargetEvents(c.guid, hit, spare)
+		return c.oneWay(attack.TargetEvents(c.guid, hit, spare))
 	}
 	events := attack.TargetEvents(c.guid, nil, spare)
 	all := history.AttackTarget{GUID: c.guid, Address: "all", Verb: attack.VerbDrop, Direction: attack.Egress}
 	events = slices.Insert(events, len(spare), all)
 	all.Direction = attack.Ingress
-	return append(events, all)
+	return c.oneWay(append(events, all))
 }
+
+// oneWay leaves out the lines of a direction in which nothing is hit.
+func (c *cut) oneWay(events []history.AttackTarget) []history.AttackTarget {
+	if !c.effect.EgressOnly {
+		return events
+	}
+	return slices.DeleteFunc(events, func(e history.AttackTarget) bool { return e.Direction == attack.Ingress })
+}
+
+// Wording implements attack.Worded.
+func (c *cut) Wording() string { return c.effect.wording() }
+
+// Answers implements attack.Answering.
+func (c *cut) Answers() attack.Answers { return c.effect.answers() }
 
 // Hits implements attack.Counting.
 func (c *cut) Hits(context.Context) (history.AttackHits, error) {
@@ -198,7 +214,7 @@ func (c *cut) follow(ctx context.Context, name string, report func(history.Fact)
 func (c *cut) Learn(name string, addrs []netip.Addr, report func(history.Fact)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.table == nil || c.hooks.resolveOnce || !slices.Contains(c.targets.Names(), name) {
+	if c.table == nil || c.hooks.ResolveOnce || !slices.Contains(c.targets.Names(), name) {
 		return nil
 	}
 	c.remember()
@@ -231,6 +247,7 @@ func (c *cut) Learn(name string, addrs []netip.Addr, report func(history.Fact)) 
 			}
 		}
 	}
+	events = c.oneWay(events)
 	for i := range events {
 		report(&events[i])
 	}

@@ -1,0 +1,32 @@
+package blackhole
+
+import (
+	"firedrill/internal/attack"
+	"firedrill/internal/attack/traffic"
+	"firedrill/internal/drill"
+)
+
+// Name is the name of the kind.
+const Name = "blackhole"
+
+// Kind is the blackhole attack. Its zero value is ready to use.
+type Kind struct {
+	traffic.Sweeper
+	hooks traffic.Hooks
+}
+
+// Describe implements attack.Kind.
+func (Kind) Describe() drill.AttackKind {
+	return drill.AttackKind{
+		Name:    Name,
+		Group:   "network",
+		Summary: "Cut all traffic between this host and addresses, names or ports; without a target, everything but what is spared",
+		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, attack.TargetFlags()...),
+		Remains: string(attack.RemainsNothing),
+	}
+}
+
+// Order implements attack.Kind.
+func (k Kind) Order(flags attack.Values) (attack.Order, error) {
+	return traffic.NewOrder(k.Describe(), flags, k.hooks)
+}

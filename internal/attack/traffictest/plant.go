@@ -1,0 +1,26 @@
+package traffictest
+
+import (
+	"fmt"
+
+	"firedrill/internal/attack/traffic"
+)
+
+// Plant returns the hooks with a bug planted by its name, "-" for none; step is called before each durable effect.
+func Plant(bug string, step func(string)) traffic.Hooks {
+	h := traffic.Hooks{Step: step}
+	plant := map[string]*bool{
+		"no owner": &h.NoOwner, "no gate": &h.NoGate, "no spare": &h.NoSpare, "past end": &h.PastEnd, "plain drop": &h.PlainDrop,
+		"resolve once": &h.ResolveOnce, "keep table": &h.KeepTable, "never bites": &h.NeverBites, "drop first": &h.DropFirst,
+		"all of them": &h.AllOfThem, "none of them": &h.NoneOfThem, "own refusals": &h.OwnRefusals,
+	}
+	switch at := plant[bug]; {
+	case at != nil:
+		*at = true
+	case bug == "no owner, no gate":
+		h.NoOwner, h.NoGate = true, true
+	case bug != "-":
+		panic(fmt.Sprintf("no such bug: %q", bug))
+	}
+	return h
+}
