@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/hostfacts"
 	"firedrill/internal/attack/kinds"
 	"firedrill/internal/drill"
 )
@@ -126,11 +127,12 @@ func newAttackListCommand(s streams) *cobra.Command {
 	listCmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the kinds of attacks with their flags",
-		Long:  "Lists the kinds of attacks with their flags, and what remains of each if all of us die at once." + printExitStatus,
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Long: "Lists the kinds of attacks with their flags, and what remains of each if all of us die at once. With --json also what each needs,\n" +
+			"and whether this host has it; see: firedrill doctor." + printExitStatus,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asJSON {
-				return printJSON(s, kinds.Describe())
+				return printJSON(s, diagnose(cmd.Context(), hostfacts.Options{}).Attacks)
 			}
 			return printKinds(s)
 		},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"firedrill/internal/attack/hostfacts"
 	"firedrill/internal/attack/kinds"
 	"firedrill/internal/drill"
 	"firedrill/internal/lab"
@@ -42,6 +43,9 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 		return code
 	}
 	if code, ours := kinds.Worker(args); ours {
+		return code
+	}
+	if code, ours := hostfacts.Reexec(args, out, errOut); ours {
 		return code
 	}
 	s := streams{in: in, out: out, err: errOut}
@@ -88,7 +92,7 @@ and the data survives, always takes the damage back, and says passed only with p
 		}
 	}
 	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newLabCommand(s))
-	add("host", newAttackCommand(s), newHaltCommand(s), newStatusCommand(s))
+	add("host", newAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
 	add("stay", newWatchCommand(s), newAuthorityCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"firedrill/internal/attack/hostfacts"
 )
 
 // TestMain lets scripts start this test binary as firedrill, each run in a process of its own. A process that another test started has
@@ -12,6 +14,10 @@ import (
 func TestMain(m *testing.M) {
 	if _, another := os.LookupEnv(envCommand); another {
 		os.Exit(m.Run())
+	}
+	// doctor starts this binary again, in a network namespace that is thrown away.
+	if code, ours := hostfacts.Reexec(os.Args, os.Stdout, os.Stderr); ours {
+		os.Exit(code)
 	}
 	testscript.Main(m, map[string]func(){
 		"firedrill": func() { os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },

@@ -86,6 +86,7 @@ type AttackKind struct {
 	Flags   []AttackFlag `json:"flags"`
 	OneWay  bool         `json:"one_way,omitempty"`
 	Remains string       `json:"remains"` // if all of us die: nothing, until deadline, until next start, one-way
+	Needs   []string     `json:"needs"`   // of kernel, host and user, as firedrill doctor names it; "a or b" is either of them
 }
 
 // AttackFlag is one flag of an attack.

@@ -40,6 +40,7 @@ func (Kind) Describe() drill.AttackKind {
 			{Name: "reboot", Short: "r", Type: attack.TypeBool, Usage: "restart the host after the shutdown"},
 		},
 		OneWay:  true,
+		Needs:   []string{"systemd or sys_boot"},
 		Remains: string(attack.RemainsOneWay),
 	}
 }
