@@ -41,7 +41,7 @@ func main() {
 }
 
 // raced are the packages whose goroutines share state; they run once more with the race detector.
-var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/deploy/remote", "./internal/failover/authority"}
+var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/deploy/remote/remotetest", "./internal/failover/authority"}
 
 // slow are the packages whose tests start servers, hosts or kernels; make quick leaves them out.
 var slow = []string{"attack/attacktest", "attack/blackhole", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "lab"}
