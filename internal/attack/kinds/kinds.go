@@ -8,6 +8,7 @@ import (
 	"firedrill/internal/attack/cpu"
 	"firedrill/internal/attack/memory"
 	"firedrill/internal/attack/pause"
+	"firedrill/internal/attack/processkiller"
 	"firedrill/internal/attack/shutdown"
 	"firedrill/internal/attack/worker"
 	"firedrill/internal/drill"
@@ -15,7 +16,7 @@ import (
 
 // All returns every kind of attack, in the order of help pages.
 func All() []attack.Kind {
-	return []attack.Kind{blackhole.Kind{}, shutdown.Kind{}, pause.Kind{}, cpu.Kind{}, memory.Kind{}}
+	return []attack.Kind{blackhole.Kind{}, shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, cpu.Kind{}, memory.Kind{}}
 }
 
 // Worker does the work of a worker process when args are those of one, and returns its exit code; ours is false when they are not. A
