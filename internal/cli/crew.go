@@ -111,6 +111,7 @@ func dial(ctx context.Context, host drill.Host) (*remote.Client, error) {
 // Deploy publishes the release to the environment.
 func (c *crew) Deploy(ctx context.Context, environment drill.Environment, emit func(history.Event)) error {
 	_, err := deploy.Run(ctx, deploy.Request{
+		Cache:   deploy.CacheDir(),
 		Service: c.service.Name, Environment: environment, Deploy: *c.service.Deploy, Endpoint: c.service.Endpoint, Output: c.output,
 	}, dial, func(fact history.Fact) { emit(history.New(time.Now(), c.source, fact)) })
 	return err

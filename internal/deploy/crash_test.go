@@ -101,7 +101,7 @@ func TestDamagedUploadIsNeverPublished(t *testing.T) {
 // switches moves current to and fro while someone looks at it, and returns how often it led nowhere.
 func switches(t *testing.T, w *world, releases []string) (missing int) {
 	t.Helper()
-	r := &run{request: w.request, dial: w.dial, report: w.report}
+	r := newRun(w.request, w.dial, w.report)
 	target := &target{run: r, host: w.account.Host}
 	if err := target.connect(t.Context()); err != nil {
 		t.Fatal(err)
@@ -134,6 +134,7 @@ func switches(t *testing.T, w *world, releases []string) (missing int) {
 func TestSwitchIsNeverSeenHalf(t *testing.T) {
 	w := newWorld(t, remotetest.Serve, remotetest.Wish{})
 	one := w.mustDeploy()
+	w.commit("two", nil)
 	two := w.mustDeploy()
 	releases := []string{one.Release, two.Release}
 	if missing := switches(t, w, releases); missing != 0 {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,7 +53,7 @@ func newWorld(t *testing.T, serve remotetest.Make, wish remotetest.Wish) *world 
 	w.commit("one", map[string]string{"status": "200\n", "version": "1\n", "bin/run": "#!/bin/sh\n", "a dir/né\nw": "odd name\n", ".gitignore": "x\n"})
 	port := w.app.Listener.Addr().(*net.TCPAddr).Port
 	w.request = Request{
-		Service: "bookstore", Endpoint: "http://bookstore.example.test/version", Output: &w.output,
+		Cache: t.TempDir(), Service: "bookstore", Endpoint: "http://bookstore.example.test/version", Output: &w.output,
 		Environment: drill.Environment{Name: "green", Hosts: []drill.Host{w.account.Host}},
 		Deploy: drill.Deploy{
 			Source: drill.Source{Git: w.repo, Revision: "main"}, Directory: w.dir,
@@ -296,24 +295,33 @@ func TestRestartThatHangsIsKilledAndGoesBack(t *testing.T) {
 }
 
 func TestFailureOnTheSecondHostTakesTheFirstBack(t *testing.T) {
-	w := newWorld(t, remotetest.Serve, remotetest.Wish{})
-	good := w.mustDeploy()
-	second := w.account.Host
-	second.Name, second.Address = "second", netip.MustParseAddr("127.0.0.1")
-	w.request.Environment.Hosts = append(w.request.Environment.Hosts, second)
-	w.commit("two", map[string]string{"version": "2\n"})
-	dials := 0
+	w := many(t, 2)
+	w.mustDeploy()
+	w.sickOn("h1")
+	_, err := w.deploy()
+	if drill.KindOf(err) != drill.Failed || !strings.Contains(err.Error(), "h1") {
+		t.Fatalf("got %v, want Failed on h1", err)
+	}
+	if got := w.runs(); got != "1 1" {
+		t.Errorf("the hosts run %q, want 1 on both again", got)
+	}
+}
+
+func TestUnreachableHostIsFoundBeforeAnythingIsSwitched(t *testing.T) {
+	w := many(t, 2)
+	w.mustDeploy()
+	w.sickOn()
 	_, err := Run(t.Context(), w.request, func(ctx context.Context, host drill.Host) (*remote.Client, error) {
-		if dials++; host.Name == "second" {
+		if host.Name == "h1" {
 			return nil, &drill.Error{Op: "connect", Host: host.Name, Kind: drill.Unreachable, Err: errors.New("planted")}
 		}
 		return w.dial(ctx, host)
 	}, w.report)
-	if drill.KindOf(err) != drill.Failed || !strings.Contains(err.Error(), "second") {
-		t.Fatalf("got %v, want Failed on second", err)
+	if drill.KindOf(err) != drill.Unreachable || !strings.Contains(err.Error(), "h1") {
+		t.Fatalf("got %v, want Unreachable on h1", err)
 	}
-	if got := w.current(); got != good.Release {
-		t.Errorf("the first host runs %q, want %q again", got, good.Release)
+	if got := w.runs(); got != "1 1" {
+		t.Errorf("the hosts run %q, want 1 on both still", got)
 	}
 }
 

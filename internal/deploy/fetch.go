@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,49 +9,83 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
-// fetch brings the revision into work and lists its files.
+// fetch finds the revision and lists what of it belongs to the release, with digests.
 func (r *run) fetch(ctx context.Context, work string) error {
 	source := r.request.Deploy.Source
-	checkout := gitCheckout{tree: filepath.Join(work, "tree"), url: located(source.Git, r.request.Base), revision: source.Revision}
-	if checkout.revision == "" {
-		checkout.revision = "HEAD"
-	}
-	commit, made, err := checkout.run(ctx)
-	if err != nil {
-		return r.fetchError(ctx, source, err)
-	}
 	patterns, err := newPatterns(source.Files)
+	if source.NoDefaultExcludes {
+		patterns.excludes = nil
+	}
 	if err != nil {
 		return &drill.Error{Op: r.op(), Kind: drill.Invalid, Err: err, Hint: "Mend source.files in the service file."}
 	}
-	files, err := list(checkout.tree, patterns)
+	found, err := r.open(ctx, work, patterns)
 	if err != nil {
-		return r.failed("", drill.Failed, err)
+		return r.fetchError(ctx, source, err)
+	}
+	var files []file
+	for _, f := range found.files {
+		if f.path != revisionFile && f.path != digestsFile && patterns.match(f.path) {
+			files = append(files, f)
+		}
 	}
 	if len(files) == 0 {
-		return &drill.Error{Op: r.op(), Kind: drill.Failed, Err: fmt.Errorf("no file of %s at %s matches %s", source.Git, commit, patterns),
-			Hint: "A release of 0 files is a mistake: compare source.files with `git ls-tree -r " + short(commit) + "`."}
+		return &drill.Error{Op: r.op(), Kind: drill.Failed, Err: fmt.Errorf("no file of %s at %s matches %s", source.Git, found.commit, patterns),
+			Hint: "A release of 0 files is a mistake: compare source.files with `git ls-tree -r " + short(found.commit) + "`."}
 	}
-	r.files, r.tree, r.stamp = files, checkout.tree, made
-	r.result.Revision, r.result.Files = commit, len(files)
+	if files, err = placed(files, source); err != nil {
+		return &drill.Error{Op: r.op(), Kind: drill.Invalid, Err: err, Hint: "Mend source in the service file."}
+	}
+	if err := openDigests(r.request.Cache).fill(ctx, found.contents, files); err != nil {
+		return r.fetchError(ctx, source, err)
+	}
+	r.files, r.contents, r.stamp = withShared(withRevision(files, found.commit), r.request.Deploy.Shared), found.contents, found.made
+	r.manifest = manifestOf(r.files)
+	r.result.Revision, r.result.Files = found.commit, len(files)
 	for _, f := range files {
 		r.result.Bytes += f.size
 	}
-	r.result.Release = time.Now().UTC().Format("20060102T150405.000Z") + "-" + short(commit)
+	r.result.Release = time.Now().UTC().Format("20060102T150405.000Z") + "-" + short(found.commit)
 	r.say(history.Deploy{Stage: history.DeployFetched, Release: r.result.Release, Files: len(files), Bytes: r.result.Bytes})
 	return nil
+}
+
+// open reads the commit out of git's objects when these are what a checkout would write, else makes a checkout in work.
+func (r *run) open(ctx context.Context, work string, patterns patterns) (snapshot, error) {
+	source := r.request.Deploy.Source
+	url, revision := located(source.Git, r.request.Base), source.Revision
+	if revision == "" {
+		revision = "HEAD"
+	}
+	if found, err := readSnapshot(ctx, r.request.Cache, url, revision); err == nil || ctx.Err() != nil {
+		return found, err
+	}
+	// Whatever kept us from it: git's own way works, or says best why not.
+	checkout := gitCheckout{tree: filepath.Join(work, "tree"), url: url, revision: revision}
+	commit, made, err := checkout.run(ctx)
+	if err != nil {
+		return snapshot{}, err
+	}
+	files, err := list(checkout.tree, patterns)
+	if err != nil {
+		return snapshot{}, &drill.Error{Op: r.op(), Kind: drill.Failed, Err: err}
+	}
+	return snapshot{commit: commit, made: made, files: files, contents: checkedOut{tree: checkout.tree}}, nil
 }
 
 func short(commit string) string { return commit[:min(12, len(commit))] }
 
 func (r *run) fetchError(ctx context.Context, source drill.Source, err error) error {
+	var known *drill.Error
+	if errors.As(err, &known) {
+		return err
+	}
 	out := &drill.Error{Op: r.op(), Kind: drill.Failed, Err: fmt.Errorf("fetch revision %q of %s: %w", source.Revision, source.Git, err)}
 	text := err.Error()
 	switch {
@@ -98,7 +131,7 @@ type gitCheckout struct {
 // run returns the full commit id and when it was made. Only the one revision is fetched when the other side allows that, as all do for a
 // branch, a tag and HEAD; everything otherwise.
 func (g gitCheckout) run(ctx context.Context) (commit string, made time.Time, err error) {
-	if strings.HasPrefix(g.url, "-") || strings.HasPrefix(g.revision, "-") || strings.ContainsAny(g.revision, ": \n^~?*[\\") {
+	if strings.HasPrefix(g.url, "-") || badRevision(g.revision) {
 		return "", made, fmt.Errorf("%q is not a commit, branch or tag", g.revision)
 	}
 	if err := os.MkdirAll(g.tree, 0o700); err != nil {
@@ -136,27 +169,8 @@ func isHex(revision string) bool {
 	return len(revision) >= 4 && strings.Trim(strings.ToLower(revision), "0123456789abcdef") == ""
 }
 
-// git runs one git command in the tree: never a question, never a hook, never another language in its errors.
 func (g gitCheckout) git(ctx context.Context, args ...string) (string, error) {
-	command := exec.CommandContext(ctx, "git", append([]string{"-c", "core.hooksPath=/dev/null", "-c", "core.autocrlf=false"}, args...)...)
-	command.Dir = g.tree
-	command.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
-	command.Env = without(command.Env, "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // git's own children end with it
-	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
-	command.WaitDelay = 5 * time.Second
-	var out, errOut bytes.Buffer
-	command.Stdout, command.Stderr = &out, &errOut
-	if err := command.Run(); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return "", cause
-		}
-		if text := strings.TrimSpace(errOut.String()); text != "" {
-			return "", fmt.Errorf("git %s: %s", args[0], strings.ReplaceAll(text, "\n", "; "))
-		}
-		return "", fmt.Errorf("git %s: %w", args[0], err)
-	}
-	return out.String(), nil
+	return gitIn(ctx, g.tree, args...)
 }
 
 // without drops variables by which a caller (a git hook, for one) would turn our git to another repository.

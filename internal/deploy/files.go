@@ -2,6 +2,8 @@ package deploy
 
 import (
 	"archive/tar"
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -26,6 +28,8 @@ type file struct {
 	digest string // SHA-256, hex; "" for a link
 	link   string // target, for a link
 	text   []byte // content of a file that is not in the tree
+	blob   string // id of the git object; "" when the file was read from a checkout
+	origin string // path in the source when that is another one
 }
 
 // list walks the tree and returns what matches, in the order of the walk. A link that leads out of the tree is an error: on the host it
@@ -52,7 +56,7 @@ func list(tree string, patterns patterns) ([]file, error) {
 			}
 			return nil
 		}
-		if relative == revisionFile || !patterns.match(relative) {
+		if !patterns.match(relative) {
 			return nil
 		}
 		one, err := describe(root, relative, entry)
@@ -73,7 +77,6 @@ func describe(root *os.Root, relative string, entry fs.DirEntry) (file, error) {
 	one := file{path: relative, mode: info.Mode().Perm(), size: info.Size()}
 	switch {
 	case info.Mode().IsRegular():
-		one.digest, err = digestOf(root, relative)
 	case info.Mode()&fs.ModeSymlink != 0:
 		one.size = 0
 		if one.link, err = root.Readlink(relative); err != nil {
@@ -96,19 +99,6 @@ func staysInside(root *os.Root, relative, link string) error {
 		return fmt.Errorf("the link %s -> %s leads out of the release: %w", relative, link, err)
 	}
 	return nil
-}
-
-func digestOf(root *os.Root, relative string) (string, error) {
-	opened, err := root.Open(relative)
-	if err != nil {
-		return "", err
-	}
-	defer opened.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, opened); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // withRevision adds the file that names the commit.
@@ -138,44 +128,48 @@ func directories(files []file) []string {
 	return all
 }
 
-// open returns the content of a file.
-func (f file) open(tree string) (io.ReadCloser, error) {
-	if f.text != nil {
-		return io.NopCloser(strings.NewReader(string(f.text))), nil
+// from is the path of a file in the source.
+func (f file) from() string {
+	if f.origin != "" {
+		return f.origin
 	}
-	return os.Open(filepath.Join(tree, filepath.FromSlash(f.path)))
+	return f.path
 }
 
 // pack writes the files as one tar stream. The GNU format takes names of any bytes and any length, which PAX does not.
-func pack(w io.Writer, tree string, files []file, stamp time.Time) error {
+func pack(ctx context.Context, w io.Writer, from contents, files []file, stamp time.Time) error {
 	archive := tar.NewWriter(w)
 	for _, dir := range directories(files) {
 		if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: 0o755, ModTime: stamp, Format: tar.FormatGNU}); err != nil {
 			return err
 		}
 	}
+	err := eachFile(ctx, from, files, func(f file, r io.Reader) error {
+		header := &tar.Header{Typeflag: tar.TypeReg, Name: f.path, Mode: int64(f.mode), Size: f.size, ModTime: stamp, Format: tar.FormatGNU}
+		if f.link != "" {
+			header.Typeflag, header.Linkname, header.Size = tar.TypeSymlink, f.link, 0
+			return archive.WriteHeader(header)
+		}
+		if err := archive.WriteHeader(header); err != nil {
+			return err
+		}
+		_, err := io.Copy(archive, r)
+		return err
+	})
+	return errors.Join(err, archive.Close())
+}
+
+// eachFile visits links and files of our own making first, then those whose bytes are in the source.
+func eachFile(ctx context.Context, from contents, files []file, visit func(f file, r io.Reader) error) error {
+	var rest []file
 	for _, f := range files {
-		if err := packOne(archive, tree, f, stamp); err != nil {
+		if f.link == "" && f.text == nil {
+			rest = append(rest, f)
+			continue
+		}
+		if err := visit(f, bytes.NewReader(f.text)); err != nil {
 			return fmt.Errorf("%s: %w", f.path, err)
 		}
 	}
-	return archive.Close()
-}
-
-func packOne(archive *tar.Writer, tree string, f file, stamp time.Time) error {
-	header := &tar.Header{Typeflag: tar.TypeReg, Name: f.path, Mode: int64(f.mode), Size: f.size, ModTime: stamp, Format: tar.FormatGNU}
-	if f.link != "" {
-		header.Typeflag, header.Linkname, header.Size = tar.TypeSymlink, f.link, 0
-		return archive.WriteHeader(header)
-	}
-	if err := archive.WriteHeader(header); err != nil {
-		return err
-	}
-	content, err := f.open(tree)
-	if err != nil {
-		return err
-	}
-	defer content.Close()
-	_, err = io.Copy(archive, content)
-	return err
+	return from.each(ctx, rest, visit)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"firedrill/internal/deploy/remote"
@@ -14,40 +15,76 @@ import (
 
 // target is one host during a run.
 type target struct {
-	run      *run
-	host     drill.Host
-	client   *remote.Client
-	lock     *remote.Lock
-	record   record // what the host told at the beginning
-	state    State  // what current leads to, as far as we know
-	previous string // where to go back to; "" when there is nothing
-	forward  bool   // a rollback: what runs now is not where to go back to
-	switched bool   // current may lead to our release
-	restored bool
+	run        *run
+	host       drill.Host
+	client     *remote.Client
+	lock       *remote.Lock
+	record     record // what the host told at the beginning
+	state      State  // what current leads to, as far as we know
+	previous   string // where to go back to; "" when there is nothing
+	release    string // what is deployed here: ours, or the same that runs already
+	sent       []file // what travelled
+	dialErr    error  // of the first connection, until it is due
+	failure    error  // why this host does not run the release
+	restoreErr error
+	forward    bool // a rollback: what runs now is not where to go back to
+	switched   bool // current may lead to our release
+	restored   bool
 }
 
-func (t *target) directory() string { return t.run.request.Deploy.Directory }
+func (t *target) directory() string {
+	if elsewhere := t.run.request.hooks.directory; elsewhere != nil {
+		return elsewhere(t.host.Name)
+	}
+	return t.run.request.Deploy.Directory
+}
 
 func (t *target) say(fact history.Deploy) {
 	fact.Host = t.host.Name
 	t.run.say(fact)
 }
 
-// deploy does all of it on one host.
-func (t *target) deploy(ctx context.Context) error {
+// bring connects and publishes; the service does not notice.
+func (t *target) bring(ctx context.Context) error {
 	if err := t.connect(ctx); err != nil {
 		return err
 	}
-	r := t.run
+	if err := t.share(ctx); err != nil {
+		return err
+	}
 	if err := t.publish(ctx); err != nil {
 		return err
 	}
-	t.say(history.Deploy{Stage: history.DeployPublish, Release: r.result.Release, Previous: t.previous, Files: r.result.Files, Bytes: r.result.Bytes})
-	if err := t.switchTo(ctx, r.result.Release); err != nil {
+	r := t.run
+	t.say(history.Deploy{Stage: history.DeployPublish, Release: t.release, Previous: t.previous, Detail: t.travelled(), Files: r.result.Files, Bytes: r.result.Bytes})
+	return nil
+}
+
+// share makes what outlives releases, and refuses when a file of it is missing.
+func (t *target) share(ctx context.Context) error {
+	shared := t.run.request.Deploy.Shared
+	if len(shared) == 0 {
+		return nil
+	}
+	missing, err := t.client.Output(ctx, remote.Quote(append([]string{"sh", "-c", sharedScript, "sh", t.directory()}, shared...)...))
+	if err != nil {
 		return err
 	}
-	t.say(history.Deploy{Stage: history.DeploySwitched, Release: r.result.Release, Previous: t.previous})
-	return t.activate(ctx, r.result.Release)
+	if missing = strings.TrimSpace(missing); missing != "" {
+		first, _, _ := strings.Cut(missing, "\n")
+		return &drill.Error{Op: t.run.op(), Host: t.host.Name, Kind: drill.Refused, Err: fmt.Errorf("shared files are missing: %s", strings.ReplaceAll(missing, "\n", ", ")),
+			Hint: "Put it there, readable for the service: " + path.Join(t.directory(), "shared", first)}
+	}
+	return nil
+}
+
+// turn makes the service run the release.
+func (t *target) turn(ctx context.Context) error {
+	if err := t.switchTo(ctx, t.release); err != nil {
+		return err
+	}
+	t.say(history.Deploy{Stage: history.DeploySwitched, Release: t.release, Previous: t.previous})
+	return t.activate(ctx, t.release)
 }
 
 // activate restarts the service on what current leads to and waits for its health.
@@ -75,10 +112,12 @@ func (t *target) restart(ctx context.Context, release string) error {
 	limit := orDefault(d.Timeout, restartTimeout)
 	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%q did not end within %s", d.Restart, limit))
 	defer cancel()
-	output := newPrefixed(t.run.request.Output, t.host.Name+" | ")
-	exit, err := t.client.Run(limited, remote.Command{
-		Line: "cd " + remote.Quote(path.Join(d.Directory, "current")) + " && " + d.Restart, Stdout: output, Stderr: output,
-	})
+	output := newPrefixed(t.run.request.Output, t.host.Name+" | ", t.run.masks)
+	line := "cd " + remote.Quote(path.Join(t.directory(), "current")) + " && " + d.Restart
+	if d.Become == "sudo" {
+		line = "sudo -n -- " + remote.Quote("/bin/sh", "-c", line)
+	}
+	exit, err := t.client.Run(limited, remote.Command{Line: line, Stdout: output, Stderr: output, PTY: d.RestartPTY})
 	output.flush()
 	if err != nil {
 		return err
@@ -95,11 +134,15 @@ func (t *target) connect(ctx context.Context) error {
 	if t.client != nil && t.lock != nil {
 		return nil
 	}
-	client, err := t.run.dial(ctx, t.host)
+	err := t.dialErr
+	if t.dialErr = nil; err == nil && t.client == nil {
+		t.client, err = t.run.dial(ctx, t.host)
+	}
 	if err != nil {
+		t.client = nil
 		return err
 	}
-	t.client = client
+	client := t.client
 	if t.lock, err = client.Lock(ctx, path.Join(t.directory(), ".lock")); err != nil {
 		return err
 	}
@@ -137,7 +180,7 @@ func (t *target) restore(ctx context.Context) error {
 		return err
 	}
 	if t.previous = previous; previous == "" {
-		return fmt.Errorf("there is no earlier good release; current stays at %s", t.run.result.Release)
+		return fmt.Errorf("there is no earlier good release; current stays at %s", t.release)
 	}
 	if err := t.switchTo(ctx, previous); err != nil {
 		return err
@@ -146,7 +189,7 @@ func (t *target) restore(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("current is %s again", previous), err)
 	}
 	t.restored = true
-	t.say(history.Deploy{Stage: history.DeployRestored, Release: previous, Revision: t.state.Revision, Previous: t.run.result.Release})
+	t.say(history.Deploy{Stage: history.DeployRestored, Release: previous, Revision: t.state.Revision, Previous: t.release})
 	t.settle(ctx)
 	return nil
 }
@@ -176,3 +219,15 @@ const (
 	reconnectPause = time.Second
 	reconnectFor   = 75 * time.Second // longer than a lock of ours outlives us, and than a host takes to boot
 )
+
+// travelled says how much of the release had to be sent.
+func (t *target) travelled() string {
+	if t.release == t.state.Release {
+		return "runs already: every digest is the same, nothing travelled"
+	}
+	var bytes int64
+	for _, f := range t.sent {
+		bytes += f.size
+	}
+	return fmt.Sprintf("%d files, %d bytes travelled", len(t.sent), bytes)
+}

@@ -14,17 +14,18 @@ const lineMax = 8 << 10
 type prefixed struct {
 	w      io.Writer
 	prefix string
+	masks  masks
 
 	mu   sync.Mutex // guards the fields below
 	line []byte
 	last string
 }
 
-func newPrefixed(w io.Writer, prefix string) *prefixed {
+func newPrefixed(w io.Writer, prefix string, masks masks) *prefixed {
 	if w == nil {
 		w = io.Discard
 	}
-	return &prefixed{w: w, prefix: prefix}
+	return &prefixed{w: w, prefix: prefix, masks: masks}
 }
 
 // Write never fails: a closed terminal must not stop a deployment half way.
@@ -34,8 +35,11 @@ func (p *prefixed) Write(text []byte) (int, error) {
 	for rest := text; len(rest) > 0; {
 		line, after, whole := bytes.Cut(rest, []byte{'\n'})
 		p.line = append(p.line, line...)
-		if whole || len(p.line) > lineMax {
-			p.pass()
+		switch {
+		case whole:
+			p.pass(0)
+		case len(p.line) > lineMax+p.masks.longest:
+			p.pass(max(0, p.masks.longest-1)) // a secret may have begun at the end
 		}
 		rest = after
 	}
@@ -46,17 +50,20 @@ func (p *prefixed) flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.line) > 0 {
-		p.pass()
+		p.pass(0)
 	}
 }
 
-func (p *prefixed) pass() {
-	line := bytes.TrimRight(p.line, "\r")
+// pass writes what there is as a line, but for the last bytes that are to be kept.
+func (p *prefixed) pass(keep int) {
+	text := []byte(p.masks.text(string(p.line)))
+	keep = min(keep, len(text))
+	line := bytes.TrimRight(text[:len(text)-keep], "\r")
 	if len(bytes.TrimSpace(line)) > 0 {
 		p.last = string(line)
 	}
 	_, _ = io.WriteString(p.w, p.prefix+string(line)+"\n")
-	p.line = p.line[:0]
+	p.line = append(p.line[:0], text[len(text)-keep:]...)
 }
 
 // tail returns the last line for the end of an error text.
@@ -67,4 +74,16 @@ func (p *prefixed) tail() string {
 		return ""
 	}
 	return ": " + p.last
+}
+
+// oneAtATime lets hosts that work at the same time write to one place.
+type oneAtATime struct {
+	mu sync.Mutex // guards w
+	w  io.Writer
+}
+
+func (o *oneAtATime) Write(text []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.w.Write(text)
 }

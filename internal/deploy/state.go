@@ -30,6 +30,7 @@ type record struct {
 	State
 	releases []string // whole releases that are there, oldest first
 	good     []string // releases that were found healthy, oldest first, only those that are there
+	digests  string   // SHA-256 of the digest list of the release that runs; "" when it has none
 	tools    map[string]bool
 }
 
@@ -50,7 +51,8 @@ func (r record) back(rollback bool) string {
 // the host has; stateScript follows it.
 const prepareScript = `umask 022
 mkdir -p "$1/releases" "$1/shared" && rm -rf "$1"/releases/.tmp-* "$1/.current-new" || exit 1
-for t in tar sha256sum xargs; do command -v "$t" >/dev/null && echo "tool $t"; done
+for t in tar gzip sha256sum xargs; do command -v "$t" >/dev/null && echo "tool $t"; done
+[ -f "$1/current/.firedrill-digests" ] && echo "digests $(sha256sum <"$1/current/.firedrill-digests" 2>/dev/null)"
 ` + stateScript
 
 const stateScript = `cd "$1" 2>/dev/null || exit 0
@@ -79,6 +81,8 @@ func parseState(text string) record {
 			r.Release = path.Base(rest)
 		case "revision":
 			r.Revision = rest
+		case "digests":
+			r.digests, _, _ = strings.Cut(rest, " ")
 		case "tool":
 			r.tools[rest] = true
 		case "release":

@@ -74,11 +74,7 @@ func (t *target) switchSFTP(ctx context.Context, release string) error {
 // second call leads forward again. It stops at the first host that fails; drill.Refused when a host has nothing to go back to, and then
 // no host was touched.
 func Rollback(ctx context.Context, request Request, dial Dialer, report func(history.Fact)) (Result, error) {
-	r := &run{request: request, dial: dial, report: report}
-	if r.report == nil {
-		r.report = func(history.Fact) {}
-	}
-	r.result.Environment = request.Environment.Name
+	r := newRun(request, dial, report)
 	if err := r.check(); err != nil {
 		return r.result, err
 	}

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"regexp"
@@ -206,8 +207,41 @@ func (c *checker) all() {
 		if d.Healthy.HTTP == "" {
 			c.mistake("deploy", "healthy.http is missing; a deployment without a health check proves nothing")
 		}
+		c.publishing(d)
 	}
 }
+
+var batchPattern = pattern(`^([1-9][0-9]{0,3}|[1-9][0-9]?%|100%)$`)
+
+// publishing checks how files get to the hosts.
+func (c *checker) publishing(d *Deploy) {
+	if d.Batch != "" && !batchPattern().MatchString(d.Batch) {
+		c.mistake("deploy.batch", "%q is neither a number of hosts nor a share; write one such as 2 or 25%%", d.Batch)
+	}
+	if d.Parallel < 0 || d.StopAtFailures < 0 {
+		c.mistake("deploy", "parallel and stop_at_failures count hosts, from 1")
+	}
+	c.oneOf("deploy.become", d.Become, "", "sudo")
+	if prefix := d.Source.RemovePrefix; prefix != "" && !fs.ValidPath(strings.TrimSuffix(prefix, "/")) {
+		c.mistake("deploy.source.remove_prefix", "%q is not a directory below the repository; write one such as build/public", prefix)
+	}
+	if d.Source.Flatten && d.Source.RemovePrefix != "" {
+		c.mistake("deploy.source.flatten", "leaves no directories, so that remove_prefix has nothing to remove; keep one of them")
+	}
+	for i, name := range d.Secrets {
+		if !variablePattern().MatchString(name) {
+			c.mistake(fmt.Sprintf("deploy.secrets[%d]", i), "%q is not the name of an environment variable; never write the secret itself here", name)
+		}
+	}
+	for i, name := range d.Shared {
+		clean := strings.TrimSuffix(name, "/")
+		if !fs.ValidPath(clean) || clean == "." || strings.ContainsAny(name, "\n\x00") {
+			c.mistake(fmt.Sprintf("deploy.shared[%d]", i), "%q is not a path below a release; write one such as config/secrets.yml or uploads/", name)
+		}
+	}
+}
+
+var variablePattern = pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (c *checker) hostPort(path, text string) {
 	host, port, err := net.SplitHostPort(text)

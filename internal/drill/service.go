@@ -83,6 +83,16 @@ type Deploy struct {
 	Timeout      Seconds `yaml:"timeout" json:"timeout_seconds,omitempty"` // of the exec command, default 2m
 	Healthy      Healthy `yaml:"healthy" json:"healthy"`
 	KeepReleases int     `yaml:"keep_releases" json:"keep_releases,omitempty"` // default 5
+
+	Parallel       int    `yaml:"parallel" json:"parallel,omitempty"`                 // hosts that are published to at a time, default 8
+	Batch          string `yaml:"batch" json:"batch,omitempty"`                       // hosts that are switched together: "2" or "25%", default 1
+	StopAtFailures int    `yaml:"stop_at_failures" json:"stop_at_failures,omitempty"` // everything goes back when this many hosts have failed, default 1
+
+	Secrets    []string `yaml:"secrets" json:"secrets,omitempty"`         // names of environment variables whose values are shown nowhere
+	RestartPTY bool     `yaml:"restart_pty" json:"restart_pty,omitempty"` // run restart on a terminal, for a sudo that insists on one
+	Become     string   `yaml:"become" json:"become,omitempty"`           // "" or "sudo": run restart as root
+
+	Shared []string `yaml:"shared" json:"shared,omitempty"` // files and directories (with a slash at the end) that outlive releases: links into shared/
 }
 
 // Source is where a release comes from.
@@ -90,6 +100,10 @@ type Source struct {
 	Git      string   `yaml:"git,required" json:"git"`            // URL or path of the repository
 	Revision string   `yaml:"revision" json:"revision,omitempty"` // branch, tag or commit, default HEAD
 	Files    []string `yaml:"files" json:"files,omitempty"`       // Ant patterns, default **/*
+
+	RemovePrefix      string `yaml:"remove_prefix" json:"remove_prefix,omitempty"`             // directory that every file must be in, and is published without
+	Flatten           bool   `yaml:"flatten" json:"flatten,omitempty"`                         // publish all files into one directory; two of one name are an error
+	NoDefaultExcludes bool   `yaml:"no_default_excludes" json:"no_default_excludes,omitempty"` // publish .gitignore, *~ and their like too
 }
 
 // Healthy is the gate after a restart: HTTP on the host's own address.

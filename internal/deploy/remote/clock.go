@@ -66,3 +66,19 @@ func readClock(line string) (earliest, latest time.Time, err error) {
 	earliest = time.Unix(seconds, nanoseconds)
 	return earliest, earliest, nil
 }
+
+// RoundTrip measures how long the host takes to answer at all.
+func (c *Client) RoundTrip(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	answered := make(chan error, 1)
+	c.work.Go(func() { // a request takes no context; Close waits for it
+		_, _, err := c.conn.SendRequest("keepalive@openssh.com", true, nil)
+		answered <- err
+	})
+	select {
+	case err := <-answered:
+		return time.Since(began), c.fail(ctx, "measure the round trip", err)
+	case <-ctx.Done():
+		return 0, c.fail(ctx, "measure the round trip", context.Cause(ctx))
+	}
+}
