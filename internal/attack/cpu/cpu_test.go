@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // asked is the share that tests ask for; far from none and from all, for other tests run at the same time.
 const asked = 40
 
-func subject() at.Subject {
+func subject(*testing.T) at.Subject {
 	return at.Subject{
 		Args:  []string{"--cores=1", fmt.Sprintf("--percent=%d", asked)},
 		Felt:  func(w *at.World) error { return workertest.Await(w, Name, burns) },
@@ -48,15 +48,15 @@ func burns(pid int) error {
 	return nil
 }
 
-func TestCPUHoldsTheContract(t *testing.T) { at.Run(t, subject()) }
+func TestCPUHoldsTheContract(t *testing.T) { workertest.Contract(t, subject) }
 
-func TestWorkerEndsAlone(t *testing.T) { workertest.Run(t, subject(), Name) }
+func TestWorkerEndsAlone(t *testing.T) { workertest.Run(t, subject, Name) }
 
 func TestContractCatchesPlantedBugs(t *testing.T) {
-	workertest.CatchesPlantedBugs(t, subject(), Name)
+	workertest.CatchesPlantedBugs(t, subject, Name)
 	t.Run("never bites", func(t *testing.T) {
 		t.Parallel()
-		at.Catches(t, at.RevertsAtDeadline, subject(), bugIdle)
+		at.Catches(t, at.RevertsAtDeadline, subject(t), bugIdle)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/blackhole"
 	"firedrill/internal/attack/cpu"
+	"firedrill/internal/attack/disk"
 	"firedrill/internal/attack/memory"
 	"firedrill/internal/attack/pause"
 	"firedrill/internal/attack/processkiller"
@@ -16,13 +17,13 @@ import (
 
 // All returns every kind of attack, in the order of help pages.
 func All() []attack.Kind {
-	return []attack.Kind{blackhole.Kind{}, shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, cpu.Kind{}, memory.Kind{}}
+	return []attack.Kind{blackhole.Kind{}, shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, cpu.Kind{}, memory.Kind{}, disk.Kind{}}
 }
 
 // Worker does the work of a worker process when args are those of one, and returns its exit code; ours is false when they are not. A
 // program that starts attacks calls it before anything else, for its workers are itself, started again.
 func Worker(args []string) (code int, ours bool) {
-	return worker.Main(args, map[string]worker.Job{cpu.Name: cpu.Job, memory.Name: memory.Job})
+	return worker.Main(args, map[string]worker.Job{cpu.Name: cpu.Job, memory.Name: memory.Job, disk.Name: disk.Job})
 }
 
 // Find returns the kind with this name.

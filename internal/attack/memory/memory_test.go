@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 // amount is small: many tests run at the same time.
 const amount = 64
 
-func subject() at.Subject {
+func subject(*testing.T) at.Subject {
 	return at.Subject{
 		Args:  []string{fmt.Sprintf("--megabytes=%d", amount)},
 		Felt:  func(w *at.World) error { return workertest.Await(w, Name, holds) },
@@ -53,15 +53,15 @@ func holds(pid int) error {
 	return err
 }
 
-func TestMemoryHoldsTheContract(t *testing.T) { at.Run(t, subject()) }
+func TestMemoryHoldsTheContract(t *testing.T) { workertest.Contract(t, subject) }
 
-func TestWorkerEndsAlone(t *testing.T) { workertest.Run(t, subject(), Name) }
+func TestWorkerEndsAlone(t *testing.T) { workertest.Run(t, subject, Name) }
 
 func TestContractCatchesPlantedBugs(t *testing.T) {
-	workertest.CatchesPlantedBugs(t, subject(), Name)
+	workertest.CatchesPlantedBugs(t, subject, Name)
 	t.Run("never bites", func(t *testing.T) {
 		t.Parallel()
-		easy := subject()
+		easy := subject(t)
 		easy.Felt = func(*at.World) error { return nil }
 		at.Catches(t, at.RevertsAtDeadline, easy, bugSmall)
 	})

@@ -109,14 +109,26 @@ const (
 	Keeps      = "keeps the worker"
 )
 
+// Contract runs the contract of attacktest, each check with a subject of its own.
+func Contract(t *testing.T, subject func(*testing.T) at.Subject) {
+	for _, check := range at.Contract() {
+		t.Run(check.Name, func(t *testing.T) {
+			t.Parallel()
+			if err := check.Run(at.NewWorld(t), subject(t), ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // Run holds the guarantees of this package.
-func Run(t *testing.T, s at.Subject, job string) {
+func Run(t *testing.T, subject func(*testing.T) at.Subject, job string) {
 	for name, check := range map[string]func(*at.World, at.Subject, string) error{
 		"FrozenAltogether": FrozenAltogether(job), "KilledOutright": KilledOutright, "WorkerKilled": WorkerKilled(job), "DeadlineBeforeReady": DeadlineBeforeReady,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if err := check(at.NewWorld(t), s, ""); err != nil {
+			if err := check(at.NewWorld(t), subject(t), ""); err != nil {
 				t.Error(err)
 			}
 		})
@@ -124,16 +136,16 @@ func Run(t *testing.T, s at.Subject, job string) {
 }
 
 // CatchesPlantedBugs plants the bugs that every worker knows.
-func CatchesPlantedBugs(t *testing.T, s at.Subject, job string) {
+func CatchesPlantedBugs(t *testing.T, subject func(*testing.T) at.Subject, job string) {
 	for _, planted := range []struct {
 		bug   string
 		check func(*at.World, at.Subject, string) error
 	}{
-		{Outlives, KilledOutright}, {NoDeadline, FrozenAltogether(job)}, {NoDeadline, at.EndsAtDeadlineWhileStopped}, {Keeps, at.RevertsAtDeadline},
+		{Outlives, KilledOutright}, {NoDeadline, FrozenAltogether(job)}, {NoDeadline, at.EndsAtDeadlineWhileStopped}, {Keeps, at.RevertsOnTerm},
 	} {
 		t.Run(planted.bug, func(t *testing.T) {
 			t.Parallel()
-			at.Catches(t, planted.check, s, planted.bug)
+			at.Catches(t, planted.check, subject(t), planted.bug)
 		})
 	}
 }
