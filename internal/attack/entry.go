@@ -88,11 +88,10 @@ type record struct {
 	damaged  bool  // a line that had been synced is not whole
 }
 
-// parseJournal reads a journal. A last line that is not whole was being written when the power went: its change was never made, because a
+// parseJournal reads a journal. A last line without its end was being written when the power went: its change was never made, because a
 // change waits for its line. Any other line that is not whole is damage; what the whole ones say is returned all the same.
 func parseJournal(text []byte) record {
 	r := record{done: map[int]bool{}}
-	broken := false
 	var offset int64
 	for len(text) > 0 {
 		end := bytes.IndexByte(text, '\n')
@@ -103,10 +102,9 @@ func parseJournal(text []byte) record {
 		text = text[end+1:]
 		offset += int64(end) + 1
 		if err != nil {
-			broken = true
+			r.damaged = true
 			continue
 		}
-		r.damaged = r.damaged || broken
 		r.whole = offset
 		r.add(e)
 	}

@@ -1,14 +1,16 @@
 package attack
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+)
 
 // What the tests of this package see beyond its interface.
 const (
 	GuardianName = guardianName
 	JournalRoot  = journalRoot
 )
-
-var ParseJournal = parseJournal
 
 // DieAt has mark called before each durable effect of the journal.
 func (i *Invocation) DieAt(mark func(string)) { i.mark = mark }
@@ -23,7 +25,7 @@ func RecoverWith(ctx context.Context, kinds []Kind, mark func(string)) ([]string
 	return recovery{dir: journalRoot, kinds: kinds, mark: mark}.all(ctx)
 }
 
-// UndoTwice undoes the only journal that is there, two times over.
+// UndoTwice recovers two times over.
 func UndoTwice(ctx context.Context, kind Kind) error {
 	for range 2 {
 		if _, err := Recover(ctx, []Kind{kind}); err != nil {
@@ -31,4 +33,25 @@ func UndoTwice(ctx context.Context, kind Kind) error {
 		}
 	}
 	return nil
+}
+
+// WholeOf returns how many bytes of a journal are whole lines.
+func WholeOf(text []byte) int64 { return parseJournal(text).whole }
+
+// Reseal makes the checksums of an altered journal right again.
+func Reseal(text []byte) ([]byte, error) {
+	var sealed []byte
+	for raw := range bytes.Lines(text) {
+		var l line
+		if err := json.Unmarshal(raw, &l); err != nil {
+			return nil, err
+		}
+		l.Sum = sumOf(l.Entry)
+		again, err := json.Marshal(l)
+		if err != nil {
+			return nil, err
+		}
+		sealed = append(append(sealed, again...), '\n')
+	}
+	return sealed, nil
 }

@@ -123,18 +123,19 @@ func (r recovery) seize(ctx context.Context, j *Journal, at place) (bool, error)
 	if err == nil {
 		return true, nil
 	}
-	h := j.record.header
-	if !errors.Is(err, unix.EWOULDBLOCK) || h == nil {
+	if !errors.Is(err, unix.EWOULDBLOCK) {
 		return false, err
 	}
-	now, err := sinceBoot()
-	if err != nil || at.elsewhere(*h) {
-		return false, err
-	}
-	if now > h.Deadline+int64(frozenPatience) {
-		r.endFrozen(j)
-	} else if _, err := procs.Find(h.Worker); err == nil {
-		return false, nil
+	if h := j.record.header; h != nil {
+		now, err := sinceBoot()
+		if err != nil || at.elsewhere(*h) {
+			return false, err
+		}
+		if now > h.Deadline+int64(frozenPatience) {
+			r.endFrozen(j)
+		} else if _, err := procs.Find(h.Worker); err == nil {
+			return false, nil
+		}
 	}
 	if err := lockFile(ctx, j.file, relievePatience); err != nil {
 		return false, fmt.Errorf("its guardian is still at work: %w", err)
@@ -171,7 +172,7 @@ func (r recovery) settle(ctx context.Context, j *Journal, at place) (taken []str
 	if !known {
 		return nil, fmt.Errorf("this build of firedrill knows no attack %q", h.Attack)
 	}
-	if j.record.whole > 0 {
+	if !j.record.damaged {
 		_ = j.file.Truncate(j.record.whole) // what follows is a torn line, and ours must not be glued to it
 	}
 	for _, open := range j.record.open() {
