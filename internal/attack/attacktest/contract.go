@@ -18,6 +18,7 @@ import (
 // Subject is a kind under contract, with an order that can be felt in a World.
 type Subject struct {
 	Args  []string             // without length and guid
+	World func(w *World) error // adds to each world what the subject needs; may be nil
 	Felt  func(w *World) error // nil when the effect is felt from outside
 	Clear func(w *World) error // nil when nothing of it is felt
 }
@@ -33,6 +34,17 @@ const long = 120
 
 func (s Subject) args(length int, guid string) []string {
 	return append([]string{fmt.Sprintf("--length=%d", length), "--guid=" + guid}, s.Args...)
+}
+
+func (s Subject) world(t *testing.T) *World {
+	t.Helper()
+	w := NewWorld(t)
+	if s.World != nil {
+		if err := s.World(w); err != nil {
+			t.Fatalf("make a world: %v", err)
+		}
+	}
+	return w
 }
 
 // Check is one guarantee. It returns an error when the guarantee does not hold; bug is planted into every attack that it starts.
@@ -63,7 +75,7 @@ func Run(t *testing.T, s Subject) {
 	for _, check := range Contract() {
 		t.Run(check.Name, func(t *testing.T) {
 			t.Parallel()
-			if err := check.Run(NewWorld(t), s, ""); err != nil {
+			if err := check.Run(s.world(t), s, ""); err != nil {
 				t.Error(err)
 			}
 		})
@@ -73,7 +85,7 @@ func Run(t *testing.T, s Subject) {
 // Catches fails the test when a check does not notice a planted bug.
 func Catches(t *testing.T, check func(w *World, s Subject, bug string) error, s Subject, bug string) {
 	t.Helper()
-	if err := check(NewWorld(t), s, bug); err == nil {
+	if err := check(s.world(t), s, bug); err == nil {
 		t.Errorf("the planted bug %q was not caught", bug)
 	} else {
 		t.Logf("caught: %v", err)

@@ -3,6 +3,7 @@ package attacktest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -132,6 +133,58 @@ func (n *Namespace) Datagram(to netip.Addr, port uint16, limit time.Duration) (s
 	}
 	_, err = conn.Read(make([]byte, 64))
 	return nil, silent(err)
+}
+
+// A volley is sent a few at a time, so that no buffer of the way overflows and what is missing was dropped on purpose.
+const (
+	volleyAtOnce  = 10
+	volleySilence = 60 * time.Millisecond
+)
+
+// Volley sends UDP datagrams of this size that differ, and returns how many of them came back.
+func (n *Namespace) Volley(to netip.Addr, port uint16, count, size int) (answered int, err error) {
+	var conn net.Conn
+	if err := n.Do(func() (err error) {
+		conn, err = net.Dial("udp", netip.AddrPortFrom(to, port).String())
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	packet, buffer := make([]byte, max(size, 4)), make([]byte, 2048)
+	back := map[uint32]bool{}
+	for sent := 0; sent < count; {
+		for range min(volleyAtOnce, count-sent) {
+			binary.BigEndian.PutUint32(packet, uint32(sent))
+			if _, err := conn.Write(packet); err != nil {
+				return len(back), fmt.Errorf("the sender sees an error: %w", err)
+			}
+			sent++
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(volleySilence))
+		for len(back) < sent {
+			if _, err := conn.Read(buffer); err != nil {
+				if silent(err) != errCut {
+					return len(back), err
+				}
+				break
+			}
+			back[binary.BigEndian.Uint32(buffer)] = true
+		}
+	}
+	return len(back), nil
+}
+
+// Refused tries a new TCP connection and returns nil when it is refused, by whatever means.
+func (n *Namespace) Refused(to netip.Addr, port uint16) error {
+	switch err := n.Connect(to, port, answerWithin); {
+	case err == nil:
+		return fmt.Errorf("tcp to %s is answered, and should be refused", to)
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES):
+		return nil
+	default:
+		return fmt.Errorf("tcp to %s should be refused, but: %w", to, err)
+	}
 }
 
 // Ping sends an ICMP echo request and waits for its reply.

@@ -205,14 +205,22 @@ func plug(device string, addrs ...netip.Addr) error {
 	return netlink.LinkSetUp(link)
 }
 
+// Listen answers on one more port, over TCP and UDP, until the world ends.
+func (w *World) Listen(ns *Namespace, port uint16, addrs ...netip.Addr) error {
+	for _, addr := range addrs {
+		e, err := newEcho(ns, netip.AddrPortFrom(addr, port))
+		if err != nil {
+			return err
+		}
+		w.echoes = append(w.echoes, e)
+	}
+	return nil
+}
+
 func (w *World) listen(ns *Namespace, addrs ...netip.Addr) error {
 	for _, addr := range addrs {
-		for _, port := range []uint16{Port, OtherPort} {
-			e, err := newEcho(ns, netip.AddrPortFrom(addr, port))
-			if err != nil {
-				return err
-			}
-			w.echoes = append(w.echoes, e)
+		if err := errors.Join(w.Listen(ns, Port, addr), w.Listen(ns, OtherPort, addr)); err != nil {
+			return err
 		}
 	}
 	return nil

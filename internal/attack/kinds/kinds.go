@@ -4,12 +4,17 @@ import (
 	"strings"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/bandwidth"
 	"firedrill/internal/attack/blackhole"
 	"firedrill/internal/attack/cpu"
 	"firedrill/internal/attack/disk"
+	"firedrill/internal/attack/dns"
 	"firedrill/internal/attack/memory"
+	"firedrill/internal/attack/packetloss"
 	"firedrill/internal/attack/pause"
 	"firedrill/internal/attack/processkiller"
+	"firedrill/internal/attack/reject"
+	"firedrill/internal/attack/reset"
 	"firedrill/internal/attack/shutdown"
 	"firedrill/internal/attack/worker"
 	"firedrill/internal/drill"
@@ -17,7 +22,11 @@ import (
 
 // All returns every kind of attack, in the order of help pages.
 func All() []attack.Kind {
-	return []attack.Kind{blackhole.Kind{}, shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, cpu.Kind{}, memory.Kind{}, disk.Kind{}}
+	return []attack.Kind{
+		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
+		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{},
+		cpu.Kind{}, memory.Kind{}, disk.Kind{},
+	}
 }
 
 // Worker does the work of a worker process when args are those of one, and returns its exit code; ours is false when they are not. A

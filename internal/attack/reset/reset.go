@@ -1,0 +1,41 @@
+package reset
+
+import (
+	"firedrill/internal/attack"
+	"firedrill/internal/attack/traffic"
+	"firedrill/internal/drill"
+)
+
+// Name is the name of the kind.
+const Name = "reset"
+
+// Kind is the reset attack. Its zero value is ready to use.
+type Kind struct {
+	traffic.Sweeper
+	hooks traffic.Hooks
+}
+
+// Describe implements attack.Kind.
+func (Kind) Describe() drill.AttackKind {
+	return drill.AttackKind{
+		Name:  Name,
+		Group: "network",
+		Summary: "Reset TCP connections between this host and addresses, names or ports, established and new ones, as soon as either side sends; " +
+			"a connection that was reset stays broken",
+		Flags: append([]drill.AttackFlag{attack.LengthFlag()},
+			attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ingress_port")...),
+		Needs:   []string{"net_admin", "nf_tables"},
+		Remains: string(attack.RemainsNothing),
+	}
+}
+
+// Order implements attack.Kind.
+func (k Kind) Order(flags attack.Values) (attack.Order, error) {
+	order, err := traffic.NewOrder(k.Describe(), flags, k.hooks)
+	if err != nil {
+		return nil, err
+	}
+	order.Targets.Protocol = attack.ProtocolTCP
+	order.Effect = traffic.Effect{Refuse: traffic.RefuseReset, Wording: "Resetting all TCP"}
+	return order, nil
+}
