@@ -23,6 +23,7 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Cut all traffic between this host and addresses, names or ports; without a target, everything but what is spared",
 		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, attack.TargetFlags()...),
 		Remains: string(attack.RemainsNothing),
+		Needs:   []string{"net_admin", "nf_tables"},
 	}
 }
 

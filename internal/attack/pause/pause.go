@@ -52,6 +52,7 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Stop processes for a while, as a hang does: they are there and do nothing",
 		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, attack.ProcessFlags()...),
 		Remains: string(attack.RemainsUntilStart),
+		Needs:   []string{"pidfd", "journal"},
 	}
 }
 

@@ -1,7 +1,7 @@
 package policy
 
 // Example is a policy file with every rule, for the reference page; a test reads it.
-const Example = `kinds: [blackhole, latency, cpu]   # only these; left out: all kinds of attacks
+const Example = `kinds: [blackhole, process_killer] # only these; left out: all kinds of attacks
 deny: [shutdown]                  # never these, whatever kinds says; "all" closes the host
 never_hit:                        # every network attack spares these, as if they were written there with ^
   - 10.0.0.0/24

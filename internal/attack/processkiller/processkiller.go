@@ -51,6 +51,7 @@ func (Kind) Describe() drill.AttackKind {
 			{Name: "signal", Short: "s", Type: attack.TypeString, Default: signalDefault, Usage: "signal to send, by name or number"},
 		}, attack.ProcessFlags()...),
 		Remains: string(attack.RemainsOneWay),
+		Needs:   []string{"pidfd"},
 	}
 }
 
