@@ -9,6 +9,7 @@ import (
 	"firedrill/internal/attack/cpu"
 	"firedrill/internal/attack/disk"
 	"firedrill/internal/attack/dns"
+	"firedrill/internal/attack/io"
 	"firedrill/internal/attack/memory"
 	"firedrill/internal/attack/packetloss"
 	"firedrill/internal/attack/pause"
@@ -32,7 +33,7 @@ func All() []attack.Kind {
 // Worker does the work of a worker process when args are those of one, and returns its exit code; ours is false when they are not. A
 // program that starts attacks calls it before anything else, for its workers are itself, started again.
 func Worker(args []string) (code int, ours bool) {
-	return worker.Main(args, map[string]worker.Job{cpu.Name: cpu.Job, memory.Name: memory.Job, disk.Name: disk.Job})
+	return worker.Main(args, map[string]worker.Job{cpu.Name: cpu.Job, memory.Name: memory.Job, disk.Name: disk.Job, io.Name: io.Job})
 }
 
 // Find returns the kind with this name.
