@@ -55,6 +55,7 @@ func (Kind) Describe() drill.AttackKind {
 			{Name: "block-size", Short: "s", Type: attack.TypeInt, Default: "4", Usage: "kilobytes of one read or write"},
 			{Name: "block-count", Short: "c", Type: attack.TypeInt, Default: "1", Usage: "blocks in each worker's file, used in turn"},
 		},
+		Needs:   []string{}, // what a file system does not know is done in another way
 		Remains: string(attack.RemainsNothing),
 	}
 }

@@ -26,7 +26,7 @@ func All() []attack.Kind {
 	return []attack.Kind{
 		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
 		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{},
-		cpu.Kind{}, memory.Kind{}, disk.Kind{},
+		cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{},
 	}
 }
 

@@ -46,7 +46,7 @@ func (Kind) Describe() drill.AttackKind {
 			{Name: "reserve", Short: "r", Type: attack.TypeInt, Usage: "megabytes to leave available always (default: 5 % of what is available, and at least 64)"},
 		},
 		Remains: string(attack.RemainsNothing),
-		Needs:   []string{"pidfd"},
+		Needs:   []string{}, // timers, pipes and death signals are in every kernel
 	}
 }
 
