@@ -48,7 +48,7 @@ type Options struct {
 func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &run{plan: plan, options: o, out: newOutbox(), phase: PhasePlanned}
+	r := &run{plan: plan, options: o, out: newOutbox(), phase: PhasePlanned, start: time.Now()}
 	defer r.out.close()
 	r.canaries = canaries{report: r.report, guid: plan.GUID, steps: plan.Steps, expect: plan.Answers()}
 	hold, err := takeClaim(plan.GUID, r.status, func() { cancel(errHalted) })
@@ -88,6 +88,7 @@ type run struct {
 	canaries canaries
 	release  func()
 	kept     kept
+	start    time.Time
 
 	mu       sync.Mutex // guards the fields below
 	phase    string
@@ -99,7 +100,10 @@ type run struct {
 	counted  bool // some step counts
 }
 
-func (r *run) report(fact history.Fact) { r.reportAt(time.Now(), fact) }
+func (r *run) report(fact history.Fact) { r.reportAt(r.now(), fact) }
+
+// now is the time by the clock as it was at the start, so that an attack on the clock does not bend its own record.
+func (r *run) now() time.Time { return r.start.Add(time.Since(r.start)) }
 
 func (r *run) reportAt(at time.Time, fact history.Fact) {
 	event := history.New(at, r.plan.Host, fact)
@@ -119,13 +123,13 @@ func (r *run) status() Status {
 
 // impact applies the steps and keeps them in force until the deadline. It returns nil at the deadline, else why it ended.
 func (r *run) impact(ctx context.Context) error {
-	deadline := time.Now().Add(r.plan.Length)
+	deadline := r.now().Add(r.plan.Length)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	if err := r.keep(ctx, deadline); err != nil {
 		return err
 	}
-	began := time.Now()
+	began := r.now()
 	r.mu.Lock()
 	r.inForce, r.until = &began, &deadline
 	r.mu.Unlock()
@@ -148,7 +152,7 @@ func (r *run) impact(ctx context.Context) error {
 }
 
 func (r *run) emitTargets(targets []history.AttackTarget) {
-	at := time.Now()
+	at := r.now()
 	for i := range targets {
 		r.options.Emit(history.New(at, r.plan.Host, &targets[i]))
 	}
@@ -221,7 +225,7 @@ func (r *run) readHits(ctx context.Context, always bool) (hit, counts bool) {
 	defer r.mu.Unlock()
 	r.counted = r.counted || counts
 	if sum := packets(total); sum > packets(r.hits) {
-		now := time.Now()
+		now := r.now()
 		if r.firstHit == nil {
 			r.firstHit = &now
 		}
@@ -254,7 +258,7 @@ func (r *run) finish(ctx context.Context, why error) (history.AttackAccount, err
 	r.mu.Unlock()
 	residue := r.revert(ctx)
 	r.kept.letGo(len(residue) == 0)
-	ended := time.Now()
+	ended := r.now()
 	r.report(&history.AttackReverted{GUID: r.plan.GUID, Why: reason(why), Residue: residue})
 	r.release()
 	if r.inForce != nil {

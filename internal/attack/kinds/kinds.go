@@ -17,6 +17,7 @@ import (
 	"firedrill/internal/attack/reject"
 	"firedrill/internal/attack/reset"
 	"firedrill/internal/attack/shutdown"
+	"firedrill/internal/attack/timetravel"
 	"firedrill/internal/attack/worker"
 	"firedrill/internal/drill"
 )
@@ -25,7 +26,7 @@ import (
 func All() []attack.Kind {
 	return []attack.Kind{
 		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
-		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{},
+		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{},
 		cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{},
 	}
 }
