@@ -65,6 +65,13 @@ func (c *crew) Inspect(ctx context.Context, host drill.Host) history.Inspected {
 		seen.Healthy = true
 		return seen
 	}
+	if seen.Locked, err = deploy.Reservation(ctx, k.client, *c.service.Deploy); err != nil {
+		seen.Error = err.Error()
+		return seen
+	}
+	if seen.Locked != nil {
+		seen.Locked.Own = seen.Locked.Owner == owner()
+	}
 	seen.Release, seen.Revision, err = deploy.Current(ctx, k.client, *c.service.Deploy)
 	if err != nil {
 		seen.Error = err.Error()

@@ -91,9 +91,9 @@ and the data survives, always takes the damage back, and says passed only with p
 			root.AddCommand(command)
 		}
 	}
-	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newLabCommand(s))
+	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
 	add("host", newAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
-	add("stay", newWatchCommand(s), newAuthorityCommand(s))
+	add("stay", newWatchCommand(s), newAuthorityCommand(s), newScheduleCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
 	dress(root)

@@ -60,13 +60,33 @@ func (t *target) bring(ctx context.Context) error {
 	return nil
 }
 
+// script runs a script of ours in the shell that holds the lock, and returns what it prints; a code other than 0 is an error.
+func (t *target) script(ctx context.Context, input, script string, args ...string) (string, error) {
+	out, code, err := t.lock.Script(ctx, remote.Quote(append([]string{"exec", "sh", "-c", script, "sh"}, args...)...), input)
+	if err != nil {
+		return out, err
+	}
+	if code != 0 {
+		return out, t.run.failed(t.host.Name, drill.Failed, scriptError{code: code, text: strings.TrimSpace(out)})
+	}
+	return out, nil
+}
+
+// scriptError is how a script of ours failed.
+type scriptError struct {
+	code int
+	text string
+}
+
+func (e scriptError) Error() string { return fmt.Sprintf("exit code %d: %s", e.code, e.text) }
+
 // share makes what outlives releases, and refuses when a file of it is missing.
 func (t *target) share(ctx context.Context) error {
 	shared := t.run.request.Deploy.Shared
 	if len(shared) == 0 {
 		return nil
 	}
-	missing, err := t.client.Output(ctx, remote.Quote(append([]string{"sh", "-c", sharedScript, "sh", t.directory()}, shared...)...))
+	missing, err := t.script(ctx, "", sharedScript, append([]string{t.directory()}, shared...)...)
 	if err != nil {
 		return err
 	}
@@ -80,7 +100,9 @@ func (t *target) share(ctx context.Context) error {
 
 // turn makes the service run the release.
 func (t *target) turn(ctx context.Context) error {
-	if err := t.switchTo(ctx, t.release); err != nil {
+	if t.release == t.state.Release {
+		t.switched = true // it is current, but what is restarted may have to be started again
+	} else if err := t.switchTo(ctx, t.release); err != nil {
 		return err
 	}
 	t.say(history.Deploy{Stage: history.DeploySwitched, Release: t.release, Previous: t.previous})
@@ -146,7 +168,7 @@ func (t *target) connect(ctx context.Context) error {
 	if t.lock, err = client.Lock(ctx, path.Join(t.directory(), ".lock")); err != nil {
 		return err
 	}
-	text, err := client.Output(ctx, remote.Quote("sh", "-c", prepareScript, "sh", t.directory()))
+	text, err := t.script(ctx, "", prepareScript, t.directory())
 	if err != nil {
 		return err
 	}
@@ -173,6 +195,9 @@ func (t *target) restore(ctx context.Context) error {
 		case <-t.client.Lost():
 			t.disconnect()
 		default:
+			if t.lock == nil || t.lock.Broken() {
+				t.disconnect()
+			}
 		}
 	}
 	previous := t.previous

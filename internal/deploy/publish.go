@@ -14,6 +14,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 
 // clear removes what an earlier deployment left half done. We hold the lock, so nobody else is at it.
 func (t *target) clear(ctx context.Context) error {
-	_, err := t.client.Output(ctx, remote.Quote("sh", "-c", `cd "$1" && rm -rf releases/.tmp-* .current-new`, "sh", t.directory()))
+	_, err := t.script(ctx, "", `cd "$1" && rm -rf releases/.tmp-* .current-new`, t.directory())
 	return err
 }
 
@@ -80,7 +81,7 @@ func (t *target) fill(ctx context.Context, dir string, files []file) error {
 	if !t.record.tools["tar"] {
 		return t.uploadSFTP(ctx, dir, files)
 	}
-	if _, err := t.client.Output(ctx, "umask 022; mkdir "+remote.Quote(dir)); err != nil {
+	if _, err := t.script(ctx, "", `umask 022; mkdir "$1"`, dir); err != nil {
 		return err
 	}
 	if t.record.digests != "" && t.canCompare() {
@@ -100,17 +101,8 @@ func (t *target) fill(ctx context.Context, dir string, files []file) error {
 
 // published reads with what a release on the host was published.
 func (t *target) published(ctx context.Context, base string) (kept, error) {
-	var out strings.Builder
-	exit, err := t.client.Run(ctx, remote.Command{
-		Line: fmt.Sprintf("head -c %d %s", manifestMax, remote.Quote(path.Join(base, digestsFile))), Stdout: &out,
-	})
-	if err != nil {
-		return kept{}, err
-	}
-	if exit.Code != 0 {
-		return kept{}, nil
-	}
-	return parseManifest(out.String()), nil
+	text, err := t.script(ctx, "", `head -c "$1" "$2" 2>/dev/null; exit 0`, strconv.Itoa(manifestMax), path.Join(base, digestsFile))
+	return parseManifest(text), err
 }
 
 // copyThere copies on the host. Copies, not links: what a program writes into the release that runs must not change the one to go back to.
@@ -121,8 +113,7 @@ func (t *target) copyThere(ctx context.Context, base, dir string, same []file, m
 		names.WriteString("./" + f.path + "\x00")
 	}
 	if names.Len() > 0 {
-		line := fmt.Sprintf("cd %s && tar --null -T - -cf - 2>/dev/null | tar -x -p -o -f - -C %s 2>/dev/null; exit 0", remote.Quote(base), remote.Quote(dir))
-		if _, err := t.client.Run(ctx, remote.Command{Line: line, Stdin: strings.NewReader(names.String())}); err != nil {
+		if _, err := t.script(ctx, names.String(), copyScript, base, dir); err != nil {
 			return err
 		}
 	}
@@ -130,13 +121,17 @@ func (t *target) copyThere(ctx context.Context, base, dir string, same []file, m
 		pairs.WriteString(path.Join(base, one.from) + "\x00" + path.Join(dir, one.to) + "\x00")
 	}
 	if pairs.Len() > 0 {
-		line := `xargs -0 -n 2 sh -c 'mkdir -p "${2%/*}" && cp -p "$1" "$2"' sh 2>/dev/null; exit 0`
-		if _, err := t.client.Run(ctx, remote.Command{Line: line, Stdin: strings.NewReader(pairs.String())}); err != nil {
+		if _, err := t.script(ctx, pairs.String(), moveScript); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+const (
+	copyScript = `cd "$1" && tar --null -T - -cf - 2>/dev/null | tar -x -p -o -f - -C "$2" 2>/dev/null; exit 0`
+	moveScript = `xargs -0 -n 2 sh -c 'mkdir -p "${2%/*}" && cp -p "$1" "$2"' sh 2>/dev/null; exit 0`
+)
 
 // canCompare reports whether the host can compute digests by itself.
 func (t *target) canCompare() bool {
@@ -154,17 +149,8 @@ func (t *target) whole(ctx context.Context, name, release string, files []file) 
 		}
 		want = hex.EncodeToString(sums.Sum(nil))
 	}
-	var out, errOut bytes.Buffer
-	exit, err := t.client.Run(ctx, remote.Command{
-		Line: remote.Quote("sh", "-c", wholeScript, "sh", t.directory(), name, release, want), Stdin: strings.NewReader(names.String()), Stdout: &out, Stderr: &errOut,
-	})
-	if err != nil {
-		return false, err
-	}
-	if exit.Code != 0 {
-		return false, t.run.failed(t.host.Name, drill.Failed, fmt.Errorf("publish %s: code %d: %s", release, exit.Code, strings.TrimSpace(errOut.String())))
-	}
-	return strings.TrimSpace(out.String()) == "whole", nil
+	out, err := t.script(ctx, names.String(), wholeScript, t.directory(), name, release, want)
+	return strings.TrimSpace(out) == "whole", err
 }
 
 // finish compares the upload and gives it its name. A copy of a file that someone changed in the release that runs is replaced by ours.

@@ -144,8 +144,8 @@ func (t *target) settle(ctx context.Context) {
 		now.releases = append(now.releases, now.Release) // names begin with the time, so it is the last
 	}
 	line := fmt.Sprintf("%s %s %s %s", time.Now().UTC().Format(time.RFC3339), logHealthy, now.Release, now.Revision)
-	words := append([]string{"sh", "-c", settleScript, "sh", t.directory(), line}, now.victims(t.run.request.Deploy.KeepReleases, t.previous)...)
-	if _, err := t.client.Output(ctx, remote.Quote(words...)); err != nil {
+	words := append([]string{t.directory(), line}, now.victims(t.run.request.Deploy.KeepReleases, t.previous)...)
+	if _, err := t.script(ctx, "", settleScript, words...); err != nil {
 		t.run.note(fmt.Sprintf("%s: %s runs, but was not recorded as good: %v", t.host.Name, now.Release, err))
 	}
 }

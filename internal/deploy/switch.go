@@ -7,7 +7,6 @@ import (
 	"path"
 	"strings"
 
-	"firedrill/internal/deploy/remote"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
@@ -20,7 +19,7 @@ const switchScript = `cd "$1" || exit 1
 [ -L current ] || [ ! -e current ] || { echo "current is not a link" >&2; exit 1; }
 rm -f .current-new && ln -s "releases/$2" .current-new || exit 1
 mv -T .current-new current || exit 64
-sync -f . 2>/dev/null
+sync . 2>/dev/null # this directory alone: what the release holds is on the disk already
 echo "current $(readlink current)"
 echo "revision $(cat current/REVISION)"`
 
@@ -33,23 +32,22 @@ func (t *target) switchTo(ctx context.Context, release string) error {
 		script = t.run.request.hooks.switchScript
 	}
 	t.switched = true // from here on nobody knows without asking
-	var out, errOut strings.Builder
-	exit, err := t.client.Run(ctx, remote.Command{Line: remote.Quote("sh", "-c", script, "sh", t.directory(), release), Stdout: &out, Stderr: &errOut})
-	if err == nil && exit.Code == noRename {
+	out, err := t.script(ctx, "", script, t.directory(), release)
+	var ended scriptError
+	switch {
+	case errors.As(err, &ended) && ended.code == noRename:
 		return t.switchSFTP(ctx, release)
-	}
-	if err == nil && exit.Code != 0 {
-		failed := &drill.Error{Op: t.run.op(), Host: t.host.Name, Kind: drill.Failed, Err: fmt.Errorf("switch to %s: %s", release, strings.TrimSpace(errOut.String()))}
-		if strings.Contains(errOut.String(), "not a link") {
+	case errors.As(err, &ended):
+		failed := &drill.Error{Op: t.run.op(), Host: t.host.Name, Kind: drill.Failed, Err: fmt.Errorf("switch to %s: %s", release, ended.text)}
+		if strings.Contains(ended.text, "not a link") {
 			t.switched = false
 			failed.Hint = fmt.Sprintf("Move %s away: it is a directory, and ours is a link to a release.", path.Join(t.directory(), "current"))
 		}
 		return failed
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
-	t.state = parseState(out.String()).State
+	t.state = parseState(out).State
 	if t.state.Release != release {
 		return t.run.failed(t.host.Name, drill.Failed, fmt.Errorf("switch to %s: current leads to %q", release, t.state.Release))
 	}

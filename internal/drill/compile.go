@@ -35,7 +35,7 @@ func Compile(service Service, facts Facts, items []string) (Plan, error) {
 	plan := Plan{
 		Service: service.Name, Endpoint: service.Endpoint, Objectives: service.Objectives, Environments: service.Environments,
 		Dependencies: service.Dependencies, Clients: service.Clients, Alarms: ExpandAlarms(service), Failover: service.Failover,
-		Deploy: service.Deploy, Live: facts.Live,
+		Deploy: service.Deploy, Freeze: service.Freeze, Live: facts.Live,
 	}
 	for _, text := range items {
 		step, err := c.step(text)

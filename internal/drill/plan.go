@@ -12,7 +12,8 @@ type Plan struct {
 	Alarms       []Alarm       `json:"alarms,omitempty"` // expanded: one for each host
 	Failover     []Failover    `json:"failover,omitempty"`
 	Deploy       *Deploy       `json:"deploy,omitempty"`
-	Live         string        `json:"live"` // environment that is answered before the first step
+	Freeze       []string      `json:"freeze,omitempty"` // no step starts on these dates
+	Live         string        `json:"live"`             // environment that is answered before the first step
 	Steps        []Step        `json:"steps"`
 }
 

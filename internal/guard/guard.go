@@ -64,6 +64,9 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	refuse := func(reason, cure string) history.Permit {
 		return history.Permit{Step: index, Reason: reason, Cure: cure}
 	}
+	if reason, cure := w.barred(now); reason != "" {
+		return refuse(reason, cure)
+	}
 	answered, doubt := w.answered()
 	if doubt != "" {
 		return refuse(doubt, "start when the name servers answer; see servers: of the failover name")
@@ -88,6 +91,31 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 		}
 	}
 	return history.Permit{Step: index, Granted: true, Reason: fmt.Sprintf("%s is healthy, not under attack and runs %s", stays, w.releaseOf(stays))}
+}
+
+// barred says why nothing at all may start now, and what would allow it, or "".
+func (w *World) barred(now time.Time) (reason, cure string) {
+	for _, text := range w.plan.Freeze {
+		freeze, err := drill.ParseFreeze(text, time.UTC)
+		if err != nil {
+			return "the freeze cannot be read: " + err.Error(), "mend freeze: in the service file"
+		}
+		if freeze.Contains(now) {
+			return fmt.Sprintf("the service is frozen until %s (%s)", freeze.Ends().Format(time.RFC3339), freeze), "wait, or take the dates out of freeze: in the service file"
+		}
+	}
+	for _, name := range []string{w.plan.Failover[0].Primary, w.plan.Failover[0].Secondary} {
+		environment := w.environment(name)
+		if environment == nil {
+			continue
+		}
+		for _, host := range environment.Hosts {
+			if locked := w.releases[host.Name].Locked; locked != nil && !locked.Own && now.Before(locked.Until) {
+				return host.Name + " is " + locked.String(), "ask " + locked.Owner + ", wait for its end, or: firedrill unlock --force"
+			}
+		}
+	}
+	return "", ""
 }
 
 func (w *World) other(environment string) string {

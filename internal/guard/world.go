@@ -21,7 +21,8 @@ type Release struct {
 	Healthy        bool
 	Detail         string
 	InForce        []string // attacks found in force there
-	Error          string   // the look failed; then nothing else is known
+	Locked         *history.Reservation
+	Error          string // the look failed; then nothing else is known
 	At             time.Time
 }
 
@@ -77,7 +78,7 @@ func (w *World) Fold(event history.Event) {
 	case *history.Inspected:
 		w.releases[fact.Host] = Release{
 			Name: fact.Release, Revision: fact.Revision, Healthy: fact.Healthy, Detail: fact.Detail,
-			InForce: fact.InForce, Error: fact.Error, At: event.At,
+			InForce: fact.InForce, Locked: fact.Locked, Error: fact.Error, At: event.At,
 		}
 	case *history.AttackPlanned:
 		if fact.Remains == remainsOneWay {

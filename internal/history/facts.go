@@ -341,6 +341,26 @@ type Inspected struct {
 	InForce  []string `json:"in_force,omitempty"` // attacks found in force on the host
 	Error    string   `json:"error,omitempty"`    // the host could not be looked at; then nothing above is known
 	Detail   string   `json:"detail,omitempty"`
+
+	Locked *Reservation `json:"locked,omitempty"` // someone keeps deployments and drills away from the host
+}
+
+// Reservation says who keeps deployments and drills away from a host.
+type Reservation struct {
+	Owner  string    `json:"owner"` // user@host
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+	Own    bool      `json:"own,omitempty"` // it is of whoever looked
+}
+
+// String says it as a person reads it.
+func (r Reservation) String() string {
+	text := "locked by " + r.Owner + " until " + r.Until.UTC().Format(time.RFC3339)
+	if r.Reason != "" {
+		text += ": " + r.Reason
+	}
+	return text
 }
 
 // Unknown keeps a fact of a newer version.

@@ -3,6 +3,7 @@ package remote
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ type holder struct {
 	op      string
 	work    sync.WaitGroup
 	stop    context.CancelFunc
+	mu      sync.Mutex // held while something is said to the host, or a script runs there
 }
 
 // refusal is what a holder's script says in a line that begins with "fail".
@@ -81,7 +83,9 @@ func (h *holder) ended(err error) error {
 func (h *holder) hold(reader io.Reader) {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
-	h.work.Go(func() { _, _ = io.Copy(io.Discard, reader) })
+	if reader != nil {
+		h.work.Go(func() { _, _ = io.Copy(io.Discard, reader) })
+	}
 	h.work.Go(func() { _, _ = io.Copy(io.Discard, h.session.channel.Stderr()) })
 	h.work.Go(func() {
 		ticker := time.NewTicker(holdEvery)
@@ -91,7 +95,12 @@ func (h *holder) hold(reader io.Reader) {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				if _, err := io.WriteString(h.session.channel, "\n"); err != nil {
+				if !h.mu.TryLock() {
+					continue // a script runs: there is somebody here
+				}
+				_, err := io.WriteString(h.session.channel, "\n")
+				h.mu.Unlock()
+				if err != nil {
 					return
 				}
 			}
@@ -122,11 +131,29 @@ const lockScript = `silence=$2
 umask 022
 mkdir -p "${1%/*}" 2>/dev/null
 [ -d "${1%/*}" ] && [ -w "${1%/*}" ] || { echo "fail ${1%/*} is no directory that $(id -un) can write"; exit 1; }
-command -v flock >/dev/null || { echo locked unguarded; exit 0; }
-exec 9>>"$1" || exit 1
-flock -n 9 || { echo "fail held by someone else: $1"; exit 1; }
-echo locked guarded
-` + stayScript
+if command -v flock >/dev/null; then
+ exec 9>>"$1" || exit 1
+ flock -n 9 || { echo "fail held by someone else: $1"; exit 1; }
+ echo locked guarded
+else
+ echo locked unguarded
+fi
+` + serveScript
+
+// serveScript stays like stayScript, and runs scripts meanwhile: one shell for all of them, since what a login shell does at its start can
+// take longer than all that is asked. A line "run BYTES BYTES" announces a script and its input; the answer ends with a line of the nonce
+// and the exit code. A script keeps the lock for as long as it runs, also when we are gone.
+//
+//	$3 nonce
+const serveScript = `nonce=$3
+hear() { if command -v timeout >/dev/null; then timeout "$silence" /bin/sh -c 'IFS= read -r l && printf %s "$l"'; else IFS= read -r l && printf %s "$l"; fi; }
+while line=$(hear); do
+ case $line in run\ *) ;; *) continue ;; esac
+ size=${line#run }
+ script=$(head -c "${size% *}")
+ head -c "${size#* }" | /bin/sh -c "$script" 2>&1
+ printf '\n%s %d\n' "$nonce" "$?"
+done`
 
 // ErrLocked says that someone else holds a lock.
 var ErrLocked = errors.New("locked")
@@ -136,18 +163,23 @@ var ErrLocked = errors.New("locked")
 type Lock struct {
 	holder
 	Guarded bool // false when the host has no flock(1): then nothing is locked
+
+	reader *bufio.Reader
+	nonce  string
+	broken bool // a script was cut off; guarded by holder.mu
 }
 
 // Lock takes a lock file on the host for us alone; the path is absolute, and its directory is made when it is not there. When someone else
 // holds it, the error is drill.Refused and errors.Is ErrLocked.
 func (c *Client) Lock(ctx context.Context, file string) (*Lock, error) {
-	s, err := c.open(ctx, "exec /bin/sh -c "+quoteAll(lockScript, "sh", file, strconv.Itoa(holdLimit)), false)
+	nonce := rand.Text()
+	s, err := c.open(ctx, "exec /bin/sh -c "+quoteAll(lockScript, "sh", file, strconv.Itoa(holdLimit), nonce), false)
 	if err != nil {
 		return nil, c.fail(ctx, "lock", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.channel.Close() })
-	l := &Lock{holder: holder{client: c, session: s, op: "lock"}}
-	reader := bufio.NewReader(s.channel)
+	reader := bufio.NewReaderSize(s.channel, 64<<10)
+	l := &Lock{holder: holder{client: c, session: s, op: "lock"}, reader: reader, nonce: nonce}
 	words, err := l.answer(reader, "locked", 1)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
@@ -157,8 +189,62 @@ func (c *Client) Lock(ctx context.Context, file string) (*Lock, error) {
 		return nil, l.refused(ctx, file, err)
 	}
 	l.Guarded = words[0] == "guarded"
-	l.hold(reader)
+	l.hold(nil)
 	return l, nil
+}
+
+// Script runs a command line under the lock, in the shell that holds it, with the given input. Output and errors come back together. It is for
+// what is short and starts nothing that stays; when ctx ends, the lock is let go of as soon as the script has ended there.
+func (l *Lock) Script(ctx context.Context, line, input string) (output string, code int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	op := "run " + brief(line)
+	if l.broken {
+		return "", 0, l.client.fail(ctx, op, errLost)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = l.session.channel.Close() })
+	defer stop()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(l.session.channel, fmt.Sprintf("run %d %d\n%s%s", len(line), len(input), line, input))
+		sent <- err
+	}()
+	output, code, err = l.read()
+	if err != nil {
+		l.broken = true
+		_ = l.session.channel.Close()
+	}
+	<-sent // an error of it shows in what is read
+	if err == nil {
+		return output, code, nil
+	}
+	if errors.Is(err, io.EOF) && ctx.Err() == nil {
+		return output, 0, &drill.Error{Op: op, Host: l.client.host, Kind: drill.Unreachable, Err: errLost, Hint: "Check the host and the path to it, then start again."}
+	}
+	return output, 0, l.client.fail(ctx, op, err)
+}
+
+// read takes in what a script prints, until the line that ends it.
+func (l *Lock) read() (string, int, error) {
+	var out strings.Builder
+	for {
+		text, err := l.reader.ReadString('\n')
+		if rest, ok := strings.CutPrefix(text, l.nonce+" "); ok && err == nil {
+			code, err := strconv.Atoi(strings.TrimSpace(rest))
+			return strings.TrimSuffix(out.String(), "\n"), code, err
+		}
+		out.WriteString(text)
+		if err != nil {
+			return out.String(), 0, err
+		}
+	}
+}
+
+// Broken reports whether the shell that held the lock is gone.
+func (l *Lock) Broken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken
 }
 
 func (l *Lock) refused(ctx context.Context, file string, err error) error {
