@@ -78,7 +78,7 @@ func TestCommandOfAnotherTest(t *testing.T) {
 		return
 	}
 	s := streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}
-	cmd := map[string]func(streams) *cobra.Command{"attack": newAttackCommand, "halt": newHaltCommand, "status": newStatusCommand,
+	cmd := map[string]func(streams) *cobra.Command{"attack": newAttackCommand, "halt": newHaltCommand, "status": newStatusCommand, "doctor": newDoctorCommand,
 		"attack that is kept": newKeptCommand, "status after a death": newStatusAfterDeathCommand}[name](s)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	for i, arg := range os.Args {
