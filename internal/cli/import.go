@@ -35,8 +35,9 @@ EXIT STATUS
   0    printed
   2    the file cannot be read, or publishes nothing over SSH
   70   our own fault`,
-		Example: "  firedrill import jenkins config.xml > firedrill.yaml\n  curl -fsS \"$JENKINS_URL/job/deploy/config.xml\" | firedrill import jenkins -",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  firedrill import jenkins config.xml > firedrill.yaml\n  curl -fsS \"$JENKINS_URL/job/deploy/config.xml\" | firedrill import jenkins -",
+		Args:              exactly("CONFIG.XML"),
+		ValidArgsFunction: completeFiles(1, "xml"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return importJenkins(s, args[0])
 		},

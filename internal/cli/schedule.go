@@ -52,7 +52,8 @@ forgets nor repeats a run.
 --listen serves a page: the runs with their verdicts, and for each entry when it runs next, or why not. It asks nobody for a name, so
 let it listen where only the right people are.
 ` + exitStatusHelp,
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFiles(1, "yaml", "yml"),
 		RunE: func(command *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				options.file = args[0]
@@ -66,6 +67,9 @@ let it listen where only the right people are.
 	flags.StringVar(&options.listen, "listen", "", "address of the page, as 127.0.0.1:7080; default none")
 	flags.BoolVar(&options.unleash, "unleash", false, "really run what is due")
 	flags.BoolVar(&options.resume, "resume", false, "go on after a run that left impact behind: a person has looked")
+	_ = command.MarkFlagFilename("file", "yaml", "yml") // these fail only for a flag that is not defined
+	_ = command.MarkFlagDirname("out")
+	_ = command.RegisterFlagCompletionFunc("listen", cobra.NoFileCompletions)
 	return command
 }
 

@@ -2,7 +2,6 @@ package drill
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -81,12 +80,18 @@ func (s Scheduled) Calendar(shared []string) (Calendar, error) {
 		return Calendar{}, err
 	}
 	calendar := Calendar{Cron: when, Window: window}
-	for _, text := range append(slices.Clone(shared), s.Freeze...) {
-		freeze, err := ParseFreeze(text, when.Zone())
-		if err != nil {
-			return Calendar{}, err
+	// The dates that the whole service shares are the same for a deployment, which has no time zone of its own.
+	for _, of := range []struct {
+		texts []string
+		zone  *time.Location
+	}{{shared, time.UTC}, {s.Freeze, when.Zone()}} {
+		for _, text := range of.texts {
+			freeze, err := ParseFreeze(text, of.zone)
+			if err != nil {
+				return Calendar{}, err
+			}
+			calendar.Freezes = append(calendar.Freezes, freeze)
 		}
-		calendar.Freezes = append(calendar.Freezes, freeze)
 	}
 	return calendar, nil
 }
