@@ -98,6 +98,10 @@ func TestDiskHoldsTheContract(t *testing.T) { workertest.Contract(t, subject) }
 
 func TestWorkerEndsAlone(t *testing.T) { workertest.Run(t, subject, Name) }
 
+func TestWorksInAUserNamespace(t *testing.T) {
+	workertest.InUserNamespace(t, "^(TestDiskHoldsTheContract|TestWorkerEndsAlone)$/^(RevertsAtDeadline|EndsAtDeadlineWhileStopped|KilledOutright|FrozenAltogether)$", 4)
+}
+
 func TestContractCatchesPlantedBugs(t *testing.T) {
 	workertest.CatchesPlantedBugs(t, subject, Name)
 	t.Run(bugNamed, func(t *testing.T) {
@@ -217,8 +221,13 @@ func reserve(t *testing.T, directory string) uint64 {
 // extVolume makes an ext4 volume of so many megabytes in a file that lies in memory.
 func extVolume(t testing.TB, megabytes int64) string {
 	t.Helper()
-	at.Require(t)
-	image := filepath.Join(workertest.Tmpfs(t, int(megabytes+8)), "image")
+	return extVolumeOn(t, workertest.Tmpfs(t, int(megabytes+8)), megabytes)
+}
+
+// extVolumeOn makes it in a sparse file below a directory.
+func extVolumeOn(t testing.TB, below string, megabytes int64) string {
+	t.Helper()
+	image := filepath.Join(below, "image")
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, megabytes*mega)); err != nil {
 		t.Fatal(err)
 	}

@@ -85,6 +85,10 @@ func TestIOHoldsTheContract(t *testing.T) { workertest.Contract(t, of(ReadWrite)
 
 func TestWorkerEndsAlone(t *testing.T) { workertest.Run(t, of(ReadWrite), Name) }
 
+func TestWorksInAUserNamespace(t *testing.T) {
+	workertest.InUserNamespace(t, "^(TestIOHoldsTheContract|TestWorkerEndsAlone)$/^(RevertsAtDeadline|EndsAtDeadlineWhileStopped|KilledOutright|FrozenAltogether)$", 4)
+}
+
 func TestContractCatchesPlantedBugs(t *testing.T) {
 	workertest.CatchesPlantedBugs(t, of(ReadWrite), Name)
 	t.Run(bugIdle, func(t *testing.T) {

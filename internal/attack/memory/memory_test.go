@@ -57,6 +57,10 @@ func TestMemoryHoldsTheContract(t *testing.T) { workertest.Contract(t, subject) 
 
 func TestWorkerEndsAlone(t *testing.T) { workertest.Run(t, subject, Name) }
 
+func TestWorksInAUserNamespace(t *testing.T) {
+	workertest.InUserNamespace(t, "^(TestMemoryHoldsTheContract|TestWorkerEndsAlone)$/^(RevertsAtDeadline|EndsAtDeadlineWhileStopped|KilledOutright|FrozenAltogether)$", 4)
+}
+
 func TestContractCatchesPlantedBugs(t *testing.T) {
 	workertest.CatchesPlantedBugs(t, subject, Name)
 	t.Run("never bites", func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,9 +110,15 @@ const (
 	Keeps      = "keeps the worker"
 )
 
+// short are the checks of the contract that are run in a hurry (go test -short): those that only a kernel can keep.
+var short = []string{"RevertsAtDeadline", "EndsAtDeadlineWhileStopped"}
+
 // Contract runs the contract of attacktest, each check with a subject of its own.
 func Contract(t *testing.T, subject func(*testing.T) at.Subject) {
 	for _, check := range at.Contract() {
+		if testing.Short() && !slices.Contains(short, check.Name) {
+			continue
+		}
 		t.Run(check.Name, func(t *testing.T) {
 			t.Parallel()
 			if err := check.Run(at.NewWorld(t), subject(t), ""); err != nil {
@@ -137,6 +144,9 @@ func Run(t *testing.T, subject func(*testing.T) at.Subject, job string) {
 
 // CatchesPlantedBugs plants the bugs that every worker knows.
 func CatchesPlantedBugs(t *testing.T, subject func(*testing.T) at.Subject, job string) {
+	if testing.Short() {
+		return // each waits until the patience of the tests is over
+	}
 	for _, planted := range []struct {
 		bug   string
 		check func(*at.World, at.Subject, string) error
