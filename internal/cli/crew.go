@@ -124,6 +124,14 @@ func (c *crew) Deploy(ctx context.Context, environment drill.Environment, emit f
 	return err
 }
 
+// Rollback switches the environment to its release before.
+func (c *crew) Rollback(ctx context.Context, environment drill.Environment, emit func(history.Event)) error {
+	_, err := deploy.Rollback(ctx, deploy.Request{
+		Service: c.service.Name, Environment: environment, Deploy: *c.service.Deploy, Endpoint: c.service.Endpoint, Output: c.output,
+	}, dial, func(fact history.Fact) { emit(history.New(time.Now(), c.source, fact)) })
+	return err
+}
+
 // Promote asks the watch to move the answer.
 func (c *crew) Promote(ctx context.Context, to string) error {
 	if c.service.Watch == nil {

@@ -55,7 +55,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 			code = exitInternal
 		}
 	}()
-	root := newRootCommand(s)
+	root := commandFor(s, args[1:])
 	root.SetArgs(args[1:])
 	return finish(s, root.ExecuteContext(context.Background()))
 }
@@ -65,7 +65,25 @@ func Command() *cobra.Command {
 	return newRootCommand(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
 }
 
-func newRootCommand(s streams) *cobra.Command {
+// commandFor makes as much of the command line as args need. An attack must bite at once, and the whole tree takes a tenth of the time until
+// then.
+func commandFor(s streams, args []string) *cobra.Command {
+	if len(args) < 2 || args[0] != "attack" {
+		return newRootCommand(s)
+	}
+	kind, found := kinds.Find(args[1])
+	if !found {
+		return newRootCommand(s)
+	}
+	root, attackCmd := newBareRoot(s), newBareAttackCommand()
+	root.CompletionOptions.DisableDefaultCmd = true
+	attackCmd.AddCommand(newKindCommand(s, kind))
+	root.AddCommand(attackCmd)
+	dressAll(root)
+	return root
+}
+
+func newBareRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "firedrill",
 		Short: "Rehearse disasters in production and prove that the service survives them",
@@ -84,6 +102,11 @@ and the data survives, always takes the damage back, and says passed only with p
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
+	return root
+}
+
+func newRootCommand(s streams) *cobra.Command {
+	root := newBareRoot(s)
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Rehearse:"}, &cobra.Group{ID: "host", Title: "On a host:"}, &cobra.Group{ID: "stay", Title: "What stays on:"}, &cobra.Group{ID: "look", Title: "Look back:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, command := range commands {
@@ -91,7 +114,7 @@ and the data survives, always takes the damage back, and says passed only with p
 			root.AddCommand(command)
 		}
 	}
-	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
+	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
 	add("host", newAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
 	add("stay", newWatchCommand(s), newAuthorityCommand(s), newScheduleCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s))

@@ -343,6 +343,8 @@ func printPlan(s streams, plan drill.Plan, asJSON bool) error {
 		switch step.Kind {
 		case drill.StepDeploy:
 			fmt.Fprintf(s.out, "   publish %s of %s to %s, restart, health check\n", plan.Deploy.Source.Revision, plan.Deploy.Source.Git, plan.Deploy.Directory)
+		case drill.StepRollback:
+			fmt.Fprintf(s.out, "   switch to the release before in %s, restart, health check\n", plan.Deploy.Directory)
 		case drill.StepPromote:
 			fmt.Fprintf(s.out, "   move the answer from %s to %s, seen on every name server\n", step.Live, step.LiveAfter)
 		case drill.StepDrill:

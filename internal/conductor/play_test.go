@@ -91,7 +91,9 @@ func randomPlan(random *rand.Rand) drill.Plan {
 	for range 1 + random.IntN(4) {
 		environment := []string{live, other[live]}[random.IntN(2)]
 		var step drill.Step
-		switch random.IntN(5) {
+		switch random.IntN(6) {
+		case 5:
+			step = drill.Step{Kind: drill.StepRollback, Name: "rollback", Environment: live, Live: live, LiveAfter: live}
 		case 0:
 			step = drill.Step{Kind: drill.StepDeploy, Name: "deploy", Environment: other[live], Live: live, LiveAfter: live}
 		case 1:
@@ -267,7 +269,7 @@ func (p *play) end(work duty) {
 		case !p.rules.worked:
 			ended.Outcome, ended.Reason = history.Inconclusive, "nothing was done"
 		}
-	case TaskDeploy:
+	case TaskDeploy, TaskRollback:
 	}
 	delete(p.due, work.task.ID)
 	p.input(Input{Ended: &ended})

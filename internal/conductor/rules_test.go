@@ -145,11 +145,11 @@ func (r *rules) started(now time.Time, task Task, world *guard.World) {
 		r.demand(now.Sub(r.unsteady) >= step.Drill.SteadyFor.Duration(), "attacked %s after all was not well", now.Sub(r.unsteady))
 		r.ordered, r.inForce = now, time.Time{}
 		fallthrough
-	case TaskDeploy, TaskPromote:
+	case TaskDeploy, TaskPromote, TaskRollback:
 		r.demand(r.permitted, "started %s without a permit", task)
 		r.demand(guard.Admit(world, r.step, now).Granted, "started %s although the guard refuses", task)
 		for _, other := range r.running {
-			r.demand(other.Kind != TaskDeploy && other.Kind != TaskPromote || other.ID == task.ID, "started %s beside %s", task, other)
+			r.demand(other.Kind != TaskDeploy && other.Kind != TaskPromote && other.Kind != TaskRollback || other.ID == task.ID, "started %s beside %s", task, other)
 		}
 		r.worked = true
 	case TaskInspect, TaskLedger, TaskJudge:

@@ -25,6 +25,8 @@ type Crew interface {
 	Inspect(ctx context.Context, host drill.Host) history.Inspected
 	// Deploy publishes the release to every host of the environment, and puts it back when the health check fails.
 	Deploy(ctx context.Context, environment drill.Environment, emit func(history.Event)) error
+	// Rollback switches every host of the environment to its release before, and verifies that it is healthy.
+	Rollback(ctx context.Context, environment drill.Environment, emit func(history.Event)) error
 	// Promote asks for the answer of the service's name to move to the environment.
 	Promote(ctx context.Context, to string) error
 	// Attack runs the order on the host until it ends by itself or ctx ends, which reverts it.
@@ -216,6 +218,8 @@ func (r *runner) carryOut(ctx context.Context, task Task, log []history.Event) (
 		group.Wait()
 	case TaskDeploy:
 		ended.Err = r.Crew.Deploy(ctx, r.environment(task.Environment), emit)
+	case TaskRollback:
+		ended.Err = r.Crew.Rollback(ctx, r.environment(task.Environment), emit)
 	case TaskPromote:
 		ended.Err = r.Crew.Promote(ctx, task.Environment)
 	case TaskAttack:

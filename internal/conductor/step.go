@@ -26,15 +26,16 @@ type TaskKind int
 
 // The kinds of tasks that the crew carries out.
 const (
-	TaskInspect TaskKind = iota // look at Hosts: release, health, what is in force
-	TaskDeploy                  // publish to Environment
-	TaskPromote                 // move the answer to Environment
-	TaskAttack                  // run Order on Host until it ends or is stopped
-	TaskLedger                  // write and count acknowledged writes until stopped
-	TaskJudge                   // judge the step from the log
+	TaskInspect  TaskKind = iota // look at Hosts: release, health, what is in force
+	TaskDeploy                   // publish to Environment
+	TaskPromote                  // move the answer to Environment
+	TaskRollback                 // switch Environment to its release before
+	TaskAttack                   // run Order on Host until it ends or is stopped
+	TaskLedger                   // write and count acknowledged writes until stopped
+	TaskJudge                    // judge the step from the log
 )
 
-var taskNames = [...]string{"inspect", "deploy", "promote", "attack", "ledger", "judge"}
+var taskNames = [...]string{"inspect", "deploy", "promote", "roll back", "attack", "ledger", "judge"}
 
 // Task is one piece of work. Tasks run side by side; each ends with exactly one Ended input.
 type Task struct {
@@ -224,7 +225,7 @@ func (s *State) ended(now time.Time, ended Ended) {
 	switch task.Kind {
 	case TaskJudge:
 		s.finishStep(now, ended.Outcome, ended.Reason)
-	case TaskDeploy, TaskPromote:
+	case TaskDeploy, TaskPromote, TaskRollback:
 		s.workErr = ended.Err
 	case TaskAttack, TaskInspect, TaskLedger:
 		if ended.Err != nil {
@@ -341,12 +342,15 @@ func (s *State) inspected(now time.Time) {
 	if step.Kind == drill.StepPromote {
 		kind = TaskPromote
 	}
+	if step.Kind == drill.StepRollback {
+		kind = TaskRollback
+	}
 	s.start(Task{Kind: kind, Environment: step.Environment})
 	s.enter(now, phaseWork)
 }
 
 func (s *State) worked(now time.Time) {
-	if s.running(TaskDeploy)+s.running(TaskPromote) > 0 {
+	if s.running(TaskDeploy)+s.running(TaskPromote)+s.running(TaskRollback) > 0 {
 		return
 	}
 	step := s.current()

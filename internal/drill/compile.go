@@ -98,6 +98,11 @@ func (c *compiler) step(text string) (Step, error) {
 			return Step{}, c.invalid("step %q: %s is answered already", text, environment)
 		}
 		step.Name, step.LiveAfter = "promote "+environment, environment
+	case StepRollback:
+		if environment != c.live {
+			return Step{}, c.invalid("step %q: %s is not answered then; promote moves the answer, and deploy publishes another release", text, environment)
+		}
+		step.Name = "roll back the release on " + environment
 	case StepDrill:
 		if err := c.drill(&step, parsed.drill); err != nil {
 			return Step{}, err

@@ -102,6 +102,12 @@ func parseItem(text string, s *Service) (item, error) {
 		}
 		place, err := parsePlace(strings.Join(words[1:], " "), s)
 		return item{kind: StepPromote, place: place}, err
+	case StepRollback:
+		if s.Deploy == nil {
+			return item{}, fmt.Errorf("the file says nothing of how to deploy; add deploy:")
+		}
+		place, err := parsePlace(strings.Join(words[1:], " "), s)
+		return item{kind: StepRollback, place: place}, err
 	case StepDrill:
 		return drillItem(words[1:], s)
 	}

@@ -22,6 +22,9 @@ const (
 	StepDeploy  = "deploy"
 	StepDrill   = "drill"
 	StepPromote = "promote"
+
+	// StepRollback switches the environment that is answered back to its release before.
+	StepRollback = "rollback"
 )
 
 // Step is one item of a pipeline.

@@ -64,12 +64,15 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	refuse := func(reason, cure string) history.Permit {
 		return history.Permit{Step: index, Reason: reason, Cure: cure}
 	}
-	if reason, cure := w.barred(now); reason != "" {
+	if reason, cure := w.barred(now, step.Kind == drill.StepRollback); reason != "" {
 		return refuse(reason, cure)
 	}
 	answered, doubt := w.answered()
 	if doubt != "" {
 		return refuse(doubt, "start when the name servers answer; see servers: of the failover name")
+	}
+	if step.Kind == drill.StepRollback {
+		return w.admitRollback(index, answered, now)
 	}
 	first := step.Kind == drill.StepDeploy && w.first(step.Environment, now)
 	if step.Kind == drill.StepDeploy && answered == step.Environment && !first {
@@ -93,9 +96,47 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	return history.Permit{Step: index, Granted: true, Reason: fmt.Sprintf("%s is healthy, not under attack and runs %s", stays, w.releaseOf(stays))}
 }
 
+// admitRollback lets the release of the answered environment be switched back, which takes it from its clients for a moment, only when the answer
+// cannot move instead, and nothing is broken on purpose there.
+func (w *World) admitRollback(index int, answered string, now time.Time) history.Permit {
+	step := w.plan.Steps[index]
+	refuse := func(reason, cure string) history.Permit {
+		return history.Permit{Step: index, Reason: reason, Cure: cure}
+	}
+	if answered != step.Environment {
+		return refuse(fmt.Sprintf("the plan was made for %s being answered, and %s is", step.Environment, answered), "make a new plan: run the command again")
+	}
+	idle := w.other(answered)
+	reason := w.unready(idle, now)
+	if reason == "" {
+		return refuse(idle+" is healthy, so that the answer can move without an interruption", "firedrill rollback "+idle)
+	}
+	for _, host := range w.environment(answered).Hosts {
+		release, seen := w.releases[host.Name]
+		switch {
+		case !seen || now.Sub(release.At) > inspectionAge:
+			return refuse("what "+host.Name+" runs is not known", "look whether it can be reached: ssh "+host.Name)
+		case release.Error != "":
+			return refuse(host.Name+" could not be looked at: "+release.Error, "look whether it can be reached: ssh "+host.Name)
+		case len(release.InForce) > 0:
+			return refuse(host.Name+" is under attack: "+strings.Join(release.InForce, ", "), "firedrill halt on "+host.Name)
+		}
+		for _, at := range w.attacked {
+			if at == host.Name {
+				return refuse(host.Name+" is under attack", "firedrill halt on "+host.Name)
+			}
+		}
+	}
+	return history.Permit{Step: index, Granted: true, Reason: fmt.Sprintf("the answer cannot move to %s: %s", idle, reason)}
+}
+
 // barred says why nothing at all may start now, and what would allow it, or "".
-func (w *World) barred(now time.Time) (reason, cure string) {
+// A way back is open in a freeze too.
+func (w *World) barred(now time.Time, back bool) (reason, cure string) {
 	for _, text := range w.plan.Freeze {
+		if back {
+			break
+		}
 		freeze, err := drill.ParseFreeze(text, time.UTC)
 		if err != nil {
 			return "the freeze cannot be read: " + err.Error(), "mend freeze: in the service file"

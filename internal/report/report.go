@@ -23,10 +23,11 @@ const (
 	HTML     Format = "html"
 	JUnit    Format = "junit"
 	JSON     Format = "json"
+	GitHub   Format = "github" // annotations of GitHub Actions
 )
 
 // Formats lists all formats, the one for people at a terminal first.
-var Formats = []Format{Text, Markdown, HTML, JUnit, JSON}
+var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub}
 
 // Input is what is shown and how.
 type Input struct {
@@ -61,6 +62,8 @@ func Write(w io.Writer, format Format, in Input) error {
 		render = writeJUnit
 	case JSON:
 		render = writeJSON
+	case GitHub:
+		render = writeGitHub
 	default:
 		return &drill.Error{Op: "report", Kind: drill.Invalid, Err: fmt.Errorf("no format %q", format), Hint: "Take one of " + formatList() + "."}
 	}
@@ -201,7 +204,7 @@ func headline(plan drill.Plan, step verdict.StepVerdict) string {
 		return step.Reason
 	}
 	switch step.Kind {
-	case drill.StepDeploy:
+	case drill.StepDeploy, drill.StepRollback:
 		return "healthy with " + short(step.Revision)
 	case drill.StepPromote:
 		for _, check := range step.Checks {

@@ -98,6 +98,38 @@ func deployedOn(rec *record, span span, host string) (Check, string) {
 	return passed(GroupDeploy, name, why+".", seqs...), last.fact.Revision
 }
 
+// judgeRollback asks that the last word on every host of the environment is that it went back, after it was seen healthy.
+func judgeRollback(rec *record, step int) ([]Check, string) {
+	planned := rec.plan.Steps[step]
+	hosts := hostsOf(rec.plan, planned.Environment)
+	if len(hosts) == 0 {
+		return []Check{inconclusive(GroupDeploy, "hosts", fmt.Sprintf("The environment %s has no hosts, so nothing was rolled back.", planned.Environment))}, ""
+	}
+	revision := ""
+	var checks []Check
+	for _, host := range hosts {
+		name := "rolled back on " + host.Name
+		last, healthy := history.Deploy{}, false
+		var seqs []int64
+		for i := range rec.deploys {
+			if entry := &rec.deploys[i]; entry.fact.Host == host.Name && rec.steps[step].holds(entry.at) {
+				last, seqs = *entry.fact, append(seqs, entry.seq)
+				healthy = healthy || last.Stage == history.DeployHealthy
+			}
+		}
+		switch {
+		case last.Stage == history.DeployFailed:
+			checks = append(checks, failed(GroupDeploy, name, "Going back failed"+because(last.Detail), seqs...))
+		case last.Stage != history.DeployRestored || !healthy:
+			checks = append(checks, inconclusive(GroupDeploy, name, "It was not seen to go back and to be healthy then.", seqs...))
+		default:
+			revision = last.Revision
+			checks = append(checks, passed(GroupDeploy, name, fmt.Sprintf("Healthy with revision %s again.", short(last.Revision)), seqs...))
+		}
+	}
+	return append(checks, stepChecks(rec, step, GroupDeploy)...), revision
+}
+
 func short(revision string) string {
 	const shown = 12 // what git shows of a commit in a large repository
 	if len(revision) > shown {

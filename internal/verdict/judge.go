@@ -68,6 +68,8 @@ func judgeStep(rec *record, step int) (judged StepVerdict) {
 	switch planned.Kind {
 	case drill.StepDeploy:
 		judged.Checks, judged.Revision = judgeDeploy(rec, step)
+	case drill.StepRollback:
+		judged.Checks, judged.Revision = judgeRollback(rec, step)
 	case drill.StepPromote:
 		judged.Checks = judgePromote(rec, step)
 	case drill.StepDrill:
