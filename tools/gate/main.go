@@ -44,7 +44,7 @@ func main() {
 var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/deploy/remote/remotetest", "./internal/failover/authority"}
 
 // slow are the packages whose tests start servers, hosts or kernels; make quick leaves them out.
-var slow = []string{"attack/attacktest", "attack/blackhole", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "lab"}
+var slow = []string{"attack/attacktest", "attack/blackhole", "attack/pause", "attack/processkiller", "attack/timetravel", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "lab"}
 
 // alone is run after all others, with nothing beside it: it measures a service on this machine as its clients see it.
 const alone = "firedrill/internal/e2e"
