@@ -125,7 +125,7 @@ func newReportCommand(s streams) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&format, "format", format, "html, markdown, junit, json or text")
+	flags.StringVar(&format, "format", format, "html, markdown, junit, json, github (annotations) or text")
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringVar(&link, "link", "", "where the page can be reached, for markdown")
 	_ = command.RegisterFlagCompletionFunc("format", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
