@@ -64,6 +64,13 @@ type Sweeper interface {
 	Residue(ctx context.Context) ([]string, error)
 }
 
+// LateSweeper is a Sweeper whose leftovers hurt nobody: its steps sweep by themselves once they are in force, so that the time until then
+// stays short.
+type LateSweeper interface {
+	Sweeper
+	SweepsLate()
+}
+
 // Facts are what a plan depends on and that is not in the order.
 type Facts struct {
 	GUID       string                `json:"guid"`                 // names the attack, unique on the host

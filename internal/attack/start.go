@@ -145,13 +145,18 @@ func (i Invocation) check(ctx context.Context) error {
 			return err
 		}
 	}
-	if sweeper, ok := i.Kind.(Sweeper); ok {
+	if sweeper, ok := i.Kind.(Sweeper); ok && !sweepsLate(i.Kind) {
 		// What cannot be deleted is not in force any more, for its gate is shut: that alone stops nobody.
 		if _, err := sweeper.Sweep(ctx, Alive); drill.KindOf(err) == drill.Unsupported {
 			return err
 		}
 	}
 	return nil
+}
+
+func sweepsLate(kind Kind) bool {
+	_, late := kind.(LateSweeper)
+	return late
 }
 
 // refuse prints that the attack did not start, for those who read events.

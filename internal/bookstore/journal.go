@@ -20,8 +20,6 @@ type record struct {
 	Sum       uint32   `json:"sum"` // over the previous record's sum and this one: two logs with the same sum have the same content
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // seal sets the sum of r as the successor of a record with the sum before.
 func (r *record) seal(before uint32) { r.Sum = r.sumAfter(before) }
 
@@ -30,7 +28,7 @@ func (r *record) sumAfter(before uint32) uint32 {
 	if err != nil {
 		panic(fmt.Sprintf("bookstore: a record of strings cannot be written: %v", err)) // our own bug
 	}
-	return crc32.Checksum(text, castagnoli)
+	return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)) // the table is made once, at the first call
 }
 
 // logFile is what the log needs of a file; a test puts one in its place that forgets what was not synced.

@@ -28,7 +28,16 @@ const attackExitStatus = `EXIT STATUS
 
 // newAttackCommand makes "firedrill attack": one subcommand for each kind, made from the kind's own description.
 func newAttackCommand(s streams) *cobra.Command {
-	attackCmd := &cobra.Command{
+	attackCmd := newBareAttackCommand()
+	for _, kind := range kinds.All() {
+		attackCmd.AddCommand(newKindCommand(s, kind))
+	}
+	attackCmd.AddCommand(newAttackListCommand(s))
+	return attackCmd
+}
+
+func newBareAttackCommand() *cobra.Command {
+	return &cobra.Command{
 		Use:   "attack KIND [flags]",
 		Short: "Break something on this host for a while, and take it back",
 		Long: "Break something on this host for a while, and take it back.\n\n" +
@@ -42,11 +51,6 @@ func newAttackCommand(s streams) *cobra.Command {
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	for _, kind := range kinds.All() {
-		attackCmd.AddCommand(newKindCommand(s, kind))
-	}
-	attackCmd.AddCommand(newAttackListCommand(s))
-	return attackCmd
 }
 
 func usageError(op, format string, args ...any) error {

@@ -22,10 +22,15 @@ EXIT STATUS
 // dress gives every command below root what all of them share: mistakes in arguments and flags are explained in our words and with what
 // was probably meant, groups of commands show their help, and the commands that cobra adds have exit codes too.
 func dress(root *cobra.Command) {
-	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelpCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	dressAll(root)
+}
+
+// dressAll dresses the commands that are there, and adds none.
+func dressAll(root *cobra.Command) {
+	root.SetFlagErrorFunc(flagError)
 	forEach(root, func(command *cobra.Command) {
 		if belongsTo(command, "completion") {
 			command.Long = plain(command.Long) + printExitStatus

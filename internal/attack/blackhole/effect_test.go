@@ -428,9 +428,12 @@ func TestOldKernelLosesTheImpactOfADeadAttackAndTheNextStartSweeps(t *testing.T)
 		t.Fatalf("tables %v, %v: want the one that the dead attack left", tables, err)
 	}
 	live := attackWith(t, w, at.Spec{Bug: "no owner", Args: []string{"--length=60", "--ipaddress=10.9.0.3", "--guid=" + at.OtherGUID}})
-	if tables, err := w.Tables(); err != nil || len(tables) != 1 || tables[0] != traffic.TableName(at.OtherGUID) {
-		t.Errorf("tables %v, %v: want only that of the live attack", tables, err)
-	}
+	must(t, at.Await(func() error {
+		if tables, err := w.Tables(); err != nil || len(tables) != 1 || tables[0] != traffic.TableName(at.OtherGUID) {
+			return fmt.Errorf("tables %v, %w: want only that of the live attack", tables, err)
+		}
+		return nil
+	}))
 	must(t, at.Cut(at.Flows(w.Host, at.Other4)...), live.Signal(unix.SIGTERM))
 	live.Wait()
 	if tables, err := w.Tables(); err != nil || len(tables) != 0 {

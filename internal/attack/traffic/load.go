@@ -23,10 +23,15 @@ type content struct {
 	elements func(yield func(nftables.SetElement) bool)
 	pairs    bool // elements come as begin and end and must stay together
 	count    int
+	grows    bool
 }
 
 func (c content) set(table *nftables.Table, name string) *nftables.Set {
-	return &nftables.Set{Table: table, Name: name, KeyType: c.key, Interval: c.interval}
+	set := &nftables.Set{Table: table, Name: name, KeyType: c.key, Interval: c.interval}
+	if !c.interval && !c.grows {
+		set.Size = uint32(c.count) // known for good: the kernel takes a hash table that need not grow
+	}
+	return set
 }
 
 // load is everything that an attack puts into its sets, in the order in which it is put there.
@@ -61,7 +66,7 @@ func (l *load) addresses(what string, named []attack.Named, grows bool) {
 			}
 		}
 		if len(addrs) > 0 || grows {
-			l.put(what+f.suffix, content{key: keyType(f), count: len(addrs), elements: func(yield func(nftables.SetElement) bool) {
+			l.put(what+f.suffix, content{key: keyType(f), count: len(addrs), grows: grows, elements: func(yield func(nftables.SetElement) bool) {
 				for _, addr := range addrs {
 					if !yield(nftables.SetElement{Key: addr.AsSlice()}) {
 						return

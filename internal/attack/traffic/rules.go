@@ -55,9 +55,6 @@ const (
 // much as there were addresses hit, not as there are targets.
 func seen(direction string, f family) string { return "seen_" + direction + f.suffix }
 
-// seenMax bounds these sets; beyond it packets are still dropped and counted in total.
-const seenMax = 65536
-
 // features are what a kernel may lack.
 type features struct {
 	owner  bool // table flag owner: Linux 5.12

@@ -160,6 +160,10 @@ func (c *cut) Tend(ctx context.Context, report func(history.Fact)) error {
 		})
 	}
 	wait.Go(func() {
+		// What cannot be deleted is not in force any more, for its gate is shut.
+		_, _ = Sweeper{}.Sweep(ctx, attack.Alive)
+	})
+	wait.Go(func() {
 		if err := c.keepAlive(ctx); err != nil {
 			cancel(err)
 		}

@@ -161,7 +161,9 @@ func (t *table) addSets(load *load) error {
 	}
 	for _, direction := range []string{"out", "in"} {
 		for _, f := range families() {
-			set := &nftables.Set{Table: t.table, Name: seen(direction, f), KeyType: keyType(f), Dynamic: true, Size: seenMax}
+			// Without a size: the kernel would make room for all of them at once, a megabyte for each set, and the first packet would have
+			// to wait for it. It keeps to 65,535 by itself; beyond them packets are still hit and counted in total.
+			set := &nftables.Set{Table: t.table, Name: seen(direction, f), KeyType: keyType(f), Dynamic: true}
 			if err := t.conn.AddSet(set, nil); err != nil {
 				return err
 			}
@@ -390,6 +392,19 @@ func listTables(kind string) ([]*nftables.Table, error) {
 // Sweeper finds and deletes the tables of dead attacks, of every network kind. It implements attack.Sweeper.
 type Sweeper struct{}
 
+// Check implements attack.Checker: without the right to change the network nothing else needs to be tried.
+func (Sweeper) Check(context.Context) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var held [2]unix.CapUserData
+	if err := unix.Capget(&header, &held[0]); err == nil && held[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
+		return explain("network", unix.EPERM)
+	}
+	return nil
+}
+
+// SweepsLate implements attack.LateSweeper: the gate of a dead attack is shut, and its table does nothing.
+func (Sweeper) SweepsLate() {}
+
 // Residue implements attack.Sweeper.
 func (Sweeper) Residue(context.Context) ([]string, error) {
 	tables, err := listTables("network")
@@ -434,7 +449,7 @@ func explain(kind string, err error) error {
 	e := &drill.Error{Op: "attack " + kind, Err: fmt.Errorf("nftables: %w", err)}
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		e.Kind, e.Hint = drill.Unsupported, "run it as root: sudo firedrill attack "+kind+" ..."
+		e.Kind, e.Hint = drill.Unsupported, "run it as root: sudo firedrill attack ..."
 	case errors.Is(err, unix.EEXIST):
 		e.Kind, e.Hint = drill.Refused, "a table of this guid exists already; end it with: firedrill halt"
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT):
