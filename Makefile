@@ -1,4 +1,4 @@
-.PHONY: build quick test bench lint man
+.PHONY: ci-engines build quick test bench lint man
 
 build: ## one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o firedrill .
@@ -17,3 +17,6 @@ lint:
 
 man: ## the manual pages, from the same commands that answer --help
 	go run ./tools/man
+
+ci-engines: ## the wiring of ci/ in the engines of GitHub Actions and GitLab CI; gets them through the Go proxy and npm
+	FIREDRILL_REQUIRE=act,gitlab go test -tags engines -count=1 ./ci
