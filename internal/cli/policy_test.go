@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"firedrill/internal/attack/kinds"
 	"firedrill/internal/attack/policy"
 	"firedrill/internal/history"
 )
@@ -102,5 +103,26 @@ func TestARefusalByThePolicyIsAnEvent(t *testing.T) {
 	}
 	if fact, ok := event.Fact.(*history.AttackRefused); !ok || !strings.Contains(fact.Reason, policy.File+":1") || fact.Cure == "" {
 		t.Errorf("%s", out)
+	}
+}
+
+// needed are the flags without which a kind does not even plan.
+var needed = map[string]string{"bandwidth": " --rate 1mbit"}
+
+func TestEveryNetworkAttackSparesWhatIsNeverHit(t *testing.T) {
+	tried := 0
+	for _, kind := range kinds.Describe() {
+		if kind.Group != "network" {
+			continue
+		}
+		tried++
+		args := "attack " + kind.Name + needed[kind.Name] + " -i 192.0.2.0/24 --dry-run"
+		code, out, errOut := underPolicy(t, "never_hit: [192.0.2.9, \"2001:db8::/32\"]\n", strings.Fields(args)...)
+		if code != exitPassed || !strings.Contains(out, "192.0.2.9") || !strings.Contains(out, "2001:db8::/32") {
+			t.Errorf("%s: exit code %d\n%s%s", args, code, out, errOut)
+		}
+	}
+	if tried == 0 {
+		t.Error("no kind is of the network")
 	}
 }

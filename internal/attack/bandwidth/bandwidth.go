@@ -30,7 +30,7 @@ func (Kind) Describe() drill.AttackKind {
 			attack.LengthFlag(),
 			{Name: "rate", Short: "r", Type: attack.TypeString, Usage: "bits a second that pass, as 512kbit, 10mbit or 1gbit; required"},
 		}, attack.TargetFlags()...),
-		Needs:   []string{"net_admin", "nf_tables"},
+		Needs:   []string{"net_admin", "nf_tables", "nf_tables_limit"},
 		Remains: string(attack.RemainsNothing),
 	}
 }

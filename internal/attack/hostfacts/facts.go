@@ -31,6 +31,8 @@ const (
 	NFTables       Need = "nf_tables"
 	NFTablesOwner  Need = "nf_tables_owner"
 	NFTablesRandom Need = "nf_tables_random"
+	NFTablesLimit  Need = "nf_tables_limit"
+	NFTablesReject Need = "nf_tables_reject"
 	NFQueue        Need = "nfqueue"
 	Prio           Need = "prio"
 	Netem          Need = "netem"
@@ -66,6 +68,8 @@ var needs = []about{
 	{NFTables, "blackhole and all other attacks on packets", "modprobe nf_tables, or use a kernel with nf_tables and its family inet"},
 	{NFTablesOwner, "the kernel takes packets' impact back the moment that we die", "use a kernel from 5.12 on; without it the impact ends within 3 seconds"},
 	{NFTablesRandom, "a percentage of packets: packet_loss", "modprobe nft_numgen"},
+	{NFTablesLimit, "a rate beyond which packets are lost: bandwidth", "modprobe nft_limit"},
+	{NFTablesReject, "answers in the place of a target: reject and reset", "modprobe nft_reject_inet"},
 	{NFQueue, "latency where there is no netem", "modprobe nfnetlink_queue nft_queue"},
 	{Prio, "latency and corruption of chosen packets only", "modprobe sch_prio"},
 	{Netem, "latency and corruption by the kernel", "modprobe sch_netem; it may be in the package linux-modules-extra-$(uname -r) or kernel-modules-extra"},

@@ -137,6 +137,8 @@ func TestOtherProgramsAreNoRoom(t *testing.T) {
 	}
 }
 
+const inChain = "add table inet x; add chain inet x c { type route hook output priority -150; }; add rule inet x c "
+
 // What we say of the kernel, the programs that come with it must find too.
 func TestTheKernelsOwnToolsAgree(t *testing.T) {
 	needKernel(t)
@@ -145,10 +147,13 @@ func TestTheKernelsOwnToolsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	for need, command := range map[Need][]string{
-		NFTables:      {"nft", "add table inet x; add chain inet x c { type route hook output priority -150; }"},
-		NFTablesOwner: {"nft", "-i"},
-		Prio:          {"tc", "qdisc", "add", "dev", "lo", "root", "prio"},
-		Netem:         {"tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"},
+		NFTables:       {"nft", "add table inet x; add chain inet x c { type route hook output priority -150; }"},
+		NFTablesOwner:  {"nft", "-i"},
+		NFTablesRandom: {"nft", inChain + "numgen random mod 100 < 5 drop"},
+		NFTablesLimit:  {"nft", inChain + "limit rate over 1 mbytes/second drop"},
+		NFTablesReject: {"nft", inChain + "reject with icmpx type admin-prohibited"},
+		Prio:           {"tc", "qdisc", "add", "dev", "lo", "root", "prio"},
+		Netem:          {"tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"},
 	} {
 		cmd := exec.Command(command[0], command[1:]...)
 		if need == NFTablesOwner {

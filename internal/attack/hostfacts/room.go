@@ -123,13 +123,19 @@ func tryTables(all map[Need]found) {
 	all[NFTables] = told(plain)
 	if plain != nil {
 		reason := found{State: Unknown, Detail: "without nf_tables it cannot be tried"}
-		all[NFTablesOwner], all[NFTablesRandom], all[NFQueue] = reason, reason, reason
+		for _, need := range []Need{NFTablesOwner, NFTablesRandom, NFTablesLimit, NFTablesReject, NFQueue} {
+			all[need] = reason
+		}
 		return
 	}
 	all[NFTablesOwner] = told(owner)
-	all[NFTablesRandom] = told(inTable(0, nftables.TableFamilyINet, func(b *builder) error {
-		return b.rule(&expr.Numgen{Register: 1, Type: unix.NFT_NG_RANDOM, Modulus: 100}, &expr.Verdict{Kind: expr.VerdictAccept})
-	}))
+	for need, tried := range map[Need]expr.Any{
+		NFTablesRandom: &expr.Numgen{Register: 1, Type: unix.NFT_NG_RANDOM, Modulus: 100},
+		NFTablesLimit:  &expr.Limit{Type: expr.LimitTypePktBytes, Rate: 1 << 20, Unit: expr.LimitTimeSecond, Over: true},
+		NFTablesReject: &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED},
+	} {
+		all[need] = told(inTable(0, nftables.TableFamilyINet, func(b *builder) error { return b.rule(tried) }))
+	}
 	all[NFQueue] = queueing()
 }
 

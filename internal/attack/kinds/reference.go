@@ -114,6 +114,7 @@ Without it there are no bounds. It is read at each attack; a dry run shows the p
   that shifts the clock or does not answer while there are hours to keep. Nothing is attacked until the file is mended.
 * The file and its directory belong to root and can be written by nobody else, and neither is a symbolic link; else nothing is attacked.
 * A refusal begins with *not attacking:*, names the line of the rule and the cure, and exits with 4; with ` + "`--json`" + ` it is an event, attack.refused.
+* never_hit bounds the network attacks. What time_travel cuts off with --ntp, UDP port 123, is not bounded by it.
 * max_parallel counts the attacks of root and of the one who asks, in this host's network namespace. max_length does not bound a shutdown,
   which has no length.
 * hours are those of the wall clock, so they move with summer time: an hour that is skipped is no hour, one that comes twice counts twice.

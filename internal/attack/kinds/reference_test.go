@@ -1,14 +1,38 @@
 package kinds
 
 import (
+	"flag"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"firedrill/internal/attack/hostfacts"
 	"firedrill/internal/attack/policy"
 	"firedrill/internal/drill"
 )
+
+var update = flag.Bool("update", false, "write docs/attacks.md")
+
+const page = "../../../docs/attacks.md"
+
+func TestReferencePageSaysWhatTheProgramDoes(t *testing.T) {
+	want := Reference()
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("docs/attacks.md is of another catalogue; run: go test ./internal/attack/kinds -run Reference -update\n%s", diff)
+	}
+}
 
 // incomplete returns what a page or a program that goes by the catalogue would have to leave out.
 func incomplete(all []drill.AttackKind) (wrong []string) {
@@ -59,6 +83,13 @@ func TestAWrongWordInTheCatalogueIsCaught(t *testing.T) {
 		if len(incomplete([]drill.AttackKind{bad})) == 0 {
 			t.Errorf("%s: nothing catches this bug", name)
 		}
+	}
+}
+
+// Without it the rules on hours would believe a clock that an attack has shifted.
+func TestThePolicyKnowsTheAttackOnTheClockByItsName(t *testing.T) {
+	if _, ok := Find(policy.ClockKind); !ok {
+		t.Errorf("there is no attack %q", policy.ClockKind)
 	}
 }
 

@@ -69,7 +69,7 @@ func (p *Policy) admitTime(o Order, now time.Time) error {
 		return nil
 	}
 	// A second shift of the clock finds it shifted too.
-	if slices.Contains(o.Running, clockKind) || slices.Contains(o.Running, Silent) {
+	if slices.Contains(o.Running, ClockKind) || slices.Contains(o.Running, Silent) {
 		return p.refuse(o, p.firstTimed(), "wait until it has ended; see: firedrill status", "an attack that runs here may have shifted the clock, so nobody knows whether it is the time for another")
 	}
 	if o.Delay+o.Length > spanMax {

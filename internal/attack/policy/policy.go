@@ -19,8 +19,8 @@ const All = "all"
 // Silent stands for the kind of an attack that runs and does not answer.
 const Silent = "one that does not answer"
 
-// clockKind is the kind of attack under which this host's clock means nothing.
-const clockKind = "time_travel"
+// ClockKind is the kind of attack under which this host's clock means nothing.
+const ClockKind = "time_travel"
 
 // Policy is what the owner of a host allows. A nil Policy allows everything. Rules add up: an attack must be admitted by each.
 type Policy struct {

@@ -26,7 +26,7 @@ func (Kind) Describe() drill.AttackKind {
 			{Name: "with", Short: "w", Type: attack.TypeString, Default: string(traffic.RefuseICMP),
 				Usage: "icmp: administratively prohibited; or reset: a TCP reset, and ICMP port unreachable for what is not TCP"},
 		}, attack.TargetFlags()...),
-		Needs:   []string{"net_admin", "nf_tables"},
+		Needs:   []string{"net_admin", "nf_tables", "nf_tables_reject"},
 		Remains: string(attack.RemainsNothing),
 	}
 }

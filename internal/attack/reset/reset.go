@@ -24,7 +24,7 @@ func (Kind) Describe() drill.AttackKind {
 			"a connection that was reset stays broken",
 		Flags: append([]drill.AttackFlag{attack.LengthFlag()},
 			attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ingress_port")...),
-		Needs:   []string{"net_admin", "nf_tables"},
+		Needs:   []string{"net_admin", "nf_tables", "nf_tables_reject"},
 		Remains: string(attack.RemainsNothing),
 	}
 }
