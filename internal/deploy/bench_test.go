@@ -21,7 +21,7 @@ func benchWorld(b *testing.B, count, size int) (w *world, ssh string) {
 	if _, err := exec.LookPath("rsync"); err != nil {
 		b.Skip("rsync is not installed, so there is nothing to compare with: apt-get install rsync")
 	}
-	w = &world{repo: b.TempDir(), dir: filepath.Join(b.TempDir(), "apps"), account: remotetest.OpenSSH(b, remotetest.Wish{})}
+	w = &world{repo: b.TempDir(), dir: filepath.Join(b.TempDir(), "apps"), account: remotetest.OpenSSH(b, remotetest.Wish{Home: b.TempDir()})}
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range count {
 		text := make([]byte, size)

@@ -225,6 +225,9 @@ func (t *target) uploadTar(ctx context.Context, dir string, files []file) error 
 	if len(files) == 0 {
 		return nil
 	}
+	if small, err := t.uploadSmall(ctx, dir, files); small || err != nil {
+		return err
+	}
 	packed := make(chan error, 1)
 	reader, writer := io.Pipe()
 	unpack := ""
@@ -257,6 +260,30 @@ func (t *target) uploadTar(ctx context.Context, dir string, files []file) error 
 		return t.run.failed(t.host.Name, drill.Failed, fmt.Errorf("upload: %w", packErr))
 	}
 	return nil
+}
+
+// smallMax is what is sent through the shell that we have: a login shell of its own takes longer to start than this to arrive.
+const smallMax = 1 << 20
+
+// uploadSmall sends a few files without starting anything more than tar.
+func (t *target) uploadSmall(ctx context.Context, dir string, files []file) (done bool, err error) {
+	var size int64
+	for _, f := range files {
+		size += f.size + 1024 // of the archive's own
+	}
+	if size > smallMax || t.run.request.hooks.gzip {
+		return false, nil
+	}
+	var archive strings.Builder
+	if err := pack(ctx, &archive, t.run.contents, files, t.run.stamp); err != nil {
+		return true, t.run.failed(t.host.Name, drill.Failed, fmt.Errorf("upload: %w", err))
+	}
+	_, err = t.script(ctx, archive.String(), `umask 022; exec tar -x -p -o -f - -C "$1"`, dir)
+	var ended scriptError
+	if errors.As(err, &ended) {
+		err = t.run.failed(t.host.Name, drill.Failed, fmt.Errorf("upload: tar on the host: %w", ended))
+	}
+	return true, err
 }
 
 func (t *target) uploadSFTP(ctx context.Context, dir string, files []file) error {

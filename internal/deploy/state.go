@@ -143,8 +143,12 @@ func (t *target) settle(ctx context.Context) {
 	if !slices.Contains(now.releases, now.Release) {
 		now.releases = append(now.releases, now.Release) // names begin with the time, so it is the last
 	}
+	victims := now.victims(t.run.request.Deploy.KeepReleases, t.previous)
+	if now.Release == t.record.Release && slices.Contains(t.record.good, now.Release) && len(victims) == 0 {
+		return // that it is good stands there already
+	}
 	line := fmt.Sprintf("%s %s %s %s", time.Now().UTC().Format(time.RFC3339), logHealthy, now.Release, now.Revision)
-	words := append([]string{t.directory(), line}, now.victims(t.run.request.Deploy.KeepReleases, t.previous)...)
+	words := append([]string{t.directory(), line}, victims...)
 	if _, err := t.script(ctx, "", settleScript, words...); err != nil {
 		t.run.note(fmt.Sprintf("%s: %s runs, but was not recorded as good: %v", t.host.Name, now.Release, err))
 	}

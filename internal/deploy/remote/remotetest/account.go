@@ -20,7 +20,8 @@ import (
 
 // Wish is what a test asks of a host.
 type Wish struct {
-	NoSFTP bool // without the SFTP subsystem
+	NoSFTP bool   // without the SFTP subsystem
+	Home   string // home directory of commands, on OpenSSH only; default the user's, with all that its login shell does
 
 	// On our own server only:
 	Path   string // PATH of commands; default ours

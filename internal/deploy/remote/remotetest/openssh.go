@@ -44,6 +44,9 @@ func OpenSSH(t testing.TB, wish Wish) Account {
 	if !wish.NoSFTP {
 		lines = append(lines, "Subsystem sftp internal-sftp")
 	}
+	if wish.Home != "" {
+		lines = append(lines, "SetEnv HOME="+wish.Home)
+	}
 	config := filepath.Join(dir, "sshd_config")
 	write(t, config, []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 	listener := listen(t)
