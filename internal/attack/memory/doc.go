@@ -6,7 +6,8 @@
 //
 // What the package never does: take the last of the memory, of the host or of a control group that we are in.
 //
-// Its invariant: with the worker's end the memory is free; see package worker for when that is.
+// Its invariant: with the worker's end the memory is free; see package worker for when that is. The kernel takes the pages back while the
+// process ends: 256 MB took 60 ms, and 150 ms with eight busy processes for each core.
 //
 // Start reading at Kind (memory.go), then hold (hold.go), then available (available.go).
 package memory
