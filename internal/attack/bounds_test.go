@@ -175,6 +175,16 @@ func TestWhatIsNeverHitIsSparedByEveryNetworkAttack(t *testing.T) {
 	}
 }
 
+// The planted bug: the file is not read, and the flags stay as they were.
+func TestSparesNotAddedAreCaught(t *testing.T) {
+	var asked Values
+	i := Invocation{Kind: paper{group: networkGroup, flags: []string{"ipaddress"}, asked: &asked}, Flags: Values{"ipaddress": {"192.0.2.0/24"}}, Out: &bytes.Buffer{},
+		policyFile: policyFile(t, "never_hit: 192.0.2.9\n"), policyOwner: uint32(os.Geteuid()), noPolicy: true}
+	if _, err := i.Prepare(t.Context()); err != nil || slices.Contains(asked["ipaddress"], "^192.0.2.9") {
+		t.Errorf("nothing catches this bug: %v %v", asked, err)
+	}
+}
+
 func TestANameIsSparedByItsAddressesWhereAKindTakesNoNames(t *testing.T) {
 	var asked Values
 	i := Invocation{Kind: paper{group: networkGroup, flags: []string{"ipaddress"}, asked: &asked}, Flags: Values{}, Out: &bytes.Buffer{},
