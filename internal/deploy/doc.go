@@ -8,6 +8,11 @@
 //	current -> releases/...                   what the service runs
 //	revisions.log                             which release was found healthy when; only appended to
 //	.lock                                     held by the kernel while someone deploys
+//	reserved.json                             who keeps others away, why and until when (reserve.go)
+//
+// A release holds .firedrill-digests too: with what it was published. The next deployment copies on the host what is the same there, sends
+// the rest, and believes neither: every digest is computed again before the release gets its name. Where all is the same, the release that
+// runs is compared and stays.
 //
 // It never changes a release after it was published, never prunes the release that runs or the one to go back to, and never touches
 // DNS: which environment is answered is not its business.
@@ -15,5 +20,6 @@
 // Its invariant: at every instant, whatever is killed or cut, `current` leads to one whole release whose every file had the digest
 // that it has here.
 //
-// Start reading at Run (deploy.go), then publish.go and files.go. Everything on the host goes through deploy/remote.
+// Every host has the release before any is switched; then they are switched in batches. Start reading at Run (deploy.go), then publish.go,
+// manifest.go and source.go. Everything on the host goes through deploy/remote.
 package deploy
