@@ -34,6 +34,8 @@ type Options struct {
 	// Canaries are host:port targets of the positive control: they must be reachable before and after, and not in force.
 	Canaries []string
 
+	settled func() // called once the impact is in force; may be nil
+
 	mark func(name string) // called before each durable effect of the journal; tests die there
 }
 
@@ -141,6 +143,9 @@ func (r *run) impact(ctx context.Context) error {
 	r.mu.Lock()
 	r.phase = PhaseInForce
 	r.mu.Unlock()
+	if r.options.settled != nil {
+		r.options.settled()
+	}
 	for _, step := range r.plan.Steps {
 		if targeting, ok := step.(Targeting); ok {
 			// Making a line for each of 100,000 addresses takes time that belongs to the lease: it is done by the consumer.

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -257,11 +258,10 @@ func (t Targets) Resolve(names map[string]Resolution) (hit, spare []Named) {
 }
 
 func join(given []netip.Prefix, names []string, resolved map[string]Resolution, without *Cover) []Named {
-	seen := make(map[netip.Prefix]bool, len(given))
+	seen := newSeen(len(given))
 	joined := make([]Named, 0, len(given))
 	take := func(prefix netip.Prefix, name string) {
-		if !seen[prefix] && !without.Holds(prefix) {
-			seen[prefix] = true
+		if !without.Holds(prefix) && seen.first(prefix) {
 			joined = append(joined, Named{Prefix: prefix, Name: name})
 		}
 	}
@@ -275,6 +275,28 @@ func join(given []netip.Prefix, names []string, resolved map[string]Resolution, 
 		}
 	}
 	return joined
+}
+
+// seen remembers prefixes. Single IPv4 addresses have a map of their own: among 100,000 of them that is several times faster.
+type seen struct {
+	single4 map[uint32]struct{}
+	others  map[netip.Prefix]struct{}
+}
+
+func newSeen(size int) seen {
+	return seen{single4: make(map[uint32]struct{}, size), others: map[netip.Prefix]struct{}{}}
+}
+
+// first reports whether prefix was not seen before.
+func (s seen) first(prefix netip.Prefix) bool {
+	if addr := prefix.Addr(); addr.Is4() && prefix.IsSingleIP() {
+		raw, before := addr.As4(), len(s.single4)
+		s.single4[binary.BigEndian.Uint32(raw[:])] = struct{}{}
+		return len(s.single4) > before
+	}
+	before := len(s.others)
+	s.others[prefix] = struct{}{}
+	return len(s.others) > before
 }
 
 func prefixesOf(named []Named) []netip.Prefix {
