@@ -99,7 +99,9 @@ func (c *fakeCrew) Deploy(context.Context, drill.Environment, func(history.Event
 	return c.deployErr
 }
 
-func (c *fakeCrew) Rollback(context.Context, drill.Environment, func(history.Event)) error { return nil }
+func (c *fakeCrew) Rollback(context.Context, drill.Environment, func(history.Event)) error {
+	return nil
+}
 
 func (c *fakeCrew) Promote(_ context.Context, to string) error {
 	c.mu.Lock()
