@@ -29,7 +29,7 @@ hosts:
     files:
       /etc/app.yaml: {text: "a: 1", mode: "0600"}
       /srv/x: {source: some/dir}
-    mounts: [{source: ., target: /work, read_only: true}]
+    mounts: [{source: ., target: /mnt, read_only: true}]
     services:
       bookstore: {run: firedrill bookstore serve, env: {A: b}, directory: /srv}
       worker: {run: work, restart: never, enabled: false, user: nobody}
@@ -47,7 +47,7 @@ func TestParseReadsEveryField(t *testing.T) {
 			Name: "blue", Hostname: "bookstore-api-blue", Address: netip.MustParseAddr("10.77.1.10"), Aliases: []string{"api.example.test"},
 			Resolver: []netip.Addr{netip.MustParseAddr("10.77.0.53")}, SSH: SSHBuiltIn, Trust: []string{"ci"}, BootDelay: 2 * time.Second,
 			Files:  []File{{Path: "/etc/app.yaml", Text: "a: 1", Mode: 0o600}, {Path: "/srv/x", Source: "some/dir", Mode: 0o644}},
-			Mounts: []Mount{{Source: ".", Target: "/work", ReadOnly: true}},
+			Mounts: []Mount{{Source: ".", Target: "/mnt", ReadOnly: true}},
 			Services: []Service{
 				{Name: "bookstore", Run: "firedrill bookstore serve", Env: map[string]string{"A": "b"}, Directory: "/srv", Restart: RestartAlways},
 				{Name: "worker", Run: "work", User: "nobody", Restart: RestartNever, Disabled: true},
@@ -93,7 +93,7 @@ func TestParseNamesThePlaceAndTheCure(t *testing.T) {
 		"bad mode":           {`"0600"`, `"0999"`, `lab.yaml:13:43: hosts.blue.files./etc/app.yaml.mode: "0999" is not a file mode`},
 		"relative file":      {"/srv/x:", "srv/x:", `lab.yaml:14:7: hosts.blue.files.srv/x: "srv/x" is not an absolute path`},
 		"text and source":    {"{source: some/dir}", "{source: some/dir, text: x}", `text and source are both given`},
-		"mount over own":     {"target: /work", "target: /proc", `lab.yaml:15:34: hosts.blue.mounts[0].target: /proc is the host's own`},
+		"mount over own":     {"target: /mnt", "target: /proc", `lab.yaml:15:34: hosts.blue.mounts[0].target: /proc is the host's own`},
 		"service of nothing": {"run: work", `run: ""`, `nothing to run`},
 		"bad restart":        {"restart: never", "restart: often", `"often" is not known; write always or never`},
 		"bad variable":       {"env: {A: b}", "env: {A-B: b}", `"A-B" cannot name an environment variable`},
@@ -126,7 +126,7 @@ func TestUpRefusesWhatTheMachineLacks(t *testing.T) {
 		t.Errorf("a program that is not there: %v, hint %q", err, drill.HintOf(err))
 	}
 	topology = threeHosts()
-	topology.Hosts[0].Mounts = []Mount{{Source: "no/such/dir", Target: "/work"}}
+	topology.Hosts[0].Mounts = []Mount{{Source: "no/such/dir", Target: "/mnt"}}
 	if _, err := Up(testContext(t), topology, Options{}); drill.KindOf(err) != drill.Invalid {
 		t.Errorf("a directory that is not there: %v", err)
 	}
@@ -178,7 +178,7 @@ hosts:
       /etc/ssl/app.yaml: {text: "a: 1", mode: "0600"}
       /srv/tree: {source: tree}
       /run/each-boot: {text: x}
-    mounts: [{source: tree, target: /work/ro, read_only: true}, {source: tree, target: /work/rw}, {source: tree/run.sh, target: /work/run.sh, read_only: true}]
+    mounts: [{source: tree, target: /mnt/ro, read_only: true}, {source: tree, target: /mnt/rw}, {source: tree/run.sh, target: /mnt/run.sh, read_only: true}]
 `
 	topology, err := Parse([]byte(text), filepath.Join(dir, "lab.yaml"))
 	if err != nil {
@@ -188,7 +188,7 @@ hosts:
 	check := func() {
 		for line, want := range map[string]string{
 			"stat -c %a /etc/ssl/app.yaml /srv/tree/sub/data /srv/tree/run.sh": "600\n600\n755",
-			"/srv/tree/run.sh; /work/ro/run.sh; /work/run.sh":                  "ran\nran\nran",
+			"/srv/tree/run.sh; /mnt/ro/run.sh; /mnt/run.sh":                  "ran\nran\nran",
 			"cat /run/each-boot": "x",
 		} {
 			if got := mustRun(t, l, "ci", line); got != want {
@@ -197,10 +197,10 @@ hosts:
 		}
 	}
 	check()
-	if _, code := run(t, l, "ci", "touch /work/ro/new"); code == 0 {
+	if _, code := run(t, l, "ci", "touch /mnt/ro/new"); code == 0 {
 		t.Error("a read-only mount was written to")
 	}
-	mustRun(t, l, "ci", "touch /work/rw/new; echo changed > /etc/ssl/app.yaml; rm /run/each-boot")
+	mustRun(t, l, "ci", "touch /mnt/rw/new; echo changed > /etc/ssl/app.yaml; rm /run/each-boot")
 	if _, err := os.Stat(filepath.Join(dir, "tree/new")); err != nil {
 		t.Error(err)
 	}
