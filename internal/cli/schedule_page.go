@@ -9,9 +9,10 @@ import (
 	"net/http"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"time"
+
+	"firedrill/internal/drill"
 )
 
 //go:embed schedule_page.html
@@ -81,12 +82,12 @@ var runFiles = map[string]string{
 	"junit.xml": "text/plain; charset=utf-8", "verdict.json": "application/json",
 }
 
-var runDirectory = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$`)
+var runDirectory = drill.Pattern(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$`)
 
 func serveRunFile(w http.ResponseWriter, r *http.Request, out string) {
 	directory, name := r.PathValue("directory"), r.PathValue("file")
 	contentType, known := runFiles[name]
-	if !known || !runDirectory.MatchString(directory) {
+	if !known || !runDirectory().MatchString(directory) {
 		http.NotFound(w, r)
 		return
 	}
@@ -125,7 +126,7 @@ func runsBelow(out string) []shownRun {
 	slices.Reverse(entries) // names begin with the time
 	var runs []shownRun
 	for _, entry := range entries {
-		if !entry.IsDir() || !runDirectory.MatchString(entry.Name()) {
+		if !entry.IsDir() || !runDirectory().MatchString(entry.Name()) {
 			continue
 		}
 		if len(runs) == pageRunsMax {

@@ -2,11 +2,12 @@ package deploy
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"firedrill/internal/drill"
 )
 
 // defaultExcludes are the files of version control and editors that Ant leaves out.
@@ -70,7 +71,7 @@ func matchAny(translated []string, path string) bool {
 }
 
 // starRuns are stars that stand for one: doublestar sees directories in them, Ant does not.
-var starRuns = regexp.MustCompile(`\*\*+`)
+var starRuns = drill.Pattern(`\*\*+`)
 
 // translate makes a doublestar pattern of an Ant pattern: what is special there only loses its meaning, and `**` keeps its own only where it
 // is all of a name.
@@ -81,7 +82,7 @@ func translate(ant string) string {
 	names := strings.Split(ant, "/")
 	for i, name := range names {
 		if name != "**" {
-			names[i] = special.ReplaceAllString(starRuns.ReplaceAllString(name, "*"), `\$0`)
+			names[i] = special().ReplaceAllString(starRuns().ReplaceAllString(name, "*"), `\$0`)
 		}
 	}
 	names = slices.CompactFunc(names, func(a, b string) bool { return a == "**" && b == "**" })
@@ -89,4 +90,4 @@ func translate(ant string) string {
 }
 
 // special are the characters that doublestar gives a meaning and Ant does not.
-var special = regexp.MustCompile(`[][{}\\]`)
+var special = drill.Pattern(`[][{}\\]`)

@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -359,7 +358,7 @@ func (t *target) damaged(ctx context.Context, dir string, files []file) ([]damag
 }
 
 // digestLine is a line of sha256sum; a backslash before it says that the name, which we do not need, is escaped.
-var digestLine = regexp.MustCompile(`(?m)^\\?([0-9a-f]{64}) [ *]`)
+var digestLine = drill.Pattern(`(?m)^\\?([0-9a-f]{64}) [ *]`)
 
 // digestsThere lets the host compute the digests. The names go over standard input, each ended by NUL, and come back in order; for a file that
 // is not there, a line that says so comes instead.
@@ -374,7 +373,7 @@ func (t *target) digestsThere(ctx context.Context, dir string, files []file) (ma
 	if err != nil {
 		return nil, err
 	}
-	lines := digestLine.FindAllStringSubmatch(out.String(), -1)
+	lines := digestLine().FindAllStringSubmatch(out.String(), -1)
 	if exit.Code != 0 || len(lines) != len(files) {
 		return nil, t.run.failed(t.host.Name, drill.Failed, fmt.Errorf("upload: %d of %d files can be read back: sha256sum ended with code %d: %s",
 			len(lines), len(files), exit.Code, strings.TrimSpace(errOut.String())))

@@ -14,11 +14,12 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"firedrill/internal/drill"
 )
 
 // contents gives the bytes of files, in the order that is asked for.
@@ -93,7 +94,7 @@ func badRevision(revision string) bool {
 	return strings.HasPrefix(revision, "-") || strings.ContainsAny(revision, ": \n^~?*[\\")
 }
 
-var fullCommit = regexp.MustCompile(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
+var fullCommit = drill.Pattern(`^[0-9a-f]{40}([0-9a-f]{24})?$`)
 
 // fetch brings the revision into the cache and returns the name that it has there.
 func (repo repository) fetch(ctx context.Context, url, revision string) (string, error) {
@@ -102,7 +103,7 @@ func (repo repository) fetch(ctx context.Context, url, revision string) (string,
 			return "", err
 		}
 	}
-	if fullCommit.MatchString(revision) {
+	if fullCommit().MatchString(revision) {
 		if _, err := gitIn(ctx, repo.dir, "cat-file", "-e", revision+"^{tree}"); err == nil {
 			return revision, nil
 		}
@@ -165,7 +166,7 @@ func parseEntry(entry string) (one file, ok bool, err error) {
 }
 
 // altering are the attributes by which git changes bytes at a checkout: line ends, encodings, filters such as LFS.
-var altering = regexp.MustCompile(`filter|crlf|ident|encoding`)
+var altering = drill.Pattern(`filter|crlf|ident|encoding`)
 
 // plain makes sure that the objects are what a checkout would write.
 func (repo repository) plain(ctx context.Context, s snapshot) error {
@@ -177,7 +178,7 @@ func (repo repository) plain(ctx context.Context, s snapshot) error {
 	}
 	return s.contents.each(ctx, attributes, func(_ file, r io.Reader) error {
 		text, err := io.ReadAll(r)
-		if err == nil && altering.Match(text) {
+		if err == nil && altering().Match(text) {
 			err = errNeedsCheckout
 		}
 		return err
@@ -322,7 +323,7 @@ func openDigests(cache string) *digests {
 	}
 	for line := range strings.Lines(string(text)) {
 		id, sum, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		if fullCommit.MatchString(id) && len(sum) == sha256.Size*2 { // else the line is torn
+		if fullCommit().MatchString(id) && len(sum) == sha256.Size*2 { // else the line is torn
 			d.known[id] = sum
 		}
 	}

@@ -13,16 +13,16 @@ var expectPatterns = []struct {
 	pattern func() *regexp.Regexp
 	example string
 }{
-	{ExpectAlarm, pattern(`^alarm "([^"]+)" within (\S+)$`), `alarm "{host}-db-connectivity-failed" within 20s`},
-	{ExpectAlarmOK, pattern(`^alarm "([^"]+)" stays OK$`), `alarm "{host}-StatusCheckFailed" stays OK`},
-	{ExpectNoOther, pattern(`^no other alarm$`), `no other alarm`},
-	{ExpectMoves, pattern(`^answer moves to the other environment within (\S+)$`), `answer moves to the other environment within 30s`},
-	{ExpectStays, pattern(`^answer stays$`), `answer stays`},
-	{ExpectRecover, pattern(`^clients recover within (\S+)$`), `clients recover within 30s`},
-	{ExpectNoFailure, pattern(`^clients see no failure$`), `clients see no failure`},
-	{ExpectAvailable, pattern(`^availability at least (\S+)$`), `availability at least 99%`},
-	{ExpectSteadyAfter, pattern(`^steady state within (\S+) of the revert$`), `steady state within 60s of the revert`},
-	{ExpectNoLoss, pattern(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
+	{ExpectAlarm, Pattern(`^alarm "([^"]+)" within (\S+)$`), `alarm "{host}-db-connectivity-failed" within 20s`},
+	{ExpectAlarmOK, Pattern(`^alarm "([^"]+)" stays OK$`), `alarm "{host}-StatusCheckFailed" stays OK`},
+	{ExpectNoOther, Pattern(`^no other alarm$`), `no other alarm`},
+	{ExpectMoves, Pattern(`^answer moves to the other environment within (\S+)$`), `answer moves to the other environment within 30s`},
+	{ExpectStays, Pattern(`^answer stays$`), `answer stays`},
+	{ExpectRecover, Pattern(`^clients recover within (\S+)$`), `clients recover within 30s`},
+	{ExpectNoFailure, Pattern(`^clients see no failure$`), `clients see no failure`},
+	{ExpectAvailable, Pattern(`^availability at least (\S+)$`), `availability at least 99%`},
+	{ExpectSteadyAfter, Pattern(`^steady state within (\S+) of the revert$`), `steady state within 60s of the revert`},
+	{ExpectNoLoss, Pattern(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
 }
 
 // parseExpectation reads one sentence of `expect:`.

@@ -163,13 +163,13 @@ func descend(node *yaml.Node, path string) (next *yaml.Node, rest string) {
 	return best, strings.TrimPrefix(path[len(bestKey):], ".")
 }
 
-// pattern compiles a regular expression when it is first used: an attack starts this program too, and must not wait for the words of
-// files that it never reads.
-func pattern(text string) func() *regexp.Regexp {
+// Pattern compiles a regular expression when it is first used: every attack starts this program, and must not wait for the words of
+// files that it never reads. A wrong expression panics at its first use, as with regexp.MustCompile.
+func Pattern(text string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }
 
-var namePattern = pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var namePattern = Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 func (c *checker) all() {
 	s := c.service
@@ -211,7 +211,7 @@ func (c *checker) all() {
 	}
 }
 
-var batchPattern = pattern(`^([1-9][0-9]{0,3}|[1-9][0-9]?%|100%)$`)
+var batchPattern = Pattern(`^([1-9][0-9]{0,3}|[1-9][0-9]?%|100%)$`)
 
 // publishing checks how files get to the hosts.
 func (c *checker) publishing(d *Deploy) {
@@ -241,7 +241,7 @@ func (c *checker) publishing(d *Deploy) {
 	}
 }
 
-var variablePattern = pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var variablePattern = Pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (c *checker) hostPort(path, text string) {
 	host, port, err := net.SplitHostPort(text)
@@ -299,7 +299,7 @@ func (c *checker) metrics() {
 	}
 }
 
-var comparisonPattern = pattern(`^(<|<=|>|>=)\s*(-?[0-9]+(\.[0-9]+)?)$`)
+var comparisonPattern = Pattern(`^(<|<=|>|>=)\s*(-?[0-9]+(\.[0-9]+)?)$`)
 
 func (c *checker) alarms() {
 	for _, alarm := range c.service.Alarms {

@@ -3,7 +3,6 @@ package jenkins
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,9 +166,9 @@ func (m *importer) commandsBeyondRestart(place string, t Transfer) {
 	}
 }
 
-var attackCommand = regexp.MustCompile(`^(?:sudo\s+(?:-\S+\s+)*)?(?:\S*/)?(?:gremlin|firedrill)\s+attack(?:\s|$)`)
+var attackCommand = drill.Pattern(`^(?:sudo\s+(?:-\S+\s+)*)?(?:\S*/)?(?:gremlin|firedrill)\s+attack(?:\s|$)`)
 
-func isAttack(line string) bool { return attackCommand.MatchString(line) }
+func isAttack(line string) bool { return attackCommand().MatchString(line) }
 
 // commands makes drills of a command's lines.
 func (m *importer) commands(place, command string) {
@@ -264,7 +263,7 @@ func (m *importer) settle(made *attackDrill) {
 	}
 }
 
-var dependencyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,62}$`)
+var dependencyName = drill.Pattern(`^[A-Za-z0-9][A-Za-z0-9-]{0,62}$`)
 
 // dependency gives a host that is taken away a name: its first label.
 func (m *importer) dependency(host string) string {
@@ -275,7 +274,7 @@ func (m *importer) dependency(host string) string {
 	}
 	name, _, _ := strings.Cut(host, ".")
 	taken := slices.ContainsFunc(m.dependencies, func(d dependency) bool { return d.name == name })
-	if !dependencyName.MatchString(name) || taken {
+	if !dependencyName().MatchString(name) || taken {
 		name = fmt.Sprintf("dependency-%d", len(m.dependencies)+1)
 	}
 	m.dependencies = append(m.dependencies, dependency{name: name, host: host})
@@ -372,7 +371,7 @@ func shellWords(line string) ([]string, error) {
 // repositoryName makes a name for the service out of the URL of its repository.
 func repositoryName(url string) string {
 	name := strings.TrimSuffix(path.Base(strings.ReplaceAll(url, ":", "/")), ".git")
-	if !dependencyName.MatchString(strings.ReplaceAll(name, "_", "-")) {
+	if !dependencyName().MatchString(strings.ReplaceAll(name, "_", "-")) {
 		return "imported"
 	}
 	return strings.ReplaceAll(name, "_", "-")

@@ -42,7 +42,7 @@ func oneLine(text string) string {
 	}, text)
 }
 
-var hostName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var hostName = drill.Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // writeHosts puts hosts into blue and green by their names, else in turn.
 func (m *importer) writeHosts(b *strings.Builder) {
@@ -50,7 +50,7 @@ func (m *importer) writeHosts(b *strings.Builder) {
 	turn := 0
 	for i, config := range m.hosts {
 		name := config
-		if !hostName.MatchString(name) || names[name] {
+		if !hostName().MatchString(name) || names[name] {
 			name = fmt.Sprintf("host-%d", i+1)
 		}
 		names[name] = true

@@ -6,11 +6,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"firedrill/internal/drill"
 )
@@ -19,17 +17,12 @@ import (
 const hostsMax = 64
 
 // What names may look like: a lab's is part of a socket's name, a host's of a path and of DNS, a service's of a path.
-// pattern compiles a regular expression when it is first used: every command of the program pays for what happens at its start.
-func pattern(text string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
-}
-
 var (
-	labPattern      = pattern(`^[a-z0-9][a-z0-9-]{0,40}$`)
-	hostPattern     = pattern(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	aliasPattern    = pattern(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
-	servicePattern  = pattern(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$`)
-	variablePattern = pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	labPattern      = drill.Pattern(`^[a-z0-9][a-z0-9-]{0,40}$`)
+	hostPattern     = drill.Pattern(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	aliasPattern    = drill.Pattern(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+	servicePattern  = drill.Pattern(`^[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}$`)
+	variablePattern = drill.Pattern(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
 // problem is a mistake in a topology; path leads to it through the file.
