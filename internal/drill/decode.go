@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -52,12 +53,18 @@ func Decode(text []byte, file string, out any) error {
 	if len(text) > fileSizeMax {
 		return invalid(Mistake{File: file, Line: 1, Column: 1, Problem: fmt.Sprintf("larger than %d MiB", fileSizeMax>>20)})
 	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil && !errors.Is(err, io.EOF) {
+	var document, second yaml.Node
+	reader := yaml.NewDecoder(bytes.NewReader(text))
+	if err := reader.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
 		return invalid(syntaxMistake(file, err))
 	}
 	if len(document.Content) == 0 {
 		return invalid(Mistake{File: file, Line: 1, Column: 1, Problem: "the file is empty"})
+	}
+	if err := reader.Decode(&second); err == nil {
+		return invalid(Mistake{File: file, Line: max(second.Line, 1), Column: max(second.Column, 1), Problem: "a second document begins; keep one, for only one would be read"})
+	} else if !errors.Is(err, io.EOF) {
+		return invalid(syntaxMistake(file, err))
 	}
 	d := decoder{file: file}
 	d.value(document.Content[0], reflect.ValueOf(out).Elem(), "", 0)

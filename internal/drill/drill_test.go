@@ -151,6 +151,7 @@ func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 		{"- deploy other", "- deploy othr", `did you mean "other"?`},
 		{"pipeline:", "\tpipeline:", "found a tab character"},
 		{"directory: /home", "directory: home", "is not an absolute directory"},
+		{"pipeline:", "---\npipeline:", "a second document begins"},
 	} {
 		planted := strings.Replace(string(text), test.old, test.planted, 1)
 		_, err := ParseService([]byte(planted), "firedrill.yaml")
