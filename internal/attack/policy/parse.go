@@ -1,10 +1,8 @@
 package policy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -92,9 +90,6 @@ func Parse(text []byte, file string, known []string) (*Policy, error) {
 	if err := drill.Decode(text, file, p); err != nil {
 		return nil, err
 	}
-	if line, more := secondDocument(text); more {
-		return nil, mistaken(file, line, "a second document begins, whose rules would be lost; keep one")
-	}
 	for _, rules := range []list[Word, *Word]{p.Kinds, p.Deny, p.RequireConsent} {
 		for _, item := range rules {
 			if word := string(item.Value); !slices.Contains(known, word) && word != All {
@@ -115,20 +110,6 @@ func Parse(text []byte, file string, known []string) (*Policy, error) {
 
 func mistaken(file string, line int, problem string) error {
 	return &drill.Error{Kind: drill.Invalid, Err: drill.Mistake{File: file, Line: line, Column: 1, Problem: problem}}
-}
-
-// secondDocument looks for what stands behind the first document, which a reader of one would not see.
-func secondDocument(text []byte) (line int, more bool) {
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	var node yaml.Node
-	if err := decoder.Decode(&node); err != nil {
-		return 1, !errors.Is(err, io.EOF)
-	}
-	node = yaml.Node{}
-	if err := decoder.Decode(&node); errors.Is(err, io.EOF) {
-		return 0, false
-	}
-	return max(node.Line, 1), true
 }
 
 // Word is the name of a kind of attack, or All.

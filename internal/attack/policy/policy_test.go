@@ -223,7 +223,7 @@ var wrongFiles = []struct{ name, text, problem string }{
 	{"a mapping", "deny: {shutdown: true}\n", "a single value"},
 	{"no mapping", "- deny\n", "mapping"},
 	{"a second document", "max_length: 60s\n---\ndeny: [shutdown]\n", "second document"},
-	{"rubbish behind", "max_length: 60s\n...\n}{\n", "second document"},
+	{"rubbish behind", "max_length: 60s\n...\n}{\n", "policy.yaml:3:1: line 3"},
 	{"no length", "max_length: 0\n", "deny: all"},
 	{"a negative length", "max_length: -5\n", "negative"},
 	{"no parallel", "max_parallel: 0\n", "deny: all"},
