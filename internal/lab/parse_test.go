@@ -188,7 +188,7 @@ hosts:
 	check := func() {
 		for line, want := range map[string]string{
 			"stat -c %a /etc/ssl/app.yaml /srv/tree/sub/data /srv/tree/run.sh": "600\n600\n755",
-			"/srv/tree/run.sh; /mnt/ro/run.sh; /mnt/run.sh":                  "ran\nran\nran",
+			"/srv/tree/run.sh; /mnt/ro/run.sh; /mnt/run.sh":                    "ran\nran\nran",
 			"cat /run/each-boot": "x",
 		} {
 			if got := mustRun(t, l, "ci", line); got != want {
