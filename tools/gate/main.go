@@ -44,7 +44,12 @@ func main() {
 var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/deploy/remote/remotetest", "./internal/failover/authority"}
 
 // slow are the packages whose tests start servers, hosts or kernels; make quick leaves them out.
-var slow = []string{"attack/attacktest", "attack/blackhole", "attack/pause", "attack/processkiller", "attack/timetravel", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "lab"}
+var slow = []string{"attack", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "guard", "lab"}
+
+// isSlow holds for every kind of attack too: they are tried in the kernel.
+func isSlow(name string) bool {
+	return slices.Contains(slow, name) || strings.HasPrefix(name, "attack/")
+}
 
 // alone is run after all others, with nothing beside it: it measures a service on this machine as its clients see it.
 const alone = "firedrill/internal/e2e"
@@ -64,7 +69,7 @@ func run(quick bool) error {
 	}
 	packages := slices.DeleteFunc(strings.Fields(string(list)), func(name string) bool { return name == alone })
 	if quick {
-		packages = slices.DeleteFunc(packages, func(name string) bool { return slices.Contains(slow, strings.TrimPrefix(name, "firedrill/internal/")) })
+		packages = slices.DeleteFunc(packages, func(name string) bool { return isSlow(strings.TrimPrefix(name, "firedrill/internal/")) })
 		return t.sum(t.tests(nil, append([]string{"-short"}, packages...)...), quick, began)
 	}
 	if err := install(); err != nil {
