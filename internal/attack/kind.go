@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"firedrill/internal/attack/cgroups"
 	"firedrill/internal/attack/procs"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
@@ -83,6 +84,22 @@ type Facts struct {
 	Cores      []int                 `json:"cores,omitempty"`      // processors that we may run on, sorted; only for a Surveying order
 	Memory     uint64                `json:"memory,omitempty"`     // bytes that can be taken without swapping, by /proc and our cgroups
 	Volume     Volume                `json:"volume,omitzero"`      // where a Surveying order writes
+	Group      Group                 `json:"group,omitzero"`       // the control group that a Surveying order names
+	Room       Room                  `json:"room,omitzero"`        // of what a Surveying order uses up
+	Consent    bool                  `json:"consent,omitempty"`    // a person said --yes to this very attack
+}
+
+// Group is a control group and who is in it or below it.
+type Group struct {
+	cgroups.Group
+	Processes []int `json:"processes"` // sorted
+	Tasks     int   `json:"tasks"`     // threads of them; only where they are counted
+}
+
+// Room is how much there is of something that the whole host shares.
+type Room struct {
+	Used int `json:"used"`
+	Max  int `json:"max"` // what the tightest limit on us leaves in all
 }
 
 // Volume is a mounted file system as df sees it: what root alone may use is neither used nor available.

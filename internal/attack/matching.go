@@ -1,9 +1,12 @@
 package attack
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"firedrill/internal/attack/cgroups"
 	"firedrill/internal/attack/procs"
 	"firedrill/internal/drill"
 )
@@ -50,4 +53,47 @@ func MeantProcesses(kind string, selector procs.Selector, facts Facts) (meant, s
 	}
 	return nil, spared, &drill.Error{Op: "attack " + kind, Host: facts.Host, Kind: drill.Refused, Err: fmt.Errorf("%s", why),
 		Hint: "look with: pgrep -a NAME; -f matches the full command line"}
+}
+
+// CgroupFlag is the flag of attacks on a whole control group.
+func CgroupFlag(usage string) drill.AttackFlag {
+	return drill.AttackFlag{Name: "cgroup", Short: "C", Type: TypeString, Usage: usage + ", as /system.slice/api.service; systemctl show -p ControlGroup UNIT says it"}
+}
+
+// SurveyGroup adds to the facts a control group, who is in it, and all processes.
+func (f *Facts) SurveyGroup(kind string, what cgroups.Interface, name string) error {
+	group, err := cgroups.Find("/", what, name)
+	if errors.Is(err, cgroups.ErrNone) {
+		return &drill.Error{Op: "attack " + kind, Kind: drill.Refused, Err: err, Hint: "cat /proc/PID/cgroup says in which groups a process is"}
+	}
+	if err != nil {
+		return Refuse(kind, "write it as in /proc/PID/cgroup: -C /system.slice/api.service", "--cgroup=%s: %w", name, err)
+	}
+	f.Group = Group{Group: group}
+	if f.Group.Processes, err = group.Processes(); err != nil {
+		return fmt.Errorf("attack %s: %w", kind, err)
+	}
+	f.Processes, err = procs.Survey()
+	return err
+}
+
+// MeantGroup refuses a group with nobody in it, and one with a process that no attack may touch: what holds for a group holds for all in it.
+// Consent lifts nothing here, for a group that holds process 1 or sshd is the way back too.
+func MeantGroup(kind string, facts Facts) ([]procs.Process, error) {
+	var meant []procs.Process
+	for _, p := range facts.Processes {
+		if !slices.Contains(facts.Group.Processes, p.PID) {
+			continue
+		}
+		if p.Protected != "" {
+			return nil, &drill.Error{Op: "attack " + kind, Host: facts.Host, Kind: drill.Refused, Hint: "name a narrower cgroup, as that of one service",
+				Err: fmt.Errorf("%s is in %s, and no attack may touch it: %s", p, facts.Group.Group, p.Protected)}
+		}
+		meant = append(meant, p)
+	}
+	if len(meant) == 0 {
+		return nil, &drill.Error{Op: "attack " + kind, Host: facts.Host, Kind: drill.Refused, Err: fmt.Errorf("nobody is in %s", facts.Group.Group),
+			Hint: "cat /proc/PID/cgroup says in which groups a process is"}
+	}
+	return meant, nil
 }

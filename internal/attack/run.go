@@ -16,6 +16,9 @@ import (
 // ErrLapsed is what a Tended step returns when the kernel has ended the impact already, because we could not tend it in time.
 var ErrLapsed = errors.New("the lease lapsed: this process was held up too long, and the kernel ended the impact")
 
+// ErrDone is what a Tended step returns when its work is complete before the deadline: the attack ends, and did not fail for that.
+var ErrDone = errors.New("done")
+
 const (
 	hitsEvery     = time.Second
 	hitsFirst     = 50 * time.Millisecond // until the first packet is counted, so that FirstHit is near the truth
@@ -265,6 +268,9 @@ func (r *run) finish(ctx context.Context, why error) (history.AttackAccount, err
 	r.kept.letGo(len(residue) == 0)
 	ended := r.now()
 	r.report(&history.AttackReverted{GUID: r.plan.GUID, Why: reason(why), Residue: residue})
+	if errors.Is(why, ErrDone) {
+		why = nil
+	}
 	r.release()
 	if r.inForce != nil {
 		r.canaries.after(ctx)

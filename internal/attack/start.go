@@ -27,7 +27,7 @@ type Invocation struct {
 	JSON     bool     // print events instead of the article's lines
 	Canaries []string // host:port
 	DryRun   bool     // print the plan and stop
-	Yes      bool     // a person consents to what this host's policy asks consent for
+	Yes      bool     // a person consents to what this host's policy asks consent for, and to what a kind never does without
 	Others   []Kind   // all kinds of this build: what dead attacks of theirs left is taken back first, and the host's policy may name them
 
 	mark func(name string) // as in Options
@@ -77,6 +77,7 @@ func (i Invocation) prepare(ctx context.Context, bounds bounds) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	facts.Consent = i.Yes
 	return order.Plan(facts)
 }
 
@@ -110,8 +111,7 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 	}
 	err = bounds.admit(ctx, plan)
 	if i.DryRun {
-		_, printed := io.WriteString(i.Out, plan.String())
-		return history.AttackAccount{Reverted: true}, errors.Join(err, printed)
+		return history.AttackAccount{Reverted: true}, errors.Join(err, i.show(plan, err))
 	}
 	if err != nil {
 		return history.AttackAccount{Reverted: true}, i.refuse(err)
@@ -139,6 +139,35 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 		err = i.refuse(err)
 	}
 	return account, err
+}
+
+// show prints the plan of a dry run: as text, or as one JSON document. refused is what the host's policy says to it, nil when it admits.
+func (i Invocation) show(plan Plan, refused error) error {
+	if !i.JSON {
+		_, err := io.WriteString(i.Out, plan.String())
+		return err
+	}
+	shown := Shown{GUID: plan.GUID, Attack: plan.Attack, Host: plan.Host, Length: drill.Seconds(plan.Length), Delay: drill.Seconds(plan.Delay),
+		Remains: plan.Remains(), OneWay: plan.OneWay(), Steps: plan.Lines()}
+	if refused != nil {
+		shown.Refused = &history.AttackRefused{Attack: plan.Attack, Reason: refused.Error(), Cure: drill.HintOf(refused)}
+	}
+	encoder := json.NewEncoder(i.Out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(shown)
+}
+
+// Shown is a plan as a dry run prints it with --json. Fields are only ever added.
+type Shown struct {
+	GUID    string                 `json:"guid"`
+	Attack  string                 `json:"attack"` // the kind
+	Host    string                 `json:"host"`
+	Length  drill.Seconds          `json:"length_seconds,omitempty"` // of the impact; left out when the host goes down
+	Delay   drill.Seconds          `json:"delay_seconds,omitempty"`  // before it
+	Remains Remains                `json:"remains"`                  // if all of us die at once
+	OneWay  bool                   `json:"one_way"`
+	Steps   []string               `json:"steps"`             // one line for each thing that would be done
+	Refused *history.AttackRefused `json:"refused,omitempty"` // why this host's policy would not let it start
 }
 
 // check sweeps what dead attacks left, and refuses at once what this host or user cannot do, instead of after a delay.

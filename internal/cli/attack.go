@@ -91,8 +91,8 @@ func newKindCommand(s streams, kind attack.Kind) *cobra.Command {
 	flags.StringVar(&invocation.GUID, "guid", "", "name of this attack, a UUID; the same one cannot run twice (default: a new one)")
 	flags.StringArrayVar(&invocation.Canaries, "canary", nil, "host:port that must answer before and after, and not in between; repeat for more")
 	flags.BoolVar(&invocation.JSON, "json", false, "print events as JSON lines")
-	flags.BoolVar(&invocation.Yes, "yes", false, "consent, where the policy of this host asks for it")
-	flags.BoolVar(&invocation.DryRun, "dry-run", false, "print the plan and stop")
+	flags.BoolVar(&invocation.Yes, "yes", false, "consent, where the policy of this host or the kind of attack asks for it")
+	flags.BoolVar(&invocation.DryRun, "dry-run", false, "print the plan and stop; with --json as one JSON document")
 	return kindCmd
 }
 

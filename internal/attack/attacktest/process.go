@@ -58,6 +58,10 @@ func child(makeKind Making, bug string) int {
 			invocation.Canaries = append(invocation.Canaries, value)
 		case "lines":
 			invocation.JSON = false
+		case "yes":
+			invocation.Yes = true
+		case "dry-run":
+			invocation.DryRun = true
 		default:
 			invocation.Flags[name] = append(invocation.Flags[name], value)
 		}

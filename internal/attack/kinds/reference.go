@@ -92,11 +92,11 @@ Besides its own flags every kind has:
 
 | flag | meaning |
 |---|---|
-| ` + "`--dry-run`" + ` | print the plan, with what would remain if all of us died, and stop |
+| ` + "`--dry-run`" + ` | print the plan, with what would remain if all of us died, and stop; with ` + "`--json`" + ` as one JSON document: guid, attack, host, length_seconds, delay_seconds, remains, one_way, steps (lines), and refused when the policy says no |
 | ` + "`--json`" + ` | print events as JSON lines |
 | ` + "`--canary host:port`" + ` | must answer before and after, and not in between; may be repeated |
 | ` + "`--guid GUID`" + ` | name of the attack; the same one cannot run twice |
-| ` + "`--yes`" + ` | consent, where the policy of the host asks for it |
+| ` + "`--yes`" + ` | consent, where the policy of the host asks for it; process_killer wants it for sshd and process 1, service for units that hold them |
 
 Exit codes: 0 it bit and is gone; 2 usage; 3 nothing shows that it bit; 4 refused by a safeguard, or the host lacks something; 5 **not
 reverted**, act by hand; 70 our own fault; 129, 130, 143 ended early, reverted.

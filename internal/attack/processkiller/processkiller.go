@@ -36,6 +36,7 @@ type Kind struct{ hooks hooks }
 // hooks are the planted bugs of tests.
 type hooks struct {
 	spareNobody bool // what no attack may touch is killed too
+	unasked     bool // as if a person had consented
 	boast       bool // says that it bit without a look
 }
 
@@ -126,19 +127,32 @@ func (Order) Survey(_ context.Context, facts *attack.Facts) error {
 
 // Plan implements attack.Order.
 func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
-	if o.hooks.spareNobody {
-		facts.Processes = exposed(facts.Processes)
-	}
+	facts.Processes = o.exposed(facts.Processes, facts.Consent)
 	meant, spared, err := attack.MeantProcesses(Name, o.Which, facts)
 	if err != nil {
-		return attack.Plan{}, err
+		return attack.Plan{}, askFor(err, spared)
 	}
-	s := &step{order: o, meant: meant, spared: spared}
+	s := &step{order: o, consent: facts.Consent, meant: meant, spared: spared}
 	return attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Length: o.Length, Steps: []attack.Step{s}}, nil
 }
 
-// exposed is the planted bug.
-func exposed(all []procs.Process) []procs.Process {
+// askFor says that consent would have helped, if so.
+func askFor(refusal error, spared []procs.Process) error {
+	var told *drill.Error
+	if errors.As(refusal, &told) && slices.ContainsFunc(spared, func(p procs.Process) bool { return p.Consent }) {
+		told.Hint = "if you mean it, add --yes: it may be your way to this host"
+	}
+	return refusal
+}
+
+// exposed lifts the protection that consent lifts; the planted bug lifts all, or asks nobody.
+func (o Order) exposed(all []procs.Process, consent bool) []procs.Process {
+	if consent || o.hooks.unasked {
+		return procs.Consented(all)
+	}
+	if !o.hooks.spareNobody {
+		return all
+	}
 	all = slices.Clone(all)
 	for i := range all {
 		all[i].Protected = ""
@@ -154,9 +168,10 @@ type kill struct {
 
 // step is the one step.
 type step struct {
-	order  Order
-	meant  []procs.Process // at the time of the plan
-	spared []procs.Process
+	order   Order
+	consent bool            // to what no attack may touch without
+	meant   []procs.Process // at the time of the plan
+	spared  []procs.Process
 
 	mu    sync.Mutex // guards kills
 	kills []kill
@@ -210,10 +225,7 @@ func (s *step) round(ctx context.Context, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	if s.order.hooks.spareNobody {
-		all = exposed(all)
-	}
-	meant, _ := s.order.Which.Select(all)
+	meant, _ := s.order.Which.Select(s.order.exposed(all, s.consent))
 	s.mu.Lock()
 	first := len(s.kills)
 	s.mu.Unlock()

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 func makeKind(bug string, _ func(string)) attack.Kind {
-	return Kind{hooks: hooks{spareNobody: bug == "spare nobody", boast: bug == "boast"}}
+	return Kind{hooks: hooks{spareNobody: bug == "spare nobody", unasked: bug == "unasked", boast: bug == "boast"}}
 }
 
 // victim starts a process that only waits; called names it. It is reaped as soon as it ends.
@@ -201,6 +201,82 @@ func TestSpareCheckCatchesThePlantedBug(t *testing.T) {
 		t.Error("the planted bug of sparing nobody was not caught")
 	}
 	t.Logf("caught: %v", err)
+}
+
+// asks checks that sshd is killed with a person's consent, and that without it the attack is refused and says what would help.
+func asks(t *testing.T, bug string) error {
+	t.Helper()
+	sshd := victim(t, "sshd: listener", "-c", "printf sshd > /proc/$$/comm; while :; do sleep 600; done")
+	if err := at.Await(func() error {
+		if p, err := procs.Find(sshd.ID); err != nil || p.Name != "sshd" {
+			return errors.Join(fmt.Errorf("%s is not sshd yet", p), err)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	code, account, a := attackOn(t, bug, "--process=sshd")
+	if _, err := procs.Find(sshd.ID); err != nil || code == 0 || account != nil {
+		return fmt.Errorf("without consent: exit code %d, account %+v, sshd: %w", code, account, err)
+	}
+	asked := false
+	for _, event := range a.Events() {
+		refused, is := event.Fact.(*history.AttackRefused)
+		asked = asked || is && strings.Contains(refused.Cure, "--yes")
+	}
+	if !asked {
+		return errors.New("the refusal does not say that consent would help")
+	}
+	code, account, a = attackOn(t, bug, "--process=sshd", "--yes")
+	if err := gone(sshd.ID); err != nil || code != 0 || account == nil || !account.Bit {
+		return fmt.Errorf("with consent: exit code %d, account %+v, %s, sshd: %w", code, account, a.Stderr(), err)
+	}
+	return nil
+}
+
+func TestConsentReachesSSHD(t *testing.T) {
+	if !at.Alone(t) {
+		return
+	}
+	if err := asks(t, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConsentCheckCatchesThePlantedBug(t *testing.T) {
+	if !at.Alone(t) {
+		return
+	}
+	err := asks(t, "unasked")
+	if err == nil {
+		t.Error("the planted bug of asking nobody was not caught")
+	}
+	t.Logf("caught: %v", err)
+}
+
+// Process 1 of this host is the test itself; the kernel keeps it from signals that it does not handle. A plan tells enough.
+func TestConsentNamesProcess1AndNeverUs(t *testing.T) {
+	facts := attack.Facts{GUID: at.GUID, Host: "blue", Consent: true, Processes: []procs.Process{
+		{ID: procs.ID{PID: 1, Start: 1}, Name: "systemd", Command: "/sbin/init", Protected: "it is process 1", Consent: true},
+		{ID: procs.ID{PID: 7, Start: 2}, Name: "bash", Command: "bash", Protected: "we descend from it"},
+	}}
+	plan := func(process string, consent bool) (attack.Plan, error) {
+		order, err := Kind{}.Order(attack.Values{"process": {process}})
+		if err != nil {
+			return attack.Plan{}, err
+		}
+		facts.Consent = consent
+		return order.Plan(facts)
+	}
+	if got, err := plan("1", true); err != nil || !strings.Contains(got.String(), "send SIGKILL to process 1 (systemd)") {
+		t.Errorf("process 1 with consent: %s, %v", got, err)
+	}
+	if _, err := plan("1", false); drill.KindOf(err) != drill.Refused || !strings.Contains(drill.HintOf(err), "--yes") {
+		t.Errorf("process 1 without consent: %v", err)
+	}
+	if _, err := plan("7", true); drill.KindOf(err) != drill.Refused || strings.Contains(drill.HintOf(err), "--yes") {
+		t.Errorf("whom we descend from, with consent: %v", err)
+	}
 }
 
 func TestRefusesWhenNothingMatches(t *testing.T) {

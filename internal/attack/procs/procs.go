@@ -34,6 +34,7 @@ type Process struct {
 	UID       uint32 `json:"uid"`
 	GID       uint32 `json:"gid"`
 	Protected string `json:"protected,omitempty"` // why no attack may touch it; only Survey fills it in
+	Consent   bool   `json:"consent,omitempty"`   // one may touch it all the same to which a person consents
 }
 
 // Stopped reports whether the process is stopped by a signal or a tracer.

@@ -69,6 +69,15 @@ func (q Query) Selector() (Selector, error) {
 	return s, nil
 }
 
+// UserNumber returns the number of a user who is given by name or number. A number need not belong to anybody.
+func UserNumber(text string) (uint32, error) {
+	id, err := lookUp(text, userNumber)
+	if err != nil {
+		return 0, err
+	}
+	return *id, nil
+}
+
 func lookUp(text string, byName func(string) (string, error)) (*uint32, error) {
 	if _, err := strconv.ParseUint(text, 10, 32); err != nil {
 		number, err := byName(text)
@@ -209,9 +218,24 @@ func Survey() ([]Process, error) {
 	self := executable(os.Getpid())
 	for i, p := range all {
 		all[i].Protected = protection(p, ours, self)
+		all[i].Consent = all[i].Protected != "" && p.PID != os.Getpid() && (p.PID == 1 || isSSHD(p))
 	}
 	return all, nil
 }
+
+// Consented returns the processes without the protection that a person's consent lifts: that of process 1 and of sshd. We, those that we
+// descend from, the kernel's and the parts of attacks stay protected. It is pure.
+func Consented(all []Process) []Process {
+	all = slices.Clone(all)
+	for i := range all {
+		if all[i].Consent {
+			all[i].Protected = ""
+		}
+	}
+	return all
+}
+
+func isSSHD(p Process) bool { return strings.HasPrefix(p.Name, "sshd") }
 
 // kernelThreads is the process from which all threads of the kernel descend.
 const kernelThreads = 2
@@ -224,7 +248,7 @@ func protection(p Process, ours map[int]bool, self string) string {
 		return "it is us"
 	case ours[p.PID]:
 		return "we descend from it"
-	case strings.HasPrefix(p.Name, "sshd"):
+	case isSSHD(p):
 		return "it is sshd"
 	case p.Parent == 0 && p.PID == kernelThreads && p.Name == "kthreadd", p.Parent == kernelThreads && p.Command == p.Name && executable(p.PID) == "":
 		return "it is a part of the kernel"
