@@ -25,7 +25,8 @@ var needed = [][2]string{
 	{"git", "git"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"ssh", "openssh-client"}, {"/usr/sbin/sshd", "openssh-server"},
 	{"dig", "dnsutils"}, {"named", "bind9"}, {"nginx", "nginx-light"}, {"/usr/lib/postgresql/15/bin/postgres", "postgresql-15"},
 	{"chromium", "chromium"}, {"fc-list", "fontconfig"}, {"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"},
-	{"unshare", "util-linux"}, {"sudo", "sudo"}, {"gcc", "gcc"}, {"/usr/include/stdlib.h", "libc6-dev"},
+	{"unbound", "unbound"}, {"knotd", "knot"}, {"pdns_server", "pdns-server"}, {"/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql", "pdns-backend-sqlite3"},
+	{"sqlite3", "sqlite3"}, {"haproxy", "haproxy"}, {"unshare", "util-linux"}, {"sudo", "sudo"}, {"gcc", "gcc"}, {"/usr/include/stdlib.h", "libc6-dev"},
 }
 
 // require is told to the tests: what is named there may not be skipped.

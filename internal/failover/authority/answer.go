@@ -14,16 +14,6 @@ const udpMax = 1232
 // aliasMax is how many aliases in a row are followed inside of the zone.
 const aliasMax = 8
 
-// soaMailbox is the mailbox in the SOA record that RFC 2142 reserves for those who run a zone.
-const soaMailbox = "hostmaster."
-
-// Timers of the SOA record. No secondary transfers this zone, so they are only what RFC 1912 finds sensible.
-const (
-	soaRefresh = 3600
-	soaRetry   = 600
-	soaExpire  = 1_209_600
-)
-
 // Decided are the answers of the failover names that have been decided, by absolute name in lower case.
 type Decided map[string]Decision
 
@@ -31,15 +21,6 @@ type Decided map[string]Decision
 type Decision struct {
 	Addresses []netip.Addr `json:"addresses"`
 	Serial    uint64       `json:"serial"`
-}
-
-// serial returns the zone's serial number: it grows with every decision. All servers that know the same decisions say the same.
-func (d Decided) serial() uint32 {
-	sum := uint64(1)
-	for _, decision := range d {
-		sum += decision.Serial
-	}
-	return uint32(sum) //nolint:gosec // serial numbers of DNS wrap around, RFC 1982
 }
 
 // Answer returns the reply to a query as it goes out, of at most the size that the client takes. It is a pure function: the same query,
@@ -54,6 +35,9 @@ func (z *Zone) Answer(query *dns.Msg, decided Decided, now time.Time, overTCP bo
 	options := optionsOf(query)
 	if len(options) == 1 && !overTCP {
 		size = min(max(int(options[0].UDPSize()), dns.MinMsgSize), udpMax)
+	}
+	if query.IsTsig() != nil {
+		size -= signatureMax // the reply will be signed too
 	}
 	switch {
 	case query.Opcode != dns.OpcodeQuery:
@@ -194,12 +178,9 @@ func (a *answerer) apexAsWritten(name string) string {
 }
 
 func (a *answerer) soa(name string) dns.RR {
-	head := header(dns.TypeSOA, a.zone.NegativeTTL)
-	head.Name = name
-	return &dns.SOA{
-		Hdr: head, Ns: a.zone.Servers[0], Mbox: soaMailbox + a.zone.Name, Serial: a.decided.serial(),
-		Refresh: soaRefresh, Retry: soaRetry, Expire: soaExpire, Minttl: uint32(a.zone.NegativeTTL / time.Second),
-	}
+	soa := *a.zone.soa
+	soa.Hdr.Name, soa.Serial = name, a.zone.serial(a.decided)
+	return &soa
 }
 
 // glue adds the addresses of the zone's own name servers.

@@ -13,6 +13,18 @@ import (
 	"firedrill/internal/drill"
 )
 
+// soaMailbox is the mailbox in the SOA record that RFC 2142 reserves for those who run a zone.
+const soaMailbox = "hostmaster."
+
+const dnsPort = 53
+
+// Timers of the SOA record, in seconds. A secondary that missed being told looks by itself after the first.
+const (
+	soaRefresh = 60
+	soaRetry   = 10
+	soaExpire  = 1_209_600
+)
+
 // zoneBuilder makes a Zone of what was read, and collects every mistake on the way.
 type zoneBuilder struct {
 	file     string
@@ -84,9 +96,13 @@ func (b *zoneBuilder) build(read zoneFile) *Zone {
 		b.failover(failover)
 	}
 	b.servers(read.Servers)
-	b.between()
+	b.secondaries(read.Secondaries)
+	b.zone.between()
 	for _, record := range read.Records {
 		b.alias(record)
+	}
+	if len(b.mistakes) == 0 {
+		b.zone.soa = newSOA(b.zone)
 	}
 	return b.zone
 }
@@ -282,13 +298,45 @@ func (b *zoneBuilder) servers(names []string) {
 	}
 }
 
+func (b *zoneBuilder) secondaries(read []secondary) {
+	for i, one := range read {
+		address, err := WithPort(one.Address)
+		if err != nil {
+			b.mistake("secondaries", "secondaries[%d]: %v", i, err)
+			continue
+		}
+		b.zone.Secondaries = append(b.zone.Secondaries, SecondaryName{Address: address, Key: one.Key})
+	}
+}
+
+// WithPort returns the address of a name server, an IP address with or without a port, with its port. A name would have to be looked up
+// first, in the DNS that we are.
+func WithPort(address string) (string, error) {
+	if ip, err := netip.ParseAddr(strings.Trim(address, "[]")); err == nil {
+		return netip.AddrPortFrom(ip, dnsPort).String(), nil
+	}
+	full, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return "", fmt.Errorf("%q is no IP address, nor one with a port; write one such as 10.77.0.54 or 10.77.0.54:5353", address)
+	}
+	return full.String(), nil
+}
+
+// newSOA returns the SOA record of a zone in our own format.
+func newSOA(zone *Zone) *dns.SOA {
+	return &dns.SOA{
+		Hdr: header(dns.TypeSOA, zone.NegativeTTL), Ns: zone.Servers[0], Mbox: soaMailbox + zone.Name, Serial: 1,
+		Refresh: soaRefresh, Retry: soaRetry, Expire: soaExpire, Minttl: uint32(zone.NegativeTTL / time.Second),
+	}
+}
+
 // between adds the names that exist only because a longer one does: they have no records, but they are no NXDOMAIN (RFC 8020).
-func (b *zoneBuilder) between() {
+func (z *Zone) between() {
 	var missing []string
-	for name := range b.zone.owners {
+	for name := range z.owners {
 		for {
 			next, end := dns.NextLabel(name, 0)
-			if end || name == b.zone.Name {
+			if end || name == z.Name {
 				break
 			}
 			name = name[next:]
@@ -296,8 +344,8 @@ func (b *zoneBuilder) between() {
 		}
 	}
 	for _, name := range missing {
-		if b.zone.owners[name] == nil && dns.IsSubDomain(b.zone.Name, name) {
-			b.zone.owners[name] = &owner{}
+		if z.owners[name] == nil && dns.IsSubDomain(z.Name, name) {
+			z.owners[name] = &owner{}
 		}
 	}
 }

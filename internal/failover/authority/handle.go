@@ -37,6 +37,9 @@ func (s *Server) handle(w dns.ResponseWriter, query *dns.Msg) {
 		s.write(w, comeByTCP(query))
 		return
 	}
+	if (query.IsTsig() != nil || isTransfer(query)) && s.handleSigned(w, query, now, overTCP) {
+		return
+	}
 	s.write(w, s.compose(query, now, overTCP))
 }
 
@@ -104,6 +107,12 @@ func comeByTCP(query *dns.Msg) []byte {
 
 func (s *Server) write(w dns.ResponseWriter, packet []byte) {
 	if _, err := w.Write(packet); err != nil {
+		s.log.Debug("answer not sent", "to", w.RemoteAddr().String(), "error", err)
+	}
+}
+
+func (s *Server) writeMessage(w dns.ResponseWriter, reply *dns.Msg) {
+	if err := w.WriteMsg(reply); err != nil {
 		s.log.Debug("answer not sent", "to", w.RemoteAddr().String(), "error", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/failover/tsig"
 )
 
 const (
@@ -33,11 +34,15 @@ const (
 // Options make a Server. Zone and Listen are needed.
 type Options struct {
 	Zone      *Zone
-	Listen    string       // host:port for UDP and TCP; port 0 takes a free one
-	StateFile string       // where decided answers outlive the process; empty: nowhere
-	Frozen    []string     // failover names whose answer never changes: to prove that a drill notices
-	Rate      int          // queries a second and source over UDP; default 1,000
-	Log       *slog.Logger // default: none
+	Listen    string    // host:port for UDP and TCP; port 0 takes a free one
+	StateFile string    // where decided answers outlive the process; empty: nowhere
+	Frozen    []string  // failover names whose answer never changes: to prove that a drill notices
+	Rate      int       // queries a second and source over UDP; default 1,000
+	Keys      tsig.Keys // whose signatures are taken
+	Follows   bool      // decisions come from a watch: secondaries wait for the first ones
+
+	Secondaries []Secondary  // who may have the whole zone and is told of changes
+	Log         *slog.Logger // default: none
 }
 
 // Server answers for a zone. Make one with New; all methods may be called at once.
@@ -46,6 +51,8 @@ type Server struct {
 	options Options
 	log     *slog.Logger
 	limit   *limiter
+	keys    tsig.Keys
+	tellers []*notifier
 	frozen  map[string]bool
 	decided atomic.Pointer[Decided] // the map in it never changes
 	stateMu sync.Mutex              // one writer of the state file at a time; not mu, so that a slow disk holds up no answer
@@ -54,6 +61,7 @@ type Server struct {
 	address netip.AddrPort
 	sockets []*dns.Server
 	serving sync.WaitGroup
+	silence context.CancelFunc // ends the tellers
 
 	ready  chan struct{}
 	failed chan error
@@ -81,7 +89,14 @@ func New(options Options) (*Server, error) {
 	}
 	s := &Server{
 		zone: options.Zone, options: options, log: options.Log, limit: newLimiter(options.Rate), frozen: map[string]bool{},
-		ready: make(chan struct{}), failed: make(chan error, 2), // one for each socket
+		keys: tsig.Keys{}, ready: make(chan struct{}), failed: make(chan error, 2), // one for each socket
+	}
+	maps.Copy(s.keys, options.Keys)
+	for _, secondary := range options.Secondaries {
+		if secondary.Key.Name != "" {
+			s.keys[secondary.Key.Name] = secondary.Key
+		}
+		s.tellers = append(s.tellers, &notifier{zone: options.Zone, to: secondary, log: s.log, wake: make(chan struct{}, 1), now: s.settledSerial})
 	}
 	for _, name := range options.Frozen {
 		full, err := s.failoverName(name)
@@ -177,7 +192,19 @@ func (s *Server) Set(name string, addresses []netip.Addr, serial uint64) error {
 	s.decided.Store(&next)
 	s.mu.Unlock()
 	s.log.Info("answer published", "name", name, "addresses", addresses, "serial", serial)
+	for _, teller := range s.tellers {
+		teller.poke()
+	}
 	return s.save()
+}
+
+// settledSerial returns the zone's serial number, 0 while the zone is not handed out.
+func (s *Server) settledSerial() uint32 {
+	decided := *s.decided.Load()
+	if s.unsettled(decided) != "" {
+		return 0
+	}
+	return s.zone.serial(decided)
 }
 
 // save writes the newest decisions; the order of calls does not matter.
@@ -225,6 +252,7 @@ func (s *Server) Start(ctx context.Context) error {
 		socket.ReadTimeout = tcpReadMax
 		socket.IdleTimeout = func() time.Duration { return tcpIdleMax }
 		socket.MsgAcceptFunc = accept
+		socket.TsigSecret = s.keys.Secrets()
 		opened.Add(1)
 		once := sync.OnceFunc(opened.Done)
 		socket.NotifyStartedFunc = once
@@ -236,6 +264,11 @@ func (s *Server) Start(ctx context.Context) error {
 		})
 	}
 	opened.Wait()
+	telling, silence := context.WithCancel(context.WithoutCancel(ctx))
+	s.silence = silence
+	for _, teller := range s.tellers {
+		s.serving.Go(func() { teller.run(telling) })
+	}
 	close(s.ready)
 	return nil
 }
@@ -259,6 +292,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	sockets := s.sockets
 	s.sockets = nil
+	if s.silence != nil {
+		s.silence()
+	}
 	s.mu.Unlock()
 	var problems error
 	for _, socket := range sockets {

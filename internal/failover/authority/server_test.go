@@ -256,7 +256,7 @@ func TestIdleConnectionsOverTheLimitAreClosed(t *testing.T) {
 func TestPanicTwiceIsARefusal(t *testing.T) {
 	s := newServer(t, Options{})
 	s.zone.owners[apexName] = nil // the plain way breaks too: a hole that cannot be
-	s.zone.Servers = nil
+	s.zone.soa = nil
 	packet := s.compose(new(dns.Msg).SetQuestion(apexName, dns.TypeA), time.Unix(1, 0), false)
 	reply := new(dns.Msg)
 	if err := reply.Unpack(packet); err != nil || reply.Rcode != dns.RcodeRefused {

@@ -33,9 +33,17 @@ type Zone struct {
 	TTL         time.Duration
 	NegativeTTL time.Duration
 	Servers     []string // absolute
+	Secondaries []SecondaryName
 
+	soa    *dns.SOA // with the zone's own serial number, to which those of the decisions are added
 	labels int
 	owners map[string]*owner // by absolute name in lower case; names that exist only because of longer ones are empty
+}
+
+// SecondaryName is a secondary as the zone file writes it. Without a key it is known by its address.
+type SecondaryName struct {
+	Address string // host:port
+	Key     string // name of the key that it signs with
 }
 
 // owner is a name with what stands there.
@@ -74,8 +82,14 @@ type zoneFile struct {
 	TTL         *drill.Seconds `yaml:"ttl"`
 	NegativeTTL *drill.Seconds `yaml:"negative_ttl"`
 	Servers     []string       `yaml:"servers,required"`
+	Secondaries []secondary    `yaml:"secondaries"`
 	Records     []recordFile   `yaml:"records,keyed"`
 	Failover    []failoverFile `yaml:"failover,keyed"`
+}
+
+type secondary struct {
+	Address string `yaml:"address,required"`
+	Key     string `yaml:"key"`
 }
 
 type recordFile struct {

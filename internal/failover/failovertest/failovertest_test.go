@@ -177,13 +177,13 @@ func TestContractHoldsForBIND(t *testing.T) {
 	failovertest.Test(t, failovertest.Subject{Address: startBIND(t, need(t, "named"))})
 }
 
-// need returns the path of a program of Debian's bind9 or dnsutils, and skips the test where it is missing, unless the gate asks for it.
+// need returns the path of a name server or one of its tools, and skips the test where it is missing, unless the gate asks for it.
 func need(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	if err != nil {
 		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "bind") {
-			t.Fatalf("%s is not installed; apt-get install bind9 dnsutils", program)
+			t.Fatalf("%s is not installed; apt-get install bind9 dnsutils unbound knot pdns-server pdns-backend-sqlite3 sqlite3 haproxy nginx", program)
 		}
 		t.Skipf("%s is not installed", program)
 	}
@@ -293,7 +293,7 @@ func startBIND(t testing.TB, named string) string {
 		}
 	}
 	write("zone", failovertest.ZoneFile())
-	write("named.conf", fmt.Sprintf(`options {
+	startNamed(t, named, directory, fmt.Sprintf(`options {
 	directory %q; pid-file none; session-keyfile none; managed-keys-directory %q;
 	listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
 	recursion no; allow-transfer { none; }; notify no; dnssec-validation no;
@@ -302,22 +302,38 @@ func startBIND(t testing.TB, named string) string {
 controls { };
 zone %q { type primary; file "zone"; };
 `, directory, directory, port, failovertest.ZoneName))
+	awaitAnswer(t, address)
+	return address
+}
+
+// startNamed runs BIND with a configuration until the test ends.
+func startNamed(t testing.TB, named, directory, configuration string) {
+	t.Helper()
+	file := filepath.Join(directory, "named.conf")
+	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, named, "-g", "-c", file)
+}
+
+// run runs a program until the test ends, and shows what it said if the test failed.
+func run(t testing.TB, program string, arguments ...string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	command := exec.CommandContext(ctx, named, "-g", "-c", filepath.Join(directory, "named.conf"))
+	command := exec.CommandContext(ctx, program, arguments...)
 	var said bytes.Buffer
 	command.Stdout, command.Stderr = &said, &said
 	if err := command.Start(); err != nil {
+		cancel()
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		cancel()
 		_ = command.Wait()
 		if t.Failed() {
-			t.Logf("named said:\n%s", said.String())
+			t.Logf("%s said:\n%s", filepath.Base(program), said.String())
 		}
 	})
-	awaitAnswer(t, address)
-	return address
 }
 
 func freePort(t testing.TB) int {

@@ -54,7 +54,7 @@ func ZoneFile() string {
 	lines := []string{
 		"$ORIGIN " + ZoneName,
 		"$TTL 5",
-		"@ 2 IN SOA ns hostmaster 1 3600 600 1209600 2",
+		"@ 2 IN SOA ns hostmaster 1 60 10 1209600 2",
 		"@ IN NS ns",
 		"@ 1 IN A 10.77.1.10",
 		"ns IN A 10.77.0.53",
