@@ -84,6 +84,7 @@ type Facts struct {
 	Cores      []int                 `json:"cores,omitempty"`      // processors that we may run on, sorted; only for a Surveying order
 	Memory     uint64                `json:"memory,omitempty"`     // bytes that can be taken without swapping, by /proc and our cgroups
 	Volume     Volume                `json:"volume,omitzero"`      // where a Surveying order writes
+	Scope      ScopeFacts            `json:"scope,omitzero"`       // what the scope of a network attack means here
 	Group      Group                 `json:"group,omitzero"`       // the control group that a Surveying order names
 	Room       Room                  `json:"room,omitzero"`        // of what a Surveying order uses up
 	Consent    bool                  `json:"consent,omitempty"`    // a person said --yes to this very attack

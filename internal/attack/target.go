@@ -24,6 +24,7 @@ type Targets struct {
 	IngressPorts []PortRange // local ports
 	SourcePorts  []PortRange // local ports too; unlike IngressPorts, a flow must match these and EgressPorts
 	Protocol     Protocol    // empty: all
+	Scope        Scope       // whose traffic; empty: the whole host's
 }
 
 // Protocol is tcp, udp or icmp; empty means all.
@@ -85,6 +86,9 @@ func ParseTargets(v Values) (Targets, error) {
 	}
 	t.Device = v.Text("device", "")
 	var err error
+	if t.Scope, err = ParseScope(v); err != nil {
+		return Targets{}, err
+	}
 	if t.EgressPorts, err = ParsePorts(v.List("egress_port")); err != nil {
 		return Targets{}, fmt.Errorf("--egress_port: %w", err)
 	}

@@ -287,3 +287,10 @@ func all(flows []Flow, check func(Flow) error) error {
 	wait.Wait()
 	return errors.Join(errs...)
 }
+
+// Hear waits for anything to come out of a connection.
+func Hear(conn net.Conn, limit time.Duration) error {
+	_ = conn.SetReadDeadline(time.Now().Add(limit))
+	_, err := conn.Read(make([]byte, 64))
+	return silent(err)
+}

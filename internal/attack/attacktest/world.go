@@ -54,7 +54,13 @@ func Require(tb testing.TB) {
 }
 
 // Namespace is a network namespace that lives as long as its descriptor.
-type Namespace struct{ file *os.File }
+type Namespace struct {
+	file *os.File
+	uid  int // whose sockets Do makes
+}
+
+// As returns the same namespace for another user: sockets that are made in its Do belong to that user.
+func (n *Namespace) As(uid int) *Namespace { return &Namespace{file: n.file, uid: uid} }
 
 // newNamespace makes one on a thread that is thrown away.
 func newNamespace() (*Namespace, error) {
@@ -78,6 +84,15 @@ func (n *Namespace) Do(f func() error) error {
 	return onThrownThread(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("setns: %w", err)
+		}
+		if n.uid != 0 {
+			// It holds for this thread alone, and with it ends.
+			if err := unix.Setfsuid(n.uid); err != nil {
+				return fmt.Errorf("be user %d: %w", n.uid, err)
+			}
+			if is, err := unix.SetfsuidRetUid(-1); err == nil && is != n.uid {
+				return fmt.Errorf("be user %d: still user %d", n.uid, is)
+			}
 		}
 		return f()
 	})

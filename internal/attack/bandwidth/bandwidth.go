@@ -2,6 +2,7 @@ package bandwidth
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,7 +30,7 @@ func (Kind) Describe() drill.AttackKind {
 		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
 			{Name: "rate", Short: "r", Type: attack.TypeString, Usage: "bits a second that pass, as 512kbit, 10mbit or 1gbit; required"},
-		}, attack.TargetFlags()...),
+		}, slices.Concat(attack.TargetFlags(), attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_limit"},
 		Remains: string(attack.RemainsNothing),
 	}

@@ -1,6 +1,8 @@
 package blackhole
 
 import (
+	"slices"
+
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
@@ -21,7 +23,7 @@ func (Kind) Describe() drill.AttackKind {
 		Name:    Name,
 		Group:   "network",
 		Summary: "Cut all traffic between this host and addresses, names or ports; without a target, everything but what is spared",
-		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, attack.TargetFlags()...),
+		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, slices.Concat(attack.TargetFlags(), attack.ScopeFlags())...),
 		Remains: string(attack.RemainsNothing),
 		Needs:   []string{"net_admin", "nf_tables"},
 	}

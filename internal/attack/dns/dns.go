@@ -1,6 +1,8 @@
 package dns
 
 import (
+	"slices"
+
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
@@ -25,7 +27,7 @@ func (Kind) Describe() drill.AttackKind {
 		Group: "network",
 		Summary: "Cut this host off from its DNS servers, on the ports of DNS and of DNS over TLS; a cache on the host itself goes on answering " +
 			"what it knows",
-		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, flags...),
+		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, slices.Concat(flags, attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables"},
 		Remains: string(attack.RemainsNothing),
 	}

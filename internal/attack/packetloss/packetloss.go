@@ -2,6 +2,7 @@ package packetloss
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"firedrill/internal/attack"
@@ -28,7 +29,8 @@ func (Kind) Describe() drill.AttackKind {
 			attack.LengthFlag(),
 			{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "1", Usage: "share of the packets that is lost, above 0 and up to 100"},
 			{Name: "corrupt", Short: "c", Type: attack.TypeBool, Default: "false", Usage: "corrupt them instead: refused, this build cannot do it"},
-		}, attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port")...),
+		}, slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port"),
+			attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_random"},
 		Remains: string(attack.RemainsNothing),
 	}

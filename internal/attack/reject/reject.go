@@ -1,6 +1,8 @@
 package reject
 
 import (
+	"slices"
+
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
@@ -25,7 +27,7 @@ func (Kind) Describe() drill.AttackKind {
 			attack.LengthFlag(),
 			{Name: "with", Short: "w", Type: attack.TypeString, Default: string(traffic.RefuseICMP),
 				Usage: "icmp: administratively prohibited; or reset: a TCP reset, and ICMP port unreachable for what is not TCP"},
-		}, attack.TargetFlags()...),
+		}, slices.Concat(attack.TargetFlags(), attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_reject"},
 		Remains: string(attack.RemainsNothing),
 	}

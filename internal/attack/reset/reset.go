@@ -1,6 +1,8 @@
 package reset
 
 import (
+	"slices"
+
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
@@ -23,7 +25,7 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Reset TCP connections between this host and addresses, names or ports, established and new ones, as soon as either side sends; " +
 			"a connection that was reset stays broken",
 		Flags: append([]drill.AttackFlag{attack.LengthFlag()},
-			attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ingress_port")...),
+			slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ingress_port"), attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_reject"},
 		Remains: string(attack.RemainsNothing),
 	}

@@ -16,6 +16,8 @@
 // A drop in the output hook would make sending fail at once, and what a drill must find (missing timeouts) would stay hidden. So what we
 // drop on its way out is marked and sent to the loopback device, where it is dropped: the sender notices nothing.
 //
+// An attack that is narrower than its host (attack.Scope) asks besides whose socket a packet belongs to: see scope.go.
+//
 // The package never touches a table that is not its own. Its invariant: a spare is never hit, whatever the order of changes.
 //
 // Start reading at Order (order.go) and Effect (effect.go), then layout (rules.go), then table.apply (table.go).

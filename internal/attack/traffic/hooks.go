@@ -15,6 +15,8 @@ type Hooks struct {
 	DropFirst   bool // planted bug: the chain that drops on lo dies first, and ports are kept
 	AllOfThem   bool // planted bug: the share and the rate are not looked at: every packet is hit
 	NoneOfThem  bool // planted bug: packets are counted and let pass
+	WholeHost   bool // planted bug: the scope is not looked at
+	NoReplies   bool // planted bug: what comes in for the scope's sockets is not told apart, and let pass
 	OwnRefusals bool // planted bug: our own refusals are refused on their way out
 }
 

@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -42,6 +43,11 @@ func (o Order) Names() []string { return o.Targets.Names() }
 // Device implements attack.OnDevice.
 func (o Order) Device() string { return o.Targets.Device }
 
+// Survey implements attack.Surveying: it finds out what the scope means here.
+func (o Order) Survey(_ context.Context, facts *attack.Facts) error {
+	return survey(o.Kind, o.Targets.Scope, &facts.Scope)
+}
+
 // Plan implements attack.Order.
 func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 	if d := o.Targets.Device; d != "" && !slices.Contains(facts.Interfaces, d) {
@@ -52,7 +58,7 @@ func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 		return attack.Plan{}, &drill.Error{Op: "attack " + o.Kind, Kind: drill.Refused, Err: fmt.Errorf("every target is spared too, so nothing would be hit"),
 			Hint: "take the target out of the list of spares, or the spare out"}
 	}
-	cut := &cut{kind: o.Kind, guid: facts.GUID, effect: o.Effect, targets: o.Targets, hit: hit, spare: spare, control: facts.Control, names: facts.Names, hooks: o.Hooks}
+	cut := &cut{kind: o.Kind, guid: facts.GUID, effect: o.Effect, targets: o.Targets, hit: hit, spare: spare, control: facts.Control, names: facts.Names, scope: facts.Scope, hooks: o.Hooks}
 	return attack.Plan{GUID: facts.GUID, Attack: o.Kind, Host: facts.Host, Length: o.Length, Steps: []attack.Step{cut}}, nil
 }
 
@@ -89,7 +95,8 @@ func (c *cut) Lines() []string {
 		what = describe(c.hit)
 	}
 	ways := " egress to and ingress from "
-	if c.effect.EgressOnly {
+	switch {
+	case c.effect.EgressOnly:
 		ways = " egress to "
 	}
 	lines = append(lines, c.effect.verb()+ways+what+c.narrowed())
@@ -119,6 +126,9 @@ func (c *cut) narrowed() string {
 	}
 	if c.targets.Device != "" {
 		parts = append(parts, "device "+c.targets.Device)
+	}
+	if text := scopeText(c.targets.Scope, c.scope); text != "" {
+		parts = append(parts, text)
 	}
 	if len(parts) == 0 {
 		return ""

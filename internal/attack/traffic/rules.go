@@ -39,6 +39,9 @@ const (
 	chainThru     = "thru"
 	chainThruHit  = "thru_hit"
 	chainThruDrop = "thru_drop"
+	chainLocal    = "local"     // what comes in for a socket of this host: only where the attack is narrower than that
+	chainOutScope = "out_scope" // whose is it?
+	chainInScope  = "in_scope"
 
 	counterEgress  = "egress"
 	counterIngress = "ingress"
@@ -103,7 +106,9 @@ func (l *layout) add(chain string, parts ...[]expr.Any) {
 // build lists the rules. Chain in comes last everywhere: what the output chain sent to lo must not outlive the chain that drops it there.
 func (l *layout) build() []rule {
 	l.outgoing()
-	l.routed()
+	if !l.cut.scoped() { // what is routed belongs to no socket of ours
+		l.routed()
+	}
 	l.incoming()
 	return l.rules
 }
@@ -140,7 +145,12 @@ func (l *layout) outgoing() {
 	if !l.cut.hooks.NoSpare {
 		l.spares(chainOutHit, false)
 	}
-	l.narrow(chainOutHit, chainOutSink, false)
+	if l.cut.scoped() {
+		l.narrow(chainOutHit, chainOutScope, false)
+		l.scopeOut()
+	} else {
+		l.narrow(chainOutHit, chainOutSink, false)
+	}
 
 	l.admit(chainOutSink)
 	l.add(chainOutSink, count(counterEgress))
@@ -173,7 +183,11 @@ func (l *layout) incoming() {
 	if l.cut.effect.EgressOnly && !l.throughVIP() {
 		return
 	}
-	l.gate(chainIn)
+	in := chainIn
+	if l.cut.scoped() {
+		in = chainLocal
+	}
+	l.gate(in)
 	if l.throughVIP() {
 		l.virtual()
 	}
@@ -182,10 +196,10 @@ func (l *layout) incoming() {
 	}
 	if l.cut.effect.Refuse != "" {
 		// What we refuse to our own senders comes to them through lo, in the name of the target.
-		l.add(chainIn, metaIs(expr.MetaKeyIIFNAME, deviceName("lo")), accept())
+		l.add(in, metaIs(expr.MetaKeyIIFNAME, deviceName("lo")), accept())
 	}
-	l.device(chainIn, expr.MetaKeyIIFNAME)
-	l.targets(chainIn, chainInHit, expr.MetaKeyIIFNAME, func(f family) uint32 { return f.source })
+	l.device(in, expr.MetaKeyIIFNAME)
+	l.targets(in, chainInHit, expr.MetaKeyIIFNAME, func(f family) uint32 { return f.source })
 
 	if l.features.socket {
 		for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
@@ -202,7 +216,12 @@ func (l *layout) incoming() {
 			l.spares(chainInHit, false) // routed through this host to a spare
 		}
 	}
-	l.narrow(chainInHit, chainInDrop, true)
+	if l.cut.scoped() {
+		l.narrow(chainInHit, chainInScope, true)
+		l.scopeIn()
+	} else {
+		l.narrow(chainInHit, chainInDrop, true)
+	}
 
 	l.admit(chainInDrop)
 	l.add(chainInDrop, count(counterIngress))
@@ -212,7 +231,7 @@ func (l *layout) incoming() {
 
 // throughVIP says whether virtual has rules.
 func (l *layout) throughVIP() bool {
-	return l.features.fib && l.cut.targets.Device == "" && !l.cut.targets.All()
+	return l.features.fib && l.cut.targets.Device == "" && !l.cut.targets.All() && !l.cut.scoped()
 }
 
 // virtual cuts what a container sends to a target that destination NAT turns into something else later: a service VIP. What is for this

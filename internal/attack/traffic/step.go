@@ -21,6 +21,7 @@ type cut struct {
 	spare   []attack.Named
 	control []attack.Connection
 	names   map[string]attack.Resolution
+	scope   attack.ScopeFacts
 	hooks   Hooks
 
 	mu       sync.Mutex // guards the fields below
@@ -29,6 +30,7 @@ type cut struct {
 	spared   *attack.Cover         // everything spared so far
 	known    map[netip.Addr]bool   // every address hit or spared so far
 	nameOf   map[netip.Addr]string // for the hits that are reported
+	ports    map[port]bool         // of the scope's sockets that are in the table
 }
 
 // Remains implements attack.Step. On a kernel without the owner flag the empty table remains until the next start; its drops do not.

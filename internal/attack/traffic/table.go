@@ -48,6 +48,12 @@ type table struct {
 // targets follow in chunks. The lease is renewed on the way.
 func (c *cut) apply(ctx context.Context, deadline time.Time) error {
 	load := newLoad(c)
+	if c.scoped() {
+		var err error
+		if c.ports, err = c.waitingPorts(); err != nil {
+			return err
+		}
+	}
 	t, err := c.install(load, deadline)
 	if err != nil {
 		return err
@@ -115,7 +121,7 @@ func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
 	defer t.mu.Unlock()
 	c.hooks.mark("table")
 	t.conn.CreateTable(t.table)
-	if err := t.addSets(load); err != nil {
+	if err := t.addSets(c, load); err != nil {
 		return err
 	}
 	for i, chunk := range load.spares() {
@@ -128,6 +134,9 @@ func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
 		if err := t.conn.SetAddElements(t.sets[chunk.set], chunk.elements); err != nil {
 			return err
 		}
+	}
+	if err := t.addPorts(c.ports); err != nil {
+		return err
 	}
 	for _, chunk := range load.first() {
 		if err := t.conn.SetAddElements(t.sets[chunk.set], chunk.elements); err != nil {
@@ -147,7 +156,7 @@ func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
 	return t.conn.Flush()
 }
 
-func (t *table) addSets(load *load) error {
+func (t *table) addSets(c *cut, load *load) error {
 	t.alive = &nftables.Set{Table: t.table, Name: setAlive, KeyType: nftables.TypeNFProto, HasTimeout: true}
 	if err := t.conn.AddSet(t.alive, nil); err != nil {
 		return err
@@ -170,6 +179,12 @@ func (t *table) addSets(load *load) error {
 			t.sets[set.Name] = set
 		}
 	}
+	for _, set := range c.scopeSets(t.table) {
+		if err := t.conn.AddSet(set, nil); err != nil {
+			return err
+		}
+		t.sets[set.Name] = set
+	}
 	return nil
 }
 
@@ -186,7 +201,11 @@ func (t *table) addChains(c *cut, load *load, f features) {
 		l.hasSet[name] = true
 	}
 	chains := map[string]*nftables.Chain{}
-	for _, name := range []string{chainOutSink, chainOutHit, chainThruDrop, chainThruHit, chainInDrop, chainInHit} {
+	regular := []string{chainOutSink, chainOutHit, chainThruDrop, chainThruHit, chainInDrop, chainInHit}
+	if c.scoped() {
+		regular = append(regular, chainOutScope, chainInScope)
+	}
+	for _, name := range regular {
 		chains[name] = t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
 	}
 	accept := nftables.ChainPolicyAccept
@@ -195,6 +214,9 @@ func (t *table) addChains(c *cut, load *load, f features) {
 		{Name: chainThru, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(priorityOut)},
 		// Last to come, last to go: see layout.build.
 		{Name: chainIn, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(priorityIn)},
+	}
+	if c.scoped() {
+		bases[1] = nftables.Chain{Name: chainLocal, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRef(priorityIn)}
 	}
 	if c.hooks.DropFirst {
 		slices.Reverse(bases)
