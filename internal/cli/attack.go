@@ -2,17 +2,13 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/attack"
-	"firedrill/internal/attack/hostfacts"
 	"firedrill/internal/attack/kinds"
 	"firedrill/internal/drill"
 )
@@ -26,13 +22,13 @@ const attackExitStatus = `EXIT STATUS
   70   our own fault
   129, 130, 143   ended early by a lost connection, Ctrl-C, or SIGTERM and halt; reverted`
 
-// newAttackCommand makes "firedrill attack": one subcommand for each kind, made from the kind's own description.
+// newAttackCommand makes "firedrill attack": one subcommand for each kind, made from the kind's own description. The whole program adds
+// the list of them.
 func newAttackCommand(s streams) *cobra.Command {
 	attackCmd := newBareAttackCommand()
 	for _, kind := range kinds.All() {
 		attackCmd.AddCommand(newKindCommand(s, kind))
 	}
-	attackCmd.AddCommand(newAttackListCommand(s))
 	return attackCmd
 }
 
@@ -126,47 +122,6 @@ func runAttack(ctx context.Context, s streams, invocation attack.Invocation) err
 	return err
 }
 
-func newAttackListCommand(s streams) *cobra.Command {
-	var asJSON bool
-	listCmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the kinds of attacks with their flags",
-		Long: "Lists the kinds of attacks with their flags, and what remains of each if all of us die at once. With --json also what each needs,\n" +
-			"and whether this host has it; see: firedrill doctor." + printExitStatus,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if asJSON {
-				return printJSON(s, diagnose(cmd.Context(), hostfacts.Options{}).Attacks)
-			}
-			return printKinds(s)
-		},
-	}
-	listCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return listCmd
-}
-
-func printKinds(s streams) error {
-	for i, kind := range kinds.Describe() {
-		if i > 0 {
-			fmt.Fprintln(s.out)
-		}
-		fmt.Fprintf(s.out, "%s (%s): %s\n", kind.Name, kind.Group, kind.Summary)
-		table := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-		for _, flag := range kind.Flags {
-			usage := flag.Usage
-			if flag.Default != "" {
-				usage += " (default " + flag.Default + ")"
-			}
-			fmt.Fprintf(table, "  -%s, --%s\t%s\t%s\n", flag.Short, flag.Name, flag.Type, usage)
-		}
-		if err := table.Flush(); err != nil {
-			return err
-		}
-		fmt.Fprintf(s.out, "  if all of us die, remains: %s\n", kind.Remains)
-	}
-	return nil
-}
-
 // newHaltCommand makes "firedrill halt".
 func newHaltCommand(s streams) *cobra.Command {
 	var asJSON bool
@@ -225,13 +180,4 @@ func runHalt(ctx context.Context, s streams, asJSON bool) error {
 			Hint: "as root: nft delete TABLE; if that is refused, end the process that owns it, or reboot"}, err)
 	}
 	return err
-}
-
-func printJSON(s streams, value any) error {
-	encoder := json.NewEncoder(s.out)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(value); err != nil && !errors.Is(err, os.ErrClosed) {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
 }

@@ -1,3 +1,5 @@
+//go:build !hostpart
+
 package cli
 
 import (

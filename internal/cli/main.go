@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"firedrill/internal/attack/hostfacts"
 	"firedrill/internal/attack/kinds"
 	"firedrill/internal/drill"
-	"firedrill/internal/lab"
 )
 
 // The exit codes; every help text lists them.
@@ -29,6 +25,17 @@ const (
 	exitInterrupted  = 130
 )
 
+const exitStatusHelp = `
+EXIT STATUS
+  0    passed, with proof
+  1    failed: the gate
+  2    usage: a flag or a file is wrong
+  3    inconclusive: nothing proves that it bit, or that it held
+  4    refused by a safeguard
+  5    impact not reverted: call a human
+  70   our own fault
+  130  interrupted (143: terminated), impact reverted`
+
 // streams are what a command may read and write. Commands never touch os.Stdin, os.Stdout or os.Stderr.
 type streams struct {
 	in       io.Reader
@@ -38,14 +45,13 @@ type streams struct {
 // Main runs the command line and returns the exit code. args[0] is the program's name. A process that was started as a part of a lab
 // does that work instead and does not return; one that was started as an attack's worker does that.
 func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
-	lab.Reexec()
 	if code, hidden := standGuard(); hidden {
 		return code
 	}
 	if code, ours := kinds.Worker(args); ours {
 		return code
 	}
-	if code, ours := hostfacts.Reexec(args, out, errOut); ours {
+	if code, ours := wholeReexec(args, out, errOut); ours {
 		return code
 	}
 	s := streams{in: in, out: out, err: errOut}
@@ -58,11 +64,6 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	root := commandFor(s, args[1:])
 	root.SetArgs(args[1:])
 	return finish(s, root.ExecuteContext(context.Background()))
-}
-
-// Command returns the command line as a tree, for the reference pages that are generated from it.
-func Command() *cobra.Command {
-	return newRootCommand(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
 }
 
 // commandFor makes as much of the command line as args need. An attack must bite at once, and the whole tree takes a tenth of the time until
@@ -103,43 +104,6 @@ and the data survives, always takes the damage back, and says passed only with p
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	return root
-}
-
-func newRootCommand(s streams) *cobra.Command {
-	root := newBareRoot(s)
-	root.AddGroup(&cobra.Group{ID: "run", Title: "Rehearse:"}, &cobra.Group{ID: "host", Title: "On a host:"}, &cobra.Group{ID: "stay", Title: "What stays on:"}, &cobra.Group{ID: "look", Title: "Look back:"})
-	add := func(group string, commands ...*cobra.Command) {
-		for _, command := range commands {
-			command.GroupID = group
-			root.AddCommand(command)
-		}
-	}
-	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
-	add("host", newAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
-	add("stay", newWatchCommand(s), newAuthorityCommand(s), newScheduleCommand(s))
-	add("look", newJudgeCommand(s), newReportCommand(s))
-	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
-	dress(root)
-	return root
-}
-
-func newVersionCommand(s streams) *cobra.Command {
-	var asJSON bool
-	command := &cobra.Command{
-		Use:   "version",
-		Short: "Print the version, and what it was built with",
-		Long:  "Prints the version, and what it was built with." + printExitStatus,
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if asJSON {
-				return printJSON(s, map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
-			}
-			fmt.Fprintf(s.out, "firedrill %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return nil
-		},
-	}
-	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return command
 }
 
 // exitError carries an exit code that has been explained to the user already.

@@ -1,3 +1,5 @@
+//go:build !hostpart
+
 package cli
 
 import (
@@ -24,17 +26,6 @@ import (
 	"firedrill/internal/history"
 	"firedrill/internal/verdict"
 )
-
-const exitStatusHelp = `
-EXIT STATUS
-  0    passed, with proof
-  1    failed: the gate
-  2    usage: a flag or a file is wrong
-  3    inconclusive: nothing proves that it bit, or that it held
-  4    refused by a safeguard
-  5    impact not reverted: call a human
-  70   our own fault
-  130  interrupted (143: terminated), impact reverted`
 
 // runOptions are the flags that all commands share which carry out a plan.
 type runOptions struct {

@@ -1,0 +1,17 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+)
+
+func printJSON(s streams, value any) error {
+	encoder := json.NewEncoder(s.out)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}

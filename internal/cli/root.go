@@ -1,0 +1,66 @@
+//go:build !hostpart
+
+package cli
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"firedrill/internal/attack/hostfacts"
+	"firedrill/internal/lab"
+)
+
+// Command returns the command line as a tree, for the reference pages that are generated from it.
+func Command() *cobra.Command {
+	return newRootCommand(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
+}
+
+// wholeReexec does the work of a process that this program started from itself, if this is one, and returns its exit code. A part of a lab
+// does not return.
+func wholeReexec(args []string, out, errOut io.Writer) (code int, ours bool) {
+	lab.Reexec()
+	return hostfacts.Reexec(args, out, errOut)
+}
+
+func newRootCommand(s streams) *cobra.Command {
+	root := newBareRoot(s)
+	attackCmd := newAttackCommand(s)
+	attackCmd.AddCommand(newAttackListCommand(s))
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Rehearse:"}, &cobra.Group{ID: "host", Title: "On a host:"}, &cobra.Group{ID: "stay", Title: "What stays on:"}, &cobra.Group{ID: "look", Title: "Look back:"})
+	add := func(group string, commands ...*cobra.Command) {
+		for _, command := range commands {
+			command.GroupID = group
+			root.AddCommand(command)
+		}
+	}
+	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
+	add("host", attackCmd, newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
+	add("stay", newWatchCommand(s), newAuthorityCommand(s), newScheduleCommand(s))
+	add("look", newJudgeCommand(s), newReportCommand(s))
+	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
+	dress(root)
+	return root
+}
+
+func newVersionCommand(s streams) *cobra.Command {
+	var asJSON bool
+	command := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, and what it was built with",
+		Long:  "Prints the version, and what it was built with." + printExitStatus,
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return printJSON(s, map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+			}
+			fmt.Fprintf(s.out, "firedrill %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		},
+	}
+	command.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return command
+}
