@@ -471,3 +471,13 @@ func TestTwoDeploymentsExcludeEachOther(t *testing.T) {
 	}
 	w.mustDeploy()
 }
+
+// output returns what a command prints.
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v: %s", name, args, err, out)
+	}
+	return string(out)
+}

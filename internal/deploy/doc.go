@@ -9,10 +9,11 @@
 //	revisions.log                             which release was found healthy when; only appended to
 //	.lock                                     held by the kernel while someone deploys
 //	reserved.json                             who keeps others away, why and until when (reserve.go)
+//	.seal, .seal-names                        that nobody has touched the release that runs since it was compared (seal.go)
 //
 // A release holds .firedrill-digests too: with what it was published. The next deployment copies on the host what is the same there, sends
 // the rest, and believes neither: every digest is computed again before the release gets its name. Where all is the same, the release that
-// runs is compared and stays.
+// runs is compared and stays; for a day after a comparison, inode, size, mode and change time of every file stand for its digest.
 //
 // It never changes a release after it was published, never prunes the release that runs or the one to go back to, and never touches
 // DNS: which environment is answered is not its business.

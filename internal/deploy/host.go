@@ -24,6 +24,7 @@ type target struct {
 	previous   string // where to go back to; "" when there is nothing
 	release    string // what is deployed here: ours, or the same that runs already
 	sent       []file // what travelled
+	compared   string // how the release that runs was found to be ours
 	dialErr    error  // of the first connection, until it is due
 	failure    error  // why this host does not run the release
 	restoreErr error
@@ -38,6 +39,9 @@ func (t *target) directory() string {
 	}
 	return t.run.request.Deploy.Directory
 }
+
+// kept is where our own things are: the lock, what the host remembers, the seal.
+func (t *target) kept() string { return t.directory() }
 
 func (t *target) say(fact history.Deploy) {
 	fact.Host = t.host.Name
@@ -248,7 +252,7 @@ const (
 // travelled says how much of the release had to be sent.
 func (t *target) travelled() string {
 	if t.release == t.state.Release {
-		return "runs already: every digest is the same, nothing travelled"
+		return "runs already: " + t.compared + ", nothing travelled"
 	}
 	var bytes int64
 	for _, f := range t.sent {

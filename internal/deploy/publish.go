@@ -30,18 +30,24 @@ func (t *target) clear(ctx context.Context) error {
 }
 
 // wholeScript compares all digests at once, and gives a whole upload its name. Everything is on the disk before: a power cut must not
-// leave a release of empty files. Names come over standard input, each ended by NUL.
+// leave a release of empty files. Names come over standard input, each ended by NUL. What was compared is sealed (seal.go).
 //
 //	$1 directory   $2 name of the upload, or of a release that only is compared   $3 release   $4 digest of all digests; "" compares nothing
+//	$5 digest of the digest list
 const wholeScript = `cd "$1/releases" || exit 1
+kept=$1 tree=$1/releases/$2 release=$3 list=$5 times=
+sync -f "$2" 2>/dev/null || sync
 if [ -n "$4" ]; then
- got=$(cd "$2" && xargs -0 sha256sum 2>/dev/null | sed 's/^\\//;s/ .*//' | sha256sum)
+rm -f "$kept/.seal"
+cat >"$kept/.seal-names" || exit 1
+` + sealTimes + ` got=$(cd "$2" && xargs -0 sha256sum <"$kept/.seal-names" 2>/dev/null | sed 's/^\\//;s/ .*//' | sha256sum)
  [ "${got%% *}" = "$4" ] || { echo differs; exit 0; }
 fi
-[ "$2" = "$3" ] && { echo whole; exit 0; }
-[ ! -e "$3" ] || { echo "release $3 exists already" >&2; exit 1; }
-sync -f "$2" 2>/dev/null || sync
-mv "$2" "$3" && echo whole`
+if [ "$2" != "$3" ]; then
+ [ ! -e "$3" ] || { echo "release $3 exists already" >&2; exit 1; }
+ mv "$2" "$3" || exit 1
+fi
+` + sealWrite + `echo whole`
 
 // publish brings the release beside the others, compares every digest on the host, and gives it its name. What the host has already in the
 // release that runs is copied there and does not travel; when that is all of it, the release that runs is compared and stays.
@@ -52,6 +58,10 @@ func (t *target) publish(ctx context.Context) error {
 	if t.record.digests == sumOf(r.manifest) && t.canCompare() && !r.request.hooks.anew {
 		whole, err := r.request.hooks.trusting, error(nil)
 		if !whole {
+			whole, err = t.sealed(ctx, path.Join(t.directory(), "releases", t.state.Release), t.record.digests)
+		}
+		if !whole && err == nil {
+			t.compared = "every digest is the same"
 			whole, err = t.whole(ctx, t.state.Release, t.state.Release, files)
 		}
 		if err != nil {
@@ -148,7 +158,7 @@ func (t *target) whole(ctx context.Context, name, release string, files []file) 
 		}
 		want = hex.EncodeToString(sums.Sum(nil))
 	}
-	out, err := t.script(ctx, names.String(), wholeScript, t.directory(), name, release, want)
+	out, err := t.script(ctx, names.String(), wholeScript, t.directory(), name, release, want, sumOf(t.run.manifest))
 	return strings.TrimSpace(out) == "whole", err
 }
 
@@ -210,11 +220,17 @@ func (t *target) gzipPays(ctx context.Context, files []file) bool {
 	if !t.record.tools["gzip"] || bytes < gzipLeast {
 		return false
 	}
-	took, err := t.client.RoundTrip(ctx)
-	return err == nil && took > gzipRoundTrip
+	for range gzipTries {
+		took, err := t.client.RoundTrip(ctx)
+		if err != nil || took <= gzipRoundTrip {
+			return false
+		}
+	}
+	return true
 }
 
 const (
+	gzipTries     = 3                    // one slow answer may come of a busy host, not of a long way
 	gzipLeast     = 64 << 10             // starting a program on the host costs more than carrying this
 	gzipRoundTrip = 3 * time.Millisecond // nearer hosts stand in the same network, which carries 100 MB/s: as fast as gzip packs
 )
