@@ -55,7 +55,8 @@ var mayImport = map[string][]string{
 	"internal/failover/rfc2136":         {"internal/failover", "internal/failover/tsig", "internal/drill", "internal/history"},
 	"internal/failover/balancer":        {"internal/failover", "internal/drill", "internal/history"},
 	"internal/deploy":                   {"internal/deploy/remote", "internal/drill", "internal/history"},
-	"internal/deploy/remote":            {"internal/drill", "internal/history"},
+	"internal/deploy/remote":            {"internal/drill", "internal/history", "internal/onefile"},
+	"internal/onefile":                  {},
 	"internal/deploy/remote/remotetest": {"internal/deploy/remote", "internal/drill"},
 	"internal/conductor":                {"internal/drill", "internal/history", "internal/guard"},
 	"internal/watch":                    {"internal/drill", "internal/history", "internal/alarm", "internal/failover", "internal/probe"},
@@ -63,6 +64,7 @@ var mayImport = map[string][]string{
 	"internal/bookstore":                {},
 	"internal/e2e":                      {"internal/drill", "internal/history", "internal/lab", "internal/verdict"},
 	"internal/cli":                      {"*"},
+	"tools/build":                       {"internal/onefile"},
 	"tools/gate":                        {},
 	"tools/man":                         {"internal/cli"},
 }

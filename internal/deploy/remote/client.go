@@ -23,14 +23,22 @@ const (
 	keepAliveMissed = 4
 )
 
+// Where secrets are looked for when Options name none: the variable itself, or a file that NAME_FILE names.
+const (
+	PassphraseVariable = "FIREDRILL_SSH_PASSPHRASE"
+	SudoVariable       = "FIREDRILL_SUDO_PASSWORD"
+)
+
 // Options say how Dial finds its way. The zero value does what ssh(1) does for the same user.
 type Options struct {
 	Home           string        // where .ssh is, default the user's home directory
 	ConfigFiles    []string      // default ~/.ssh/config and /etc/ssh/ssh_config; an empty, non-nil slice reads none
 	KnownHosts     []string      // in place of ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts; drill.SSH.KnownHosts wins
 	AgentSocket    string        // default $SSH_AUTH_SOCK; "none" asks no agent
-	ConnectTimeout time.Duration // default 15 s, for TCP and handshake together
-	KeepAlive      time.Duration // default 5 s; four without an answer end the connection
+	ConnectTimeout time.Duration // default 15 s, for TCP and handshake of each hop together; a ConnectTimeout in a configuration file wins
+	KeepAlive      time.Duration // default 5 s; four without an answer end the connection; a shorter ServerAliveInterval wins
+	Passphrase     Secret        // of encrypted key files; default by the environment, see PassphraseVariable
+	SudoPassword   Secret        // of the user, where sudo asks for it; default by the environment, see SudoVariable
 	Note           func(string)  // told what was passed over in a configuration file; may be nil
 
 	// DialNet opens the TCP connection of the first hop, default net.Dialer. Tests cut it at a chosen byte.
@@ -39,11 +47,12 @@ type Options struct {
 
 // Client is one SSH connection to one host. Its methods may be called concurrently.
 type Client struct {
-	host    string // name in errors
-	address string // host:port that was dialled
-	user    string
-	conn    *ssh.Client
-	jumps   []*ssh.Client // nearest first; closed after conn
+	host         string // name in errors
+	address      string // host:port that was dialled
+	user         string
+	sudoPassword Secret
+	conn         *ssh.Client
+	jumps        []*ssh.Client // nearest first; closed after conn
 
 	lost     chan struct{} // closed when the connection has ended
 	work     sync.WaitGroup
@@ -57,21 +66,21 @@ type Client struct {
 // Unreachable when the host did not answer or no key was accepted, Invalid when a configuration or key file cannot be used. ctx bounds
 // connecting only.
 func Dial(ctx context.Context, host drill.Host, options Options) (*Client, error) {
+	if options.Passphrase == (Secret{}) {
+		options.Passphrase = SecretFromEnvironment(PassphraseVariable)
+	}
+	if options.SudoPassword == (Secret{}) {
+		options.SudoPassword = SecretFromEnvironment(SudoVariable)
+	}
 	environment, err := load(options)
 	if err != nil {
 		return nil, err
 	}
-	route, err := environment.route(host)
+	route, err := environment.route(ctx, host, "", 0)
 	if err != nil {
 		return nil, err
 	}
-	timeout := options.ConnectTimeout
-	if timeout == 0 {
-		timeout = connectTimeout
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
-	defer cancel()
-	client := &Client{host: host.Name, lost: make(chan struct{})}
+	client := &Client{host: host.Name, lost: make(chan struct{}), sudoPassword: options.SudoPassword}
 	for i, hop := range route {
 		conn, err := environment.connect(ctx, hop, client.jumps)
 		if err != nil {
@@ -82,26 +91,21 @@ func Dial(ctx context.Context, host drill.Host, options Options) (*Client, error
 			continue
 		}
 		client.conn, client.address, client.user = conn, hop.dial, hop.user
+		client.watch(hop.keepAlive)
 	}
-	client.watch(options.KeepAlive)
 	return client, nil
 }
 
 // connect opens one hop, through the last of the jumps when there is one.
 func (e *environment) connect(ctx context.Context, hop hop, jumps []*ssh.Client) (*ssh.Client, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, hop.timeout, fmt.Errorf("no answer within %s", hop.timeout))
+	defer cancel()
 	config, finish, err := e.clientConfig(ctx, hop)
 	if err != nil {
 		return nil, err
 	}
 	defer finish()
-	dial := e.options.DialNet
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	if len(jumps) > 0 {
-		dial = jumps[len(jumps)-1].DialContext
-	}
-	conn, err := dial(ctx, "tcp", hop.dial)
+	conn, err := e.open(ctx, hop, jumps)
 	if err != nil {
 		return nil, unreachable(ctx, hop, err)
 	}
@@ -113,9 +117,26 @@ func (e *environment) connect(ctx context.Context, hop hop, jumps []*ssh.Client)
 	}
 	if err != nil {
 		_ = conn.Close()
+		if command, ok := conn.(*proxied); ok {
+			err = command.explain(ctx, hop.command, err)
+		}
 		return nil, handshakeError(ctx, hop, err)
 	}
 	return ssh.NewClient(sshConn, channels, requests), nil
+}
+
+// open opens the stream that a hop speaks SSH over.
+func (e *environment) open(ctx context.Context, hop hop, jumps []*ssh.Client) (net.Conn, error) {
+	switch {
+	case hop.command != "":
+		return dialCommand(hop)
+	case len(jumps) > 0:
+		return jumps[len(jumps)-1].DialContext(ctx, "tcp", hop.dial)
+	case e.options.DialNet != nil:
+		return e.options.DialNet(ctx, hop.network, hop.dial)
+	default:
+		return (&net.Dialer{LocalAddr: hop.bind}).DialContext(ctx, hop.network, hop.dial)
+	}
 }
 
 func unreachable(ctx context.Context, hop hop, err error) error {
@@ -136,17 +157,19 @@ func handshakeError(ctx context.Context, hop hop, err error) error {
 	}
 	if strings.Contains(err.Error(), "unable to authenticate") {
 		return &drill.Error{Op: "connect", Host: hop.name, Kind: drill.Unreachable,
-			Hint: fmt.Sprintf("Give a key that %s accepts (ssh.identity, or ssh-add), and compare with: ssh -v %s", hop.name, hop.commandLine()),
+			Hint: first(hop.offered.hint, fmt.Sprintf("Give a key that %s accepts (ssh.identity, or ssh-add), and compare with: ssh -v %s", hop.name, hop.commandLine())),
 			Err:  fmt.Errorf("%s accepts no key for user %s; offered: %s", hop.dial, hop.user, hop.offered.list())}
+	}
+	var mismatch *ssh.AlgorithmNegotiationError
+	if errors.As(err, &mismatch) {
+		return &drill.Error{Op: "connect", Host: hop.name, Kind: drill.Unsupported, Err: fmt.Errorf("%s: %w", hop.dial, err),
+			Hint: fmt.Sprintf("Compare HostKeyAlgorithms, KexAlgorithms, Ciphers and MACs of both sides: ssh -vv %s", hop.commandLine())}
 	}
 	return unreachable(ctx, hop, err)
 }
 
 // watch sends keepalives until the connection ends; without an answer it ends it.
 func (c *Client) watch(every time.Duration) {
-	if every == 0 {
-		every = keepAliveEvery
-	}
 	c.work.Go(func() {
 		_ = c.conn.Wait()
 		close(c.lost)

@@ -1,19 +1,18 @@
 package remote
 
 import (
-	"bufio"
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
-	"github.com/kevinburke/ssh_config"
-
+	"firedrill/internal/deploy/remote/sshconfig"
 	"firedrill/internal/drill"
 )
 
@@ -25,34 +24,46 @@ type environment struct {
 	options Options
 	home    string
 	user    string
-	configs []*ssh_config.Config // first match wins, over all files
+	files   []sshconfig.File
+	execs   map[string]bool // answers of Match exec: asked once for all hops
 }
 
 // hop is one SSH connection on the way to a host, with everything resolved.
 type hop struct {
-	name       string   // in errors
-	dial       string   // host:port
-	user       string   //
-	aliases    []string // host:port names to look up in known_hosts, the first that is known counts
-	knownHosts []string // files
-	identities []string // private key files, in order of preference
-	explicit   bool     // the identities were named by someone: complain when one cannot be used
-	only       bool     // offer no other key of the agent
-	agent      string   // socket, "" for none
-	offered    *offers  // which keys were offered, for the error
+	name         string   // in errors
+	address      string   // host without port: what is dialled, and what %h stands for
+	dial         string   // host:port
+	user         string   //
+	network      string   // tcp, tcp4 or tcp6
+	bind         net.Addr // our end; nil for any
+	command      string   // ProxyCommand with its tokens expanded; "" for none
+	timeout      time.Duration
+	keepAlive    time.Duration
+	aliases      []string // host:port names to look up in known_hosts, the first that is known counts
+	knownHosts   []string // files
+	revoked      string   // file of keys that are never taken, RevokedHostKeys
+	strict       string   // StrictHostKeyChecking, for what an error says
+	identities   []string // private key files, in order of preference
+	certificates []string // CertificateFile
+	explicit     bool     // the identities were named by someone: complain when one cannot be used
+	only         bool     // offer no other key of the agent
+	agent        string   // socket, "" for none
+	passphrase   Secret   // of encrypted key files
+	algorithms   algorithms
+	offered      *offers // which keys were offered, for the error
 }
 
 // commandLine is what a person types to try the same.
 func (h hop) commandLine() string {
-	host, port, err := net.SplitHostPort(h.dial)
+	_, port, err := net.SplitHostPort(h.dial)
 	if err != nil {
 		return h.dial
 	}
-	return fmt.Sprintf("-p %s %s@%s", port, h.user, host)
+	return fmt.Sprintf("-p %s %s@%s", port, h.user, h.address)
 }
 
 func load(options Options) (*environment, error) {
-	e := &environment{options: options, home: options.Home}
+	e := &environment{options: options, home: options.Home, execs: make(map[string]bool)}
 	if e.home == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
@@ -62,139 +73,123 @@ func load(options Options) (*environment, error) {
 	}
 	if e.user = os.Getenv("USER"); e.user == "" {
 		e.user = "root"
-		if current, err := user.Current(); err == nil {
-			e.user = current.Username
-		}
 	}
-	files := options.ConfigFiles
-	if files == nil {
-		files = []string{filepath.Join(e.home, ".ssh", "config"), "/etc/ssh/ssh_config"}
+	if current, err := user.Current(); err == nil {
+		e.user = current.Username
 	}
-	for _, name := range files {
-		config, err := e.read(name)
-		if err != nil {
-			return nil, &drill.Error{Op: "read SSH configuration", Kind: drill.Invalid, Err: fmt.Errorf("%s: %w", name, err),
-				Hint: "Mend the file, or state ssh.address, ssh.user and ssh.identity in the service file and move the rest out of the way."}
-		}
-		if config != nil {
-			e.configs = append(e.configs, config)
-		}
+	if options.ConfigFiles == nil {
+		e.files = []sshconfig.File{{Name: filepath.Join(e.home, ".ssh", "config"), User: true, Safe: true}, {Name: "/etc/ssh/ssh_config"}}
+	}
+	for _, name := range options.ConfigFiles {
+		e.files = append(e.files, sshconfig.File{Name: name, User: true})
 	}
 	return e, nil
 }
 
-func (e *environment) read(name string) (*ssh_config.Config, error) {
-	text, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	text, passed := withoutConditions(text)
-	for _, line := range passed {
-		if e.options.Note != nil {
-			e.options.Note(fmt.Sprintf("%s: passed over the block %q: only Match host and Match all are understood", name, line))
+// spoken is what the configuration says of a host under each of its names; the first that states a setting counts.
+type spoken []*sshconfig.Settings
+
+func (s spoken) get(keyword string) string { return first(s.all(keyword)...) }
+
+func (s spoken) all(keyword string) []string {
+	for _, settings := range s {
+		if values := settings.All(keyword); len(values) > 0 {
+			return values
 		}
 	}
-	return ssh_config.DecodeBytes(text)
+	return nil
 }
 
-// withoutConditions blanks the blocks whose condition we do not evaluate (Match exec, user, canonical, ...). Taking such a block as if it
-// matched could send a key to the wrong host; passing over it can only make a connection fail, host keys being checked anyway.
-func withoutConditions(text []byte) (kept []byte, passed []string) {
-	skipping := false
-	scanner := bufio.NewScanner(bytes.NewReader(text))
-	scanner.Buffer(nil, len(text)+1)
-	for scanner.Scan() {
-		line := scanner.Text()
-		fields := strings.FieldsFunc(strings.TrimSpace(line), func(r rune) bool { return r == ' ' || r == '\t' || r == '=' })
-		if len(fields) > 0 {
-			switch strings.ToLower(fields[0]) {
-			case "host":
-				skipping = false
-			case "match":
-				if skipping = !understood(fields[1:]); skipping {
-					passed = append(passed, strings.TrimSpace(line))
-				}
-			}
-		}
-		if !skipping {
-			kept = append(kept, line...)
-		}
-		kept = append(kept, '\n') // line numbers in errors stay right
-	}
-	return kept, passed
-}
-
-func understood(criteria []string) bool {
-	switch {
-	case len(criteria) == 1:
-		return strings.EqualFold(criteria[0], "all")
-	case len(criteria) == 2:
-		return strings.EqualFold(criteria[0], "host")
-	default:
-		return false
-	}
-}
-
-// get returns the first value of a keyword for any of the names, as ssh(1) would see it; "" when no file states it.
-func (e *environment) get(keyword string, names ...string) string {
-	for _, name := range names {
-		for _, config := range e.configs {
-			if value, err := config.Get(name, keyword); err == nil && value != "" {
-				return value
-			}
-		}
-	}
-	return ""
-}
-
-func (e *environment) getAll(keyword string, names ...string) []string {
-	var all []string
-	for _, name := range names {
-		for _, config := range e.configs {
-			if values, err := config.GetAll(name, keyword); err == nil {
-				all = append(all, values...)
-			}
-		}
-	}
-	return all
-}
-
-// route lists the hops to a host, jump hosts first.
-func (e *environment) route(host drill.Host) ([]hop, error) {
-	target, err := e.target(host)
-	if err != nil {
-		return nil, err
-	}
-	names := lookupNames(host)
-	jump := e.get("ProxyJump", names...)
-	if jump == "" || strings.EqualFold(jump, "none") {
-		if command := e.get("ProxyCommand", names...); command != "" && !strings.EqualFold(command, "none") {
-			return nil, &drill.Error{Op: "connect", Host: host.Name, Kind: drill.Unsupported,
-				Err:  fmt.Errorf("the SSH configuration asks for ProxyCommand %q", command),
-				Hint: "Use ProxyJump in place of ProxyCommand, or state ssh.address in the service file."}
-		}
-		return []hop{target}, nil
-	}
-	var route []hop
-	for _, spec := range strings.Split(jump, ",") {
-		if len(route) == jumpsMax {
-			return nil, &drill.Error{Op: "connect", Host: host.Name, Kind: drill.Invalid, Err: fmt.Errorf("ProxyJump %q has more than %d hosts", jump, jumpsMax)}
-		}
-		spec = strings.TrimPrefix(strings.TrimSpace(spec), "ssh://")
-		ssh := drill.SSH{Address: spec, KnownHosts: host.SSH.KnownHosts}
-		if name, rest, ok := strings.Cut(spec, "@"); ok {
-			ssh.User, ssh.Address = name, rest
-		}
-		jumpHop, err := e.target(drill.Host{Name: spec, SSH: ssh})
+// ask evaluates the configuration for a host. jump is a chain that wins over what it says.
+func (e *environment) ask(ctx context.Context, host drill.Host, jump string) (spoken, error) {
+	var all spoken
+	_, port := splitAddress(host.SSH.Address)
+	for _, name := range lookupNames(host) {
+		settings, err := sshconfig.Resolve(ctx, sshconfig.Query{
+			Host: name, User: host.SSH.User, Port: port, Jump: jump, Files: e.files, Home: e.home, LocalUser: e.user, Exec: e.exec,
+		})
 		if err != nil {
-			return nil, err
+			return nil, &drill.Error{Op: "read SSH configuration", Host: host.Name, Kind: drill.Invalid, Err: err,
+				Hint: fmt.Sprintf("Mend it (ssh -G %s shows what ssh makes of it), or state ssh.address, ssh.user and ssh.identity in the service file and move the rest out of the way.", quote(name))}
 		}
-		route = append(route, jumpHop)
+		all = append(all, settings)
 	}
-	return append(route, target), nil
+	return all, nil
+}
+
+// exec runs the command of a Match exec once, however many hops and names ask.
+func (e *environment) exec(ctx context.Context, command string) (bool, error) {
+	if held, ok := e.execs[command]; ok {
+		return held, nil
+	}
+	holds, err := sshconfig.Execute(ctx, command)
+	if err == nil {
+		e.execs[command] = holds
+	}
+	return holds, err
+}
+
+// route lists the hops to a host, jump hosts first. jump is a chain that wins over the configuration; each jump host is looked up like any host.
+func (e *environment) route(ctx context.Context, host drill.Host, jump string, depth int) ([]hop, error) {
+	said, err := e.ask(ctx, host, jump)
+	if err != nil {
+		return nil, err
+	}
+	target, err := e.target(host, said)
+	if err != nil {
+		return nil, err
+	}
+	chain := said.get("proxyjump")
+	if isNone(chain) {
+		target.command, err = e.proxyCommand(target, said)
+		return []hop{target}, err
+	}
+	if depth == jumpsMax {
+		return nil, &drill.Error{Op: "connect", Host: host.Name, Kind: drill.Invalid, Err: fmt.Errorf("ProxyJump %q leads over more than %d hosts", chain, jumpsMax),
+			Hint: "Take the jump hosts themselves out of the block: Host * !jump-host."}
+	}
+	if chain, err = said[0].ProxyTokens(chain, target.address); err != nil {
+		return nil, &drill.Error{Op: "read SSH configuration", Host: host.Name, Kind: drill.Invalid, Err: fmt.Errorf("ProxyJump %q: %w", chain, err)}
+	}
+	specs := strings.Split(chain, ",")
+	last := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(specs[len(specs)-1]), "ssh://"), "/")
+	ssh := drill.SSH{Address: last, KnownHosts: host.SSH.KnownHosts}
+	if at := strings.LastIndex(last, "@"); at >= 0 {
+		ssh.User, ssh.Address = last[:at], last[at+1:]
+	}
+	before, err := e.route(ctx, drill.Host{Name: last, SSH: ssh}, strings.Join(specs[:len(specs)-1], ","), depth+1)
+	if err != nil {
+		return nil, err
+	}
+	if jumpHop := before[len(before)-1]; jumpHop.dial == target.dial {
+		return nil, &drill.Error{Op: "connect", Host: host.Name, Kind: drill.Invalid, Err: fmt.Errorf("ProxyJump %q leads from %s to itself", chain, target.dial),
+			Hint: "Take the jump host itself out of the block: Host * !jump-host."}
+	}
+	return append(before, target), nil
+}
+
+func isNone(value string) bool { return value == "" || strings.EqualFold(value, "none") }
+
+func (e *environment) proxyCommand(h hop, said spoken) (string, error) {
+	command := said.get("proxycommand")
+	if isNone(command) {
+		return "", nil
+	}
+	if strings.EqualFold(said.get("proxyusefdpass"), "yes") {
+		return "", &drill.Error{Op: "connect", Host: h.name, Kind: drill.Unsupported, Err: fmt.Errorf("the SSH configuration asks for ProxyUseFdpass with %q", command),
+			Hint: "Use a ProxyCommand that carries the connection itself (nc without -F), or ProxyJump."}
+	}
+	for _, settings := range said {
+		if settings.Get("proxycommand") != command {
+			continue
+		}
+		expanded, err := settings.ProxyTokens(command, h.address)
+		if err != nil {
+			return "", &drill.Error{Op: "read SSH configuration", Host: h.name, Kind: drill.Invalid, Err: fmt.Errorf("ProxyCommand %q: %w", command, err)}
+		}
+		return expanded, nil
+	}
+	return "", nil
 }
 
 // lookupNames are the names under which a configuration file may speak of the host: the address that is given for SSH, else the host's
@@ -204,103 +199,250 @@ func lookupNames(host drill.Host) []string {
 		name, _ := splitAddress(host.SSH.Address)
 		return []string{name}
 	}
-	names := []string{host.Name}
+	var names []string
+	if host.Name != "" {
+		names = append(names, host.Name)
+	}
 	if host.Address.IsValid() {
 		names = append(names, host.Address.String())
 	}
 	return names
 }
 
-func (e *environment) target(host drill.Host) (hop, error) {
+func (e *environment) target(host drill.Host, said spoken) (hop, error) {
 	names := lookupNames(host)
 	address, port := splitAddress(host.SSH.Address)
-	configured := e.get("HostName", names...)
-	switch {
-	case configured != "":
-		address = strings.ReplaceAll(configured, "%h", names[0])
-	case address == "" && host.Address.IsValid():
+	if address == "" && host.Address.IsValid() {
 		address = host.Address.String()
-	case address == "":
-		address = host.Name
 	}
-	if address == "" {
+	for i, settings := range said {
+		if !strings.EqualFold(settings.Host, names[i]) { // by HostName, or made canonical
+			address = settings.Host
+			break
+		}
+	}
+	if address = first(address, host.Name); address == "" {
 		return hop{}, &drill.Error{Op: "connect", Host: host.Name, Kind: drill.Invalid, Err: errors.New("no address"), Hint: "State the host's address, or ssh.address."}
 	}
-	port = first(port, e.get("Port", names...), "22")
+	port = first(port, said.get("port"), "22")
 	h := hop{
-		name: first(host.Name, address), dial: net.JoinHostPort(address, port), offered: new(offers),
-		user: first(host.SSH.User, e.get("User", names...), e.user),
+		name: first(host.Name, address), address: address, dial: net.JoinHostPort(address, port), offered: new(offers),
+		user: first(host.SSH.User, said.get("user"), e.user), strict: said.get("stricthostkeychecking"), passphrase: e.options.Passphrase,
 	}
 	h.aliases = []string{h.dial}
-	if alias := e.get("HostKeyAlias", names...); alias != "" {
+	if alias := said.get("hostkeyalias"); alias != "" {
 		h.aliases = []string{net.JoinHostPort(alias, "22")}
-	} else if host.Name != "" && host.Name != address && !strings.ContainsAny(host.Name, "@:") {
-		h.aliases = append(h.aliases, net.JoinHostPort(host.Name, port))
+	} else {
+		if host.Name != "" && host.Name != address && !strings.ContainsAny(host.Name, "@:") {
+			h.aliases = append(h.aliases, net.JoinHostPort(host.Name, port))
+		}
+		if port != "22" { // an entry without a port stands for every port that has none of its own
+			h.aliases = append(h.aliases, net.JoinHostPort(address, "22"))
+		}
 	}
-	h.knownHosts = e.knownHosts(host, names)
-	e.identities(&h, host, names)
-	h.agent = e.agentSocket(names)
+	for _, fill := range []func(*hop, drill.Host, spoken) error{e.reach, e.trust, e.identities} {
+		if err := fill(&h, host, said); err != nil {
+			return hop{}, &drill.Error{Op: "read SSH configuration", Host: host.Name, Kind: drill.Invalid, Err: err,
+				Hint: fmt.Sprintf("Mend the setting; ssh -G %s shows where ssh takes it from.", quote(names[0]))}
+		}
+	}
 	return h, nil
 }
 
-func (e *environment) knownHosts(host drill.Host, names []string) []string {
+// reach settles how the connection is made and kept.
+func (e *environment) reach(h *hop, _ drill.Host, said spoken) error {
+	var err error
+	if h.network, err = network(said.get("addressfamily")); err != nil {
+		return err
+	}
+	if h.bind, err = bindTo(h.network, said.get("bindaddress"), said.get("bindinterface")); err != nil {
+		return err
+	}
+	stated, err := span("ConnectTimeout", said.get("connecttimeout"))
+	if err != nil {
+		return err
+	}
+	// Who writes a ConnectTimeout for a slow host means it, whatever a caller allows for hosts in general.
+	if h.timeout = e.options.ConnectTimeout; stated > 0 {
+		h.timeout = stated
+	}
+	if h.timeout == 0 {
+		h.timeout = connectTimeout
+	}
+	alive, err := span("ServerAliveInterval", said.get("serveraliveinterval"))
+	if err != nil {
+		return err
+	}
+	if h.keepAlive = e.options.KeepAlive; h.keepAlive == 0 {
+		h.keepAlive = keepAliveEvery
+	}
+	if alive > 0 { // a longer one would let a drill wait for a dead host
+		h.keepAlive = min(alive, h.keepAlive)
+	}
+	h.algorithms, err = algorithmsOf(said)
+	return err
+}
+
+func network(family string) (string, error) {
+	switch strings.ToLower(family) {
+	case "", "any":
+		return "tcp", nil
+	case "inet":
+		return "tcp4", nil
+	case "inet6":
+		return "tcp6", nil
+	default:
+		return "", fmt.Errorf("AddressFamily %q is not any, inet or inet6", family)
+	}
+}
+
+// bindTo finds our end of the connection.
+func bindTo(network, address, device string) (net.Addr, error) {
+	if address != "" && address != "*" {
+		bound, err := net.ResolveTCPAddr(network, net.JoinHostPort(address, "0"))
+		if err != nil {
+			return nil, fmt.Errorf("BindAddress %s: %w", address, err)
+		}
+		return bound, nil
+	}
+	if device == "" {
+		return nil, nil
+	}
+	found, err := net.InterfaceByName(device)
+	if err != nil {
+		return nil, fmt.Errorf("BindInterface %s: %w", device, err)
+	}
+	addresses, err := found.Addrs()
+	if err != nil {
+		return nil, fmt.Errorf("BindInterface %s: %w", device, err)
+	}
+	for _, one := range addresses {
+		own, ok := one.(*net.IPNet)
+		if ok && own.IP.IsGlobalUnicast() && (network != "tcp6" || own.IP.To4() == nil) && (network != "tcp4" || own.IP.To4() != nil) {
+			return &net.TCPAddr{IP: own.IP}, nil
+		}
+	}
+	return nil, fmt.Errorf("BindInterface %s has no address that fits", device)
+}
+
+// span reads a time as ssh(1) writes it: 90, 90s, 1m30s, 1h. none and "" are 0.
+func span(keyword, text string) (time.Duration, error) {
+	if isNone(text) {
+		return 0, nil
+	}
+	var total time.Duration
+	for rest := text; rest != ""; {
+		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
+		number, err := strconv.Atoi(rest[:digits])
+		if err != nil || number > 1e6 {
+			return 0, fmt.Errorf("%s %q is no time", keyword, text)
+		}
+		unit := time.Second
+		if rest = rest[digits:]; rest != "" {
+			units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}
+			known := false
+			if unit, known = units[strings.ToLower(rest[:1])[0]]; !known {
+				return 0, fmt.Errorf("%s %q is no time", keyword, text)
+			}
+			rest = rest[1:]
+		}
+		total += time.Duration(number) * unit
+	}
+	return total, nil
+}
+
+// trust settles which host keys count.
+func (e *environment) trust(h *hop, host drill.Host, said spoken) (err error) {
+	if revoked := said.get("revokedhostkeys"); !isNone(revoked) {
+		if h.revoked, err = said[0].Path(revoked, h.address); err != nil {
+			return err
+		}
+	}
+	if strict := strings.ToLower(h.strict); (strict == "no" || strict == "off") && e.options.Note != nil {
+		e.options.Note(fmt.Sprintf("%s: StrictHostKeyChecking %s is not followed: host keys are always checked", h.name, h.strict))
+	}
+	if said.get("knownhostscommand") != "" && e.options.Note != nil {
+		e.options.Note(h.name + ": KnownHostsCommand is not run: only files of known hosts count")
+	}
 	if host.SSH.KnownHosts != "" {
-		return []string{e.expand(host.SSH.KnownHosts)}
+		name, err := said[0].Path(host.SSH.KnownHosts, h.address)
+		h.knownHosts = []string{name}
+		return err
 	}
 	if len(e.options.KnownHosts) > 0 {
-		return e.options.KnownHosts
+		h.knownHosts = e.options.KnownHosts
+		return nil
 	}
-	var files []string
-	users := strings.Fields(e.get("UserKnownHostsFile", names...))
-	if len(users) == 0 {
+	users, global := said.all("userknownhostsfile"), said.all("globalknownhostsfile")
+	if users == nil {
 		users = []string{"~/.ssh/known_hosts", "~/.ssh/known_hosts2"}
 	}
-	for _, name := range append(users, "/etc/ssh/ssh_known_hosts") {
-		if name != "none" && name != os.DevNull {
-			files = append(files, e.expand(name))
-		}
+	if global == nil {
+		global = []string{"/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"}
 	}
-	return files
+	for _, name := range append(append([]string{}, users...), global...) {
+		if isNone(name) || name == os.DevNull {
+			continue
+		}
+		path, err := said[0].Path(name, h.address)
+		if err != nil {
+			return err
+		}
+		h.knownHosts = append(h.knownHosts, path)
+	}
+	return nil
 }
 
-func (e *environment) identities(h *hop, host drill.Host, names []string) {
+// identities settles with which keys to log in.
+func (e *environment) identities(h *hop, host drill.Host, said spoken) (err error) {
+	if h.agent, err = e.agentSocket(*h, said); err != nil {
+		return err
+	}
+	for _, name := range said.all("certificatefile") {
+		if isNone(name) {
+			continue
+		}
+		path, err := said[0].Path(name, h.address)
+		if err != nil {
+			return err
+		}
+		h.certificates = append(h.certificates, path)
+	}
 	if host.SSH.Identity != "" {
-		h.identities, h.explicit, h.only = []string{e.expand(host.SSH.Identity)}, true, true
-		return
+		path, err := said[0].Path(host.SSH.Identity, h.address)
+		h.identities, h.explicit, h.only = []string{path}, true, true
+		return err
 	}
-	h.only = strings.EqualFold(e.get("IdentitiesOnly", names...), "yes")
-	for _, name := range e.getAll("IdentityFile", names...) {
-		if name != "none" {
-			h.identities = append(h.identities, e.expand(name))
+	h.only = strings.EqualFold(said.get("identitiesonly"), "yes")
+	stated := said.all("identityfile")
+	if stated == nil {
+		stated = []string{"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"}
+	}
+	for _, name := range stated {
+		if isNone(name) {
+			continue
 		}
-	}
-	if len(h.identities) == 0 {
-		for _, name := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
-			h.identities = append(h.identities, filepath.Join(e.home, ".ssh", name))
+		path, err := said[0].Path(name, h.address)
+		if err != nil {
+			return err
 		}
+		h.identities = append(h.identities, path)
 	}
+	return nil
 }
 
-func (e *environment) agentSocket(names []string) string {
-	socket := first(e.options.AgentSocket, e.get("IdentityAgent", names...), os.Getenv("SSH_AUTH_SOCK"))
-	if strings.EqualFold(socket, "none") {
-		return ""
+func (e *environment) agentSocket(h hop, said spoken) (string, error) {
+	socket := first(e.options.AgentSocket, said.get("identityagent"), "SSH_AUTH_SOCK")
+	switch {
+	case strings.EqualFold(socket, "none"):
+		return "", nil
+	case socket == "SSH_AUTH_SOCK":
+		return os.Getenv("SSH_AUTH_SOCK"), nil
+	case strings.HasPrefix(socket, "$") && !strings.HasPrefix(socket, "${"):
+		return os.Getenv(socket[1:]), nil
+	default:
+		return said[0].Path(socket, h.address)
 	}
-	if socket == "SSH_AUTH_SOCK" {
-		return os.Getenv("SSH_AUTH_SOCK")
-	}
-	return e.expand(strings.TrimPrefix(socket, "$"))
-}
-
-func (e *environment) expand(name string) string {
-	name = strings.Trim(name, `"`)
-	if rest, ok := strings.CutPrefix(name, "~/"); ok {
-		return filepath.Join(e.home, rest)
-	}
-	if rest, ok := strings.CutPrefix(name, "%d/"); ok {
-		return filepath.Join(e.home, rest)
-	}
-	return name
 }
 
 // splitAddress splits "host", "host:port", "[v6]:port" or a bare IPv6 address; port is "" when not stated.

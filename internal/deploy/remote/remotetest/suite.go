@@ -87,7 +87,7 @@ func changedHostKey(t *testing.T, serve Make) {
 	write(t, a.Host.SSH.KnownHosts, []byte(knownhosts.Line([]string{a.Host.SSH.Address}, other.Signer.PublicKey())+"\n"), 0o600)
 	refusedKey(t, a, "CHANGED", "ssh-keygen -f", "-R")
 	write(t, a.Host.SSH.KnownHosts, []byte("@revoked "+knownhosts.Line([]string{a.Host.SSH.Address}, a.HostKey)+"\n"), 0o600)
-	refusedKey(t, a)
+	refusedKey(t, a, "REVOKED")
 }
 
 func hashedHostKey(t *testing.T, serve Make) {
@@ -163,16 +163,16 @@ func configurationFile(t *testing.T, serve Make) {
 	a := serve(t, Wish{})
 	host, port, _ := net.SplitHostPort(a.Host.SSH.Address)
 	config := filepath.Join(a.Dir, "config")
-	text := fmt.Sprintf("Host test-host\n HostName %s\n Port %s\n User %s\n IdentityFile %s\n UserKnownHostsFile %s\nMatch exec \"touch %s\"\n Port 1\nHost other\n Port 2\n",
-		host, port, a.Host.SSH.User, a.User.File, a.Host.SSH.KnownHosts, filepath.Join(a.Dir, "ran"))
+	text := fmt.Sprintf("Match exec \"test %%n = other\"\n Port 1\nMatch host test-host exec \"true\"\n HostName %s\n Port %s\n User %s\n IdentityFile %s\nMatch final host %s\n UserKnownHostsFile %s\nHost *\n Port 2\n",
+		host, port, a.Host.SSH.User, a.User.File, host, a.Host.SSH.KnownHosts)
 	write(t, config, []byte(text), 0o600)
-	var notes []string
-	a.Options.ConfigFiles, a.Options.Note = []string{config}, func(text string) { notes = append(notes, text) }
+	a.Options.ConfigFiles = []string{config}
 	explicit := a.Host.SSH
 	a.Host.SSH = drill.SSH{}
 	a.Dial(t)
-	if len(notes) != 1 || !strings.Contains(notes[0], "Match exec") {
-		t.Errorf("notes %q, want one on the block that was passed over", notes)
+	write(t, config, []byte("Match weather rain\n"), 0o600)
+	if _, err := remote.Dial(t.Context(), a.Host, a.Options); drill.KindOf(err) != drill.Invalid || !strings.Contains(err.Error(), "config:1: match weather") {
+		t.Errorf("a condition that nobody knows: got %v, want Invalid with its line", err)
 	}
 	// What the service file states wins over the configuration.
 	write(t, config, []byte("Host *\n Port 1\n User nobody\n IdentityFile /absent\n UserKnownHostsFile /absent\n"), 0o600)
