@@ -47,6 +47,9 @@ type crew struct {
 	token   string // for what the watch guards
 	links   *links
 	output  io.Writer // what exec commands print
+
+	pin    sync.Mutex // guards commit
+	commit string     // what this run has deployed
 }
 
 // Inspect looks at what the host runs, whether it is healthy, and what is in force there.
@@ -117,12 +120,24 @@ func dial(ctx context.Context, host drill.Host) (*remote.Client, error) {
 	return remote.Dial(ctx, host, remote.Options{ConnectTimeout: connectMax})
 }
 
-// Deploy publishes the release to the environment.
+// Deploy publishes the release to the environment. All deployments of a run are of one commit: what was drilled is what the other
+// environment gets, though the branch may have gone on meanwhile.
 func (c *crew) Deploy(ctx context.Context, environment drill.Environment, emit func(history.Event)) error {
-	_, err := deploy.Run(ctx, deploy.Request{
+	c.pin.Lock()
+	wanted := *c.service.Deploy
+	if c.commit != "" {
+		wanted.Source.Revision = c.commit
+	}
+	c.pin.Unlock()
+	result, err := deploy.Run(ctx, deploy.Request{
 		Cache:   deploy.CacheDir(),
-		Service: c.service.Name, Environment: environment, Deploy: *c.service.Deploy, Endpoint: c.service.Endpoint, Output: c.output,
+		Service: c.service.Name, Environment: environment, Deploy: wanted, Endpoint: c.service.Endpoint, Output: c.output,
 	}, dial, func(fact history.Fact) { emit(history.New(time.Now(), c.source, fact)) })
+	if err == nil {
+		c.pin.Lock()
+		c.commit = result.Revision
+		c.pin.Unlock()
+	}
 	return err
 }
 

@@ -3,28 +3,12 @@
 package cli
 
 import (
-	"cmp"
-	"context"
-	"encoding/json"
-	"fmt"
 	"os"
-	"os/signal"
-	"os/user"
-	"path/filepath"
-	"runtime/debug"
 	"strings"
-	"syscall"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
-	"firedrill/internal/attack/kinds"
-	"firedrill/internal/conductor"
 	"firedrill/internal/drill"
-	"firedrill/internal/history"
-	"firedrill/internal/verdict"
 )
 
 // runOptions are the flags that all commands share which carry out a plan.
@@ -35,7 +19,14 @@ type runOptions struct {
 	dryRun   bool
 	json     bool
 	first    bool
+
+	command string         // what was started
+	resume  string         // goOnLast, or the directory or log of the run to go on with; "" begins anew
+	service *drill.Service // in place of the file
 }
+
+// goOnLast is runOptions.resume without a run: the newest that was broken off.
+const goOnLast = "last"
 
 func (o *runOptions) addFlags(command *cobra.Command) {
 	flags := command.Flags()
@@ -59,19 +50,74 @@ func newPipelineCommand(s streams) *cobra.Command {
 		Long: `Runs the steps of pipeline: in the service file, one after the other, and stops at the first that does not pass. Each run writes
 its log, an HTML report, JUnit XML and Markdown into a directory of its own below --out.
 
-Ctrl-C or SIGTERM takes every impact back first and then ends.
+A drill or a promotion that fails is taken back by itself: the answer moves to the environment that runs what was good before, and the
+release that did not prove itself is switched back. Requests that the old environment still serves after a promotion are waited for:
+the TTL and at most drain: of the failover name.
+
+Ctrl-C or SIGTERM takes every impact back first and then ends. --resume goes on with the newest run that was broken off, or with RUN (its
+directory or log): at the first step that its log does not prove, with the commit that it deployed. What is answered and what the hosts
+run is looked at again; when it is not what the log says, nothing starts, and the cure is named.
 ` + exitStatusHelp,
+		Example:           "  firedrill plan\n  firedrill pipeline\n  firedrill pipeline --resume\n  firedrill pipeline --resume firedrill-out/20261123T101502Z-0a1b2c",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFiles(1, "yaml", "yml"),
 		RunE: func(command *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				options.file = args[0]
-			}
+			options.takeFileOrRun(args)
+			options.command = commandPipeline
 			return carryOut(command.Context(), s, options, nil)
 		},
 	}
 	options.addFlags(command)
+	options.addResume(command)
 	return command
+}
+
+// commandPipeline is history.RunStarted.Command of runs that can be gone on with.
+const commandPipeline = "pipeline"
+
+func newPlanCommand(s streams) *cobra.Command {
+	var options runOptions
+	command := &cobra.Command{
+		Use:   "plan [FILE]",
+		Short: "Print what the pipeline would do, and touch nothing",
+		Long: `Prints each step of pipeline: made concrete for what is answered now: hosts, attacks with their arguments, what must be seen. With
+--resume it prints what is proven already and where the run would go on. It asks the name servers and nothing else.
+` + printExitStatus + `
+  3    the name servers do not tell which environment is answered
+  4    the run cannot be gone on with`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFiles(1, "yaml", "yml"),
+		RunE: func(command *cobra.Command, args []string) error {
+			options.takeFileOrRun(args)
+			options.dryRun = true
+			return carryOut(command.Context(), s, options, nil)
+		},
+	}
+	options.addFlags(command)
+	_ = command.Flags().MarkHidden("dry-run") // it is always
+	options.addResume(command)
+	return command
+}
+
+func (o *runOptions) addResume(command *cobra.Command) {
+	flags := command.Flags()
+	flags.StringVar(&o.resume, "resume", "", "go on with the newest run that was broken off, or with --resume=RUN")
+	flags.Lookup("resume").NoOptDefVal = goOnLast
+	_ = command.MarkFlagDirname("resume")
+}
+
+// takeFileOrRun takes the one argument: after --resume it may be a run, which is a directory or a log and never a service file.
+func (o *runOptions) takeFileOrRun(args []string) {
+	if len(args) == 0 {
+		return
+	}
+	about, err := os.Stat(args[0])
+	isRun := strings.HasSuffix(args[0], ".jsonl") || err == nil && about.IsDir()
+	if o.resume == goOnLast && isRun {
+		o.resume = args[0]
+		return
+	}
+	o.file = args[0]
 }
 
 func newRunCommand(s streams) *cobra.Command {
@@ -89,6 +135,7 @@ func newRunCommand(s streams) *cobra.Command {
 			if on != "" {
 				step += " on " + on
 			}
+			options.command = "run"
 			return carryOut(command.Context(), s, options, []string{step})
 		},
 	}
@@ -117,276 +164,11 @@ The environment that is answered is refused, but for its very first release (--f
 			for _, environment := range args {
 				items = append(items, "deploy "+environment)
 			}
+			options.command = "deploy"
 			return carryOut(command.Context(), s, options, items)
 		},
 	}
 	options.addFlags(command)
 	command.Flags().BoolVar(&options.first, "first", false, "these hosts have no release yet")
 	return command
-}
-
-// loadService reads a service file.
-func loadService(path string) (drill.Service, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return drill.Service{}, &drill.Error{Op: "read the service file", Kind: drill.Invalid, Err: err, Hint: "Name it with --file, or stand in its directory."}
-	}
-	return drill.ParseService(text, path)
-}
-
-// carryOut makes the plan for the items (nil: the file's pipeline) and runs it.
-func carryOut(ctx context.Context, s streams, options runOptions, items []string) error {
-	service, err := loadService(options.file)
-	if err != nil {
-		return err
-	}
-	if options.revision != "" && service.Deploy != nil {
-		service.Deploy.Source.Revision = options.revision
-	}
-	if items == nil {
-		items = service.Pipeline
-	}
-	ctx, caught := catchSignals(ctx)
-	defer caught.stop()
-	live, err := liveEnvironment(ctx, service)
-	if err != nil {
-		return err
-	}
-	plan, err := drill.Compile(service, drill.Facts{Live: live, Kinds: kinds.Describe(), File: options.file, First: options.first}, items)
-	if err != nil {
-		return err
-	}
-	if options.dryRun {
-		return printPlan(s, plan, options.json)
-	}
-	token, err := readToken(service)
-	if err != nil {
-		return err
-	}
-	return execute(ctx, s, options, execution{service: service, plan: plan, token: token, caught: caught})
-}
-
-type execution struct {
-	service drill.Service
-	plan    drill.Plan
-	token   string
-	caught  *caughtSignal
-}
-
-// execute runs a plan, writes log and reports, and returns what the exit code follows from.
-func execute(ctx context.Context, s streams, options runOptions, e execution) error {
-	unlock, err := lockService(e.service.Name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	run, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	started := time.Now()
-	directory := filepath.Join(options.out, fmt.Sprintf("%s-%s", started.UTC().Format("20060102T150405Z"), run.String()[len(run.String())-6:]))
-	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return &drill.Error{Op: "make the directory of the run", Kind: drill.Invalid, Err: err, Hint: "Name another one with --out."}
-	}
-	logFile, err := os.OpenFile(filepath.Join(directory, logName), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
-	defer logFile.Close()
-	source, _ := os.Hostname()
-	view := newView(s, e.plan, options.json)
-	writer := history.NewWriter(logFile)
-	links := newLinks()
-	log, err := conductor.Run(ctx, conductor.Options{
-		Plan:    e.plan,
-		Crew:    &crew{service: e.service, plan: e.plan, source: source, token: e.token, links: links, output: view.output()},
-		Log:     writer,
-		Started: history.RunStarted{Run: run.String(), Tool: version(), Host: source, Kernel: kernel(), Operator: operator()},
-		Source:  source,
-		GUID:    func(int, string) string { return uuid.Must(uuid.NewV7()).String() },
-		Judge: func(plan drill.Plan, log []history.Event, step int) (history.Outcome, string) {
-			judged := verdict.JudgeStep(plan, log, step)
-			return judged.Outcome, judged.Reason
-		},
-		Decided: verdict.Decided,
-		Seen:    view.seen,
-	})
-	links.close()
-	view.close()
-	if syncErr := logFile.Sync(); err == nil {
-		err = syncErr
-	}
-	if err != nil {
-		err = &drill.Error{Op: "write the log of the run", Kind: drill.Unproven, Err: err, Hint: "The impact was taken back; without its log the run proves nothing."}
-	}
-	judged := verdict.Judge(e.plan, log)
-	_, head := writer.Head()
-	if reportErr := writeReports(directory, e.plan, log, head, judged); err == nil {
-		err = reportErr
-	}
-	view.verdict(judged, log, directory)
-	if err != nil {
-		return err
-	}
-	return exitFor(judged, e.caught)
-}
-
-// exitFor gives the exit code of a judged run. Impact that may remain outranks everything, also an interrupt.
-func exitFor(judged verdict.Verdict, caught *caughtSignal) error {
-	if judged.NotReverted {
-		return exitError{exitNotReverted}
-	}
-	if code := caught.code(); code != 0 {
-		return exitError{code}
-	}
-	if code := judged.ExitCode(); code != exitPassed {
-		return exitError{code}
-	}
-	return nil
-}
-
-// lockService keeps a second run of the same service away from this host while one runs. The kernel lets go of the lock when we die.
-func lockService(service string) (unlock func(), err error) {
-	directory := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir())
-	path := filepath.Join(directory, fmt.Sprintf("firedrill-%d-%s.lock", os.Getuid(), service))
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, &drill.Error{Op: "lock " + service, Kind: drill.Invalid, Err: err}
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder, _ := os.ReadFile(path)
-		_ = file.Close()
-		return nil, &drill.Error{
-			Op: "lock " + service, Kind: drill.Refused, Err: fmt.Errorf("another run is under way: %s", strings.TrimSpace(string(holder))),
-			Hint: "Wait for its end; one service is drilled or deployed by one run at a time.",
-		}
-	}
-	_ = file.Truncate(0)
-	_, _ = fmt.Fprintf(file, "process %d of %s since %s\n", os.Getpid(), operator(), time.Now().UTC().Format(time.RFC3339))
-	return func() {
-		_ = os.Remove(path) // while it is still locked, so that no one else holds what is removed
-		_ = file.Close()
-	}, nil
-}
-
-// caughtSignal remembers which signal asked for the end.
-type caughtSignal struct {
-	cancel context.CancelFunc
-	signal chan os.Signal
-	got    chan syscall.Signal
-	relay  chan os.Signal // for a program that must hear it too
-}
-
-// forward returns the signals as they come in, for a program that runs for us elsewhere.
-func (c *caughtSignal) forward() <-chan os.Signal { return c.relay }
-
-// catchSignals returns a context that ends at the first SIGINT, SIGTERM or SIGHUP. More of them change nothing: reverting has its own
-// bounds, and an operator in a hurry must not be able to cut it short.
-func catchSignals(parent context.Context) (context.Context, *caughtSignal) {
-	ctx, cancel := context.WithCancel(parent)
-	c := &caughtSignal{cancel: cancel, signal: make(chan os.Signal, 1), got: make(chan syscall.Signal, 1), relay: make(chan os.Signal, 4)}
-	signal.Notify(c.signal, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		for received := range c.signal {
-			if number, ok := received.(syscall.Signal); ok {
-				select {
-				case c.got <- number:
-				default:
-				}
-			}
-			select {
-			case c.relay <- received:
-			default:
-			}
-			cancel()
-		}
-	}()
-	return ctx, c
-}
-
-func (c *caughtSignal) stop() {
-	signal.Stop(c.signal)
-	close(c.signal)
-	c.cancel()
-}
-
-// code is 128 plus the signal's number, or 0 when there was none.
-func (c *caughtSignal) code() int {
-	select {
-	case number := <-c.got:
-		c.got <- number
-		return 128 + int(number)
-	default:
-		return 0
-	}
-}
-
-func printPlan(s streams, plan drill.Plan, asJSON bool) error {
-	if asJSON {
-		encoder := json.NewEncoder(s.out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(plan)
-	}
-	fmt.Fprintf(s.out, "Plan for %s; %s is answered now. Nothing is touched.\n", plan.Service, plan.Live)
-	for i, step := range plan.Steps {
-		fmt.Fprintf(s.out, "\n%d. %s\n", i+1, step.Name)
-		switch step.Kind {
-		case drill.StepDeploy:
-			fmt.Fprintf(s.out, "   publish %s of %s to %s, restart, health check\n", plan.Deploy.Source.Revision, plan.Deploy.Source.Git, plan.Deploy.Directory)
-		case drill.StepRollback:
-			fmt.Fprintf(s.out, "   switch to the release before in %s, restart, health check\n", plan.Deploy.Directory)
-		case drill.StepPromote:
-			fmt.Fprintf(s.out, "   move the answer from %s to %s, seen on every name server\n", step.Live, step.LiveAfter)
-		case drill.StepDrill:
-			printDrill(s, step)
-		}
-	}
-	return nil
-}
-
-func printDrill(s streams, step drill.Step) {
-	fmt.Fprintf(s.out, "   steady state with %s answered, for %s\n", step.Live, step.Drill.SteadyFor.Duration())
-	for _, host := range step.Drill.Hosts {
-		fmt.Fprintf(s.out, "   on %s (%s): firedrill attack %s %s\n", host.Name, host.Address, step.Drill.Attack.Attack, strings.Join(step.Drill.Attack.Args, " "))
-	}
-	for _, canary := range step.Drill.Attack.Canaries {
-		fmt.Fprintf(s.out, "   proof that it bites: no connection to %s\n", canary)
-	}
-	for _, expectation := range step.Drill.Expectations {
-		fmt.Fprintf(s.out, "   expect %s\n", expectation.Text)
-	}
-	fmt.Fprintf(s.out, "   afterwards %s is answered, steady again, and there is somewhere to go back to\n", step.LiveAfter)
-}
-
-// version is the module version, or the revision that a development build was made from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	for _, setting := range info.Settings {
-		if setting.Key == "vcs.revision" {
-			return "devel-" + setting.Value[:min(12, len(setting.Value))]
-		}
-	}
-	return "devel"
-}
-
-func kernel() string {
-	var name unix.Utsname
-	if err := unix.Uname(&name); err != nil {
-		return ""
-	}
-	return unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
-}
-
-func operator() string {
-	if current, err := user.Current(); err == nil {
-		return current.Username
-	}
-	return fmt.Sprintf("uid %d", os.Getuid())
 }

@@ -37,7 +37,7 @@ func newRootCommand(s streams) *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add("run", newDemoCommand(s), newPipelineCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
+	add("run", newDemoCommand(s), newPipelineCommand(s), newPlanCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
 	add("host", attackCmd, newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
 	add("stay", newWatchCommand(s), newAuthorityCommand(s), newScheduleCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s))

@@ -177,7 +177,7 @@ func (v *view) seen(event history.Event) {
 		return
 	}
 	switch fact := event.Fact.(type) {
-	case *history.StepStarted, *history.StepFinished, *history.Phase, *history.Permit, *history.Stop, *history.Check, *history.Promote, *history.Note:
+	case *history.StepStarted, *history.StepFinished, *history.Phase, *history.Permit, *history.Stop, *history.Check, *history.Promote, *history.Drained, *history.Note:
 		v.course(fact)
 	case *history.AttackPlanned, *history.AttackTarget, *history.AttackInForce, *history.AttackHits, *history.AttackCanary, *history.AttackReverted, *history.AttackAccount, *history.AttackRefused:
 		v.attack(event.Source, fact)
@@ -209,7 +209,7 @@ func (v *view) course(fact history.Fact) {
 	case *history.StepStarted:
 		v.step, v.phase, v.hits = fact.Name, "", 0
 		v.erase()
-		fmt.Fprintf(v.out, "\n%s\n", v.paint("1", fmt.Sprintf("── %d/%d %s", fact.Step+1, len(v.plan.Steps), fact.Name)))
+		fmt.Fprintf(v.out, "\n%s\n", v.paint("1", fmt.Sprintf("── %d/%d %s", len(v.plan.Proven)+fact.Step+1, len(v.plan.Proven)+len(v.plan.Steps), fact.Name)))
 	case *history.StepFinished:
 		code := "32"
 		if fact.Outcome != history.Passed {
@@ -239,6 +239,12 @@ func (v *view) course(fact history.Fact) {
 		v.line(code, "%s", text)
 	case *history.Promote:
 		v.line("36", "promoted   %s from %s to %s", fact.Name, fact.From, fact.To)
+	case *history.Drained:
+		word, code := "drained", "36"
+		if !fact.Ended {
+			word, code = "NOT DRAINED", "33"
+		}
+		v.line(code, "%-10s %s after %s: %s", word, fact.Environment, fact.Waited, fact.Detail)
 	case *history.Note:
 		v.line("2", "note       %s", fact.Text)
 	}

@@ -8,5 +8,8 @@
 // The invariant: an attack that was started is always stopped and looked for again before the run goes on or ends, whatever else
 // fails; and no attack starts without a steady state and a permit.
 //
-// Start reading at State.Step (step.go), then Run (run.go).
+// When a drill or a promotion fails, what was changed for it goes back by itself (back.go): first the answer, then the release. A run that
+// was broken off can be gone on with (resume.go): what an earlier log proves is not done again.
+//
+// Start reading at State.Step (step.go), then work.go and attack.go for what the phases do, then Run (run.go).
 package conductor

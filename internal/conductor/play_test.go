@@ -86,6 +86,10 @@ func randomPlan(random *rand.Rand) drill.Plan {
 	if random.IntN(4) == 0 {
 		plan.Objectives.RTO = 0
 	}
+	if random.IntN(3) > 0 {
+		drain := drill.Seconds(time.Duration(random.IntN(20)) * time.Second)
+		plan.Failover[0].Drain = &drain
+	}
 	other := map[string]string{"blue": "green", "green": "blue"}
 	live := plan.Live
 	for range 1 + random.IntN(4) {
@@ -171,7 +175,7 @@ func (p *play) within(span time.Duration) time.Time {
 func (p *play) take(task Task) {
 	work := duty{task: task, end: p.within(taskMax)}
 	switch task.Kind {
-	case TaskLedger:
+	case TaskLedger, TaskDrain:
 		work.end = time.Time{}
 	case TaskAttack:
 		delay := p.within(5 * time.Second).Add(task.Order.Delay.Duration())
@@ -269,7 +273,7 @@ func (p *play) end(work duty) {
 		case !p.rules.worked:
 			ended.Outcome, ended.Reason = history.Inconclusive, "nothing was done"
 		}
-	case TaskDeploy, TaskRollback:
+	case TaskDeploy, TaskRollback, TaskDrain:
 	}
 	delete(p.due, work.task.ID)
 	p.input(Input{Ended: &ended})
@@ -294,6 +298,13 @@ func (p *play) tell() {
 		}
 		p.event("watch", &history.Host{Host: host, Up: !p.chance(p.temper.trouble)})
 		p.event("watch", &history.Alarm{Name: host + "-db", To: state})
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.due)) {
+		if task := p.due[id].task; task.Kind == TaskDrain {
+			for _, host := range task.Hosts {
+				p.event("ci", &history.Drain{Environment: task.Environment, Host: host.Name, Open: p.random.IntN(2) * p.random.IntN(3)})
+			}
+		}
 	}
 	if p.chance(p.temper.trouble) {
 		p.event("elsewhere", &history.AttackInForce{GUID: "of somebody else"})

@@ -21,15 +21,19 @@ type rules struct {
 	finished    *history.RunFinished
 	interrupted bool
 
-	step      int // begun last, -1 before the first
-	closed    bool
-	steady    bool // the check of the present step said so
-	permitted bool
-	worked    bool         // the step has done what it does
-	unsteady  time.Time    // when it was last seen that all was not well
-	ordered   time.Time    // when the present attack was started
-	inForce   time.Time    // and when its impact began
-	unseen    map[int]Task // attacks that ended, and nobody has looked since whether anything is left
+	step       int // begun last, -1 before the first
+	closed     bool
+	steady     bool // the check of the present step said so
+	permitted  bool
+	worked     bool // the step has done what it does
+	promoted   bool // the answer was seen to have moved
+	drained    bool // the wait for the old environment was written down
+	outcome    history.Outcome
+	lookedBack bool         // after the failed gate
+	unsteady   time.Time    // when it was last seen that all was not well
+	ordered    time.Time    // when the present attack was started
+	inForce    time.Time    // and when its impact began
+	unseen     map[int]Task // attacks that ended, and nobody has looked since whether anything is left
 }
 
 func newRules(plan drill.Plan) rules {
@@ -132,11 +136,15 @@ func (r *rules) watchSteady(now time.Time, world *guard.World) {
 func (r *rules) started(now time.Time, task Task, world *guard.World) {
 	r.demand(r.finished == nil, "started %s after the end", task)
 	r.demand(!r.known[task.ID], "started two tasks %d", task.ID)
-	r.demand(task.Step == r.step && !r.closed, "started %s outside of its step", task)
+	r.demand(task.Step == r.step && r.closed == task.Back && (!task.Back || r.outcome == history.Failed), "started %s outside of its step", task)
 	r.known[task.ID] = true
 	r.running[task.ID] = task
 	if task.Kind != TaskInspect {
 		r.demand(!r.interrupted, "started %s after the interrupt", task)
+	}
+	if task.Back {
+		r.startedBack(now, task, world)
+		return
 	}
 	step := r.plan.Steps[r.step]
 	switch task.Kind {
@@ -152,7 +160,26 @@ func (r *rules) started(now time.Time, task Task, world *guard.World) {
 			r.demand(other.Kind != TaskDeploy && other.Kind != TaskPromote && other.Kind != TaskRollback || other.ID == task.ID, "started %s beside %s", task, other)
 		}
 		r.worked = true
+	case TaskDrain:
+		r.demand(world.Live() != task.Environment, "waits for requests on %s, which is answered", task.Environment)
 	case TaskInspect, TaskLedger, TaskJudge:
+	}
+}
+
+// startedBack checks what is done after a gate has failed: only after a new look, only what the guard admits, never beside an attack.
+func (r *rules) startedBack(now time.Time, task Task, world *guard.World) {
+	r.nothingOpen("the way back began")
+	switch task.Kind {
+	case TaskPromote, TaskRollback:
+		permit := guard.AdmitBack(world, task.Environment, task.Kind == TaskRollback, now)
+		r.demand(permit.Granted, "went back although the guard refuses: %s", permit.Reason)
+		r.demand(r.lookedBack, "went back without a look")
+		r.lookedBack = false
+	case TaskInspect:
+		r.lookedBack = true
+	case TaskDrain:
+	default:
+		r.demand(false, "%s is no way back", task)
 	}
 }
 
@@ -162,11 +189,18 @@ func (r *rules) recorded(now time.Time, record history.Fact) {
 		r.demand(r.closed && fact.Step == r.step+1, "step %d began after step %d, which was closed: %t", fact.Step, r.step, r.closed)
 		r.nothingOpen("the next step began")
 		r.step, r.closed, r.steady, r.permitted, r.worked, r.unsteady = fact.Step, false, false, false, false, now
+		r.drained, r.promoted = false, false
 	case *history.StepFinished:
 		r.demand(!r.closed && fact.Step == r.step, "step %d was closed in step %d", fact.Step, r.step)
 		r.demand(fact.Outcome != history.Passed || r.worked, "step %d passed and nothing was done", fact.Step)
 		r.nothingOpen("the step was closed")
-		r.closed = true
+		r.closed, r.outcome = true, fact.Outcome
+		wants := r.promoted && r.plan.Failover[0].Drain != nil && *r.plan.Failover[0].Drain > 0
+		r.demand(fact.Outcome != history.Passed || !wants || r.drained, "step %d passed and the old environment was not waited for", fact.Step)
+	case *history.Promote:
+		r.promoted = fact.From != fact.To
+	case *history.Drained:
+		r.drained = true
 	case *history.Check:
 		r.steady = r.steady || fact.Name == history.PhaseSteadyBefore && fact.OK
 	case *history.Permit:

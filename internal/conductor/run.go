@@ -31,13 +31,15 @@ type Crew interface {
 	Promote(ctx context.Context, to string) error
 	// Attack runs the order on the host until it ends by itself or ctx ends, which reverts it.
 	Attack(ctx context.Context, host drill.Host, order drill.Order, guid string, emit func(history.Event)) error
+	// Drain emits a history.Drain for each host of the environment, several times a second, until ctx ends.
+	Drain(ctx context.Context, environment drill.Environment, emit func(history.Event)) error
 	// Ledger writes entries through the service until ctx ends, then reads them back and emits one history.Ledger.
 	Ledger(ctx context.Context, client drill.Client, emit func(history.Event)) error
 	// Observe emits what the watch, the clients and the name servers show, until ctx ends.
 	Observe(ctx context.Context, emit func(history.Event)) error
 }
 
-// Options are what Run needs. All but Seen are required.
+// Options are what Run needs. All but Opening and Seen are required.
 type Options struct {
 	Plan    drill.Plan
 	Crew    Crew
@@ -49,6 +51,8 @@ type Options struct {
 	Judge func(plan drill.Plan, log []history.Event, step int) (history.Outcome, string)
 	// Decided says that every expectation of a drill is decided for good.
 	Decided func(plan drill.Plan, log []history.Event, step int, now time.Time) bool
+	// Opening is written after Started: what people should know before the first step.
+	Opening []history.Fact
 	// Seen is told each event after it was written, from one goroutine.
 	Seen func(history.Event)
 }
@@ -80,6 +84,9 @@ func (r *runner) run(ctx context.Context) ([]history.Event, error) {
 	var group sync.WaitGroup
 	r.Started.Plan = r.Plan
 	r.write(history.New(time.Now(), r.Source, &r.Started))
+	for _, fact := range r.Opening {
+		r.write(history.New(time.Now(), r.Source, fact))
+	}
 	group.Go(func() { r.observe(base) })
 	clock := time.NewTicker(tick)
 	defer clock.Stop()
@@ -226,6 +233,8 @@ func (r *runner) carryOut(ctx context.Context, task Task, log []history.Event) (
 		ended.Err = r.Crew.Attack(ctx, task.Hosts[0], task.Order, task.GUID, emit)
 	case TaskLedger:
 		ended.Err = r.Crew.Ledger(ctx, task.Client, emit)
+	case TaskDrain:
+		ended.Err = r.Crew.Drain(ctx, r.environment(task.Environment), emit)
 	case TaskJudge:
 		ended.Outcome, ended.Reason = r.Judge(r.Plan, log, task.Step)
 	}

@@ -28,6 +28,7 @@ type fakeCrew struct {
 	unsteady     bool // blue's alarm is raised all the time
 	otherFails   bool // the environment that is not attacked fails during an attack
 	leaks        bool // planted bug: does not revert when it is stopped
+	clings       bool // a client of the old environment never lets go
 	deployErr    error
 	attackStarts int
 }
@@ -129,6 +130,26 @@ func (c *fakeCrew) Attack(ctx context.Context, host drill.Host, order drill.Orde
 	emit(history.New(time.Now(), host.Name, &history.AttackReverted{GUID: guid, Why: "deadline"}))
 	emit(history.New(time.Now(), host.Name, &history.AttackAccount{GUID: guid, Bit: true, Reverted: true}))
 	return nil
+}
+
+// Drain finds one request on the old environment, twice, and then none.
+func (c *fakeCrew) Drain(ctx context.Context, environment drill.Environment, emit func(history.Event)) error {
+	clock := time.NewTicker(250 * time.Millisecond)
+	defer clock.Stop()
+	for looks := 0; ; looks++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-clock.C:
+			for _, host := range environment.Hosts {
+				look := &history.Drain{Environment: environment.Name, Host: host.Name}
+				if looks < 2 || c.clings {
+					look.Open = 1
+				}
+				emit(history.New(now, "ci", look))
+			}
+		}
+	}
 }
 
 func (c *fakeCrew) Ledger(ctx context.Context, _ drill.Client, emit func(history.Event)) error {

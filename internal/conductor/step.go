@@ -1,7 +1,6 @@
 package conductor
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,76 +20,6 @@ const (
 	oneWayAtMost = 10 * time.Minute
 )
 
-// TaskKind says what a task does.
-type TaskKind int
-
-// The kinds of tasks that the crew carries out.
-const (
-	TaskInspect  TaskKind = iota // look at Hosts: release, health, what is in force
-	TaskDeploy                   // publish to Environment
-	TaskPromote                  // move the answer to Environment
-	TaskRollback                 // switch Environment to its release before
-	TaskAttack                   // run Order on Host until it ends or is stopped
-	TaskLedger                   // write and count acknowledged writes until stopped
-	TaskJudge                    // judge the step from the log
-)
-
-var taskNames = [...]string{"inspect", "deploy", "promote", "roll back", "attack", "ledger", "judge"}
-
-// Task is one piece of work. Tasks run side by side; each ends with exactly one Ended input.
-type Task struct {
-	ID          int
-	Kind        TaskKind
-	Step        int
-	Environment string
-	Hosts       []drill.Host // inspect: which; attack: exactly one
-	Order       drill.Order
-	GUID        string
-	Client      drill.Client // ledger
-}
-
-// String names the task for people: "attack on bookstore-api-green".
-func (t Task) String() string {
-	where := t.Environment
-	if len(t.Hosts) == 1 {
-		where = t.Hosts[0].Name
-	}
-	if where == "" {
-		return taskNames[t.Kind]
-	}
-	return taskNames[t.Kind] + " on " + where
-}
-
-// Ended is the end of a task. For TaskJudge it carries the outcome.
-type Ended struct {
-	ID      int
-	Err     error
-	Outcome history.Outcome
-	Reason  string
-}
-
-// Input is one thing that happened. With all fields empty it says only that time went on.
-type Input struct {
-	Event     *history.Event // seen and already in the log
-	Ended     *Ended
-	Decided   bool // every expectation of the drill is decided
-	Interrupt bool // the operator or the CI server wants an end
-}
-
-// Command is one thing to do, in order. Exactly one field is set.
-type Command struct {
-	Start  *Task
-	Stop   *Stop
-	Record history.Fact
-	Finish *history.RunFinished // the last command of a run
-}
-
-// Stop asks for the end of a task; an attack reverts first.
-type Stop struct {
-	ID  int
-	Why string
-}
-
 type phase int
 
 const (
@@ -98,6 +27,7 @@ const (
 	phaseInspect
 	phaseWork   // deploy or promote
 	phaseAnswer // a promotion waits for every name server
+	phaseDrain  // and then for the requests on the old environment
 	phaseSteadyBefore
 	phaseAttack
 	phaseOneWay // the host is going down: wait until all is decided
@@ -106,8 +36,12 @@ const (
 	phaseInspectAfter
 	phaseCount // the ledger reads back
 	phaseJudge
-	phaseStopping // interrupted: every task is ending
-	phaseLastLook // interrupted: whether the attack left anything
+	phaseStopping   // interrupted: every task is ending
+	phaseLastLook   // interrupted: whether the attack left anything
+	phaseBackLook   // a gate has failed: look whether the way back is open
+	phaseBackWork   // move the answer, or switch the release
+	phaseBackAnswer // until every name server says so
+	phaseBackDrain
 	phaseOver
 )
 
@@ -130,6 +64,9 @@ type State struct {
 	reason      string
 	interrupted bool
 	workErr     error
+	drain       drainState
+	backs       []wayBack // after a failed gate: what is still to be taken back, in order
+	ending      *history.RunFinished
 	out         []Command
 }
 
@@ -214,6 +151,9 @@ func (s *State) event(now time.Time, event history.Event) {
 	if _, begins := event.Fact.(*history.AttackInForce); begins && s.phase == phaseAttack && s.inForceAt.IsZero() {
 		s.inForceAt = now
 	}
+	if look, is := event.Fact.(*history.Drain); is {
+		s.drain.look(now, *look)
+	}
 }
 
 func (s *State) ended(now time.Time, ended Ended) {
@@ -227,7 +167,7 @@ func (s *State) ended(now time.Time, ended Ended) {
 		s.finishStep(now, ended.Outcome, ended.Reason)
 	case TaskDeploy, TaskPromote, TaskRollback:
 		s.workErr = ended.Err
-	case TaskAttack, TaskInspect, TaskLedger:
+	case TaskAttack, TaskInspect, TaskLedger, TaskDrain:
 		if ended.Err != nil {
 			s.record(&history.Note{Text: fmt.Sprintf("%s: %v", task, ended.Err)})
 		}
@@ -256,6 +196,10 @@ func (s *State) phaseStep(now time.Time, in Input) {
 		s.worked(now)
 	case phaseAnswer:
 		s.promoted(now)
+	case phaseDrain:
+		if s.drained(now) {
+			s.judge(now)
+		}
 	case phaseSteadyBefore:
 		s.steadyBefore(now)
 	case phaseAttack:
@@ -286,6 +230,8 @@ func (s *State) phaseStep(now time.Time, in Input) {
 			s.verified()
 			s.interruptedAndQuiet(now)
 		}
+	case phaseBackLook, phaseBackWork, phaseBackAnswer, phaseBackDrain:
+		s.backStep(now)
 	case phaseJudge, phaseOver:
 	}
 }
@@ -302,6 +248,16 @@ func (s *State) nextStep(now time.Time) {
 	s.enter(now, phaseInspect)
 }
 
+// hostsOf are the hosts of an environment.
+func (s *State) hostsOf(name string) []drill.Host {
+	for _, environment := range s.plan.Environments {
+		if environment.Name == name {
+			return environment.Hosts
+		}
+	}
+	return nil
+}
+
 // pairHosts are the hosts of both environments of the failover pair.
 func (s *State) pairHosts() []drill.Host {
 	var hosts []drill.Host
@@ -311,254 +267,4 @@ func (s *State) pairHosts() []drill.Host {
 		}
 	}
 	return hosts
-}
-
-func (s *State) inspected(now time.Time) {
-	if s.running(TaskInspect) > 0 {
-		return
-	}
-	step := s.current()
-	if step.Kind == drill.StepDrill {
-		s.record(&history.Phase{Step: s.index, Phase: history.PhaseSteadyBefore})
-		for _, client := range s.plan.Clients {
-			if client.Ledger != "" {
-				s.start(Task{Kind: TaskLedger, Client: client})
-			}
-		}
-		s.enter(now, phaseSteadyBefore)
-		return
-	}
-	// The watch may not have spoken yet at the very begin of a run; a refusal is only final after a while.
-	permit := guard.Admit(s.world, s.index, now)
-	if !permit.Granted && now.Sub(s.since) < answerMax {
-		return
-	}
-	s.record(&permit)
-	if !permit.Granted {
-		s.finishStep(now, history.Refused, permit.Reason)
-		return
-	}
-	kind := TaskDeploy
-	if step.Kind == drill.StepPromote {
-		kind = TaskPromote
-	}
-	if step.Kind == drill.StepRollback {
-		kind = TaskRollback
-	}
-	s.start(Task{Kind: kind, Environment: step.Environment})
-	s.enter(now, phaseWork)
-}
-
-func (s *State) worked(now time.Time) {
-	if s.running(TaskDeploy)+s.running(TaskPromote)+s.running(TaskRollback) > 0 {
-		return
-	}
-	step := s.current()
-	if s.workErr != nil {
-		s.record(&history.Check{Step: s.index, Name: step.Kind, Detail: s.workErr.Error()})
-		s.judge(now)
-		return
-	}
-	s.record(&history.Check{Step: s.index, Name: step.Kind, OK: true})
-	if step.Kind == drill.StepPromote {
-		s.enter(now, phaseAnswer)
-		return
-	}
-	s.judge(now)
-}
-
-func (s *State) promoted(now time.Time) {
-	to := s.current().Environment
-	seen := s.world.Live() == to
-	if !seen && now.Sub(s.since) < answerMax {
-		return
-	}
-	s.record(&history.Check{Step: s.index, Name: "answer on every name server", OK: seen, Detail: "leads to " + cmp.Or(s.world.Live(), "nothing certain")})
-	if seen {
-		s.record(&history.Promote{Name: s.plan.Failover[0].Name, From: s.current().Live, To: to})
-	}
-	s.judge(now)
-}
-
-// steady keeps count of how long all has been well, and returns true when that is long enough.
-func (s *State) steady(now time.Time, live string) bool {
-	ok, why := guard.Steady(s.world, live, now, s.current().Drill.SteadyFor.Duration())
-	if !ok {
-		s.steadySince, s.unsteady = time.Time{}, why
-		return false
-	}
-	if s.steadySince.IsZero() {
-		s.steadySince = now
-	}
-	return now.Sub(s.steadySince) >= s.current().Drill.SteadyFor.Duration()
-}
-
-func (s *State) steadyBefore(now time.Time) {
-	step := s.current()
-	if !s.steady(now, step.Live) {
-		if now.Sub(s.since) > step.Drill.SteadyWithin.Duration() {
-			s.record(&history.Check{Step: s.index, Name: history.PhaseSteadyBefore, Detail: s.unsteady})
-			s.count(now)
-		}
-		return
-	}
-	s.record(&history.Check{Step: s.index, Name: history.PhaseSteadyBefore, OK: true, Detail: fmt.Sprintf("for %s", step.Drill.SteadyFor.Duration())})
-	permit := guard.Admit(s.world, s.index, now)
-	s.record(&permit)
-	if !permit.Granted {
-		s.stop("refused", func(task Task) bool { return task.Kind == TaskLedger })
-		s.finishStep(now, history.Refused, permit.Reason)
-		return
-	}
-	s.record(&history.Phase{Step: s.index, Phase: history.PhaseAttack})
-	for _, host := range step.Drill.Hosts {
-		s.start(Task{Kind: TaskAttack, Hosts: []drill.Host{host}, Order: step.Drill.Attack, GUID: s.guid(s.index, host.Name)})
-	}
-	s.unseen = !step.Drill.Attack.OneWay
-	s.enter(now, phaseAttack)
-}
-
-func (s *State) attacking(now time.Time, in Input) {
-	order := s.current().Drill.Attack
-	if s.running(TaskAttack) == 0 {
-		s.attackEnded(now)
-		return
-	}
-	// Before a host goes down that can be called off; then it is too late.
-	revocable := !order.OneWay || s.inForceAt.IsZero()
-	began := cmp.Or(s.inForceAt, s.since)
-	if stop, condition, detail := guard.MustStop(s.world, s.index, began, now); stop && revocable && !s.stoppedAll() {
-		s.record(&history.Stop{Step: s.index, Condition: condition, Detail: detail})
-		s.stop(condition, isAttack)
-		return
-	}
-	if s.inForceAt.IsZero() {
-		if now.Sub(s.since) > order.Delay.Duration()+setUpMax {
-			s.stop("not in force in time", isAttack)
-		}
-		return
-	}
-	switch {
-	case in.Decided && !order.OneWay:
-		s.stop("every expectation is decided", isAttack)
-	case !order.OneWay && now.Sub(s.inForceAt) > order.Length.Duration()+tearDownMax:
-		s.stop("over its deadline", isAttack)
-	case order.OneWay && now.Sub(s.inForceAt) > oneWayAtMost:
-		s.stop("over its deadline", isAttack)
-	}
-}
-
-func (s *State) stoppedAll() bool {
-	for id, task := range s.tasks {
-		if isAttack(task) && !s.stopped[id] {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *State) attackEnded(now time.Time) {
-	if s.current().Drill.Attack.OneWay {
-		s.enter(now, phaseOneWay)
-		return
-	}
-	s.record(&history.Phase{Step: s.index, Phase: history.PhaseRevert})
-	s.start(Task{Kind: TaskInspect, Hosts: s.current().Drill.Hosts})
-	s.enter(now, phaseVerify)
-}
-
-// verified writes down whether a second look, independent of the attack's own account, found anything in force. A host that could not
-// be looked at gives no check at all: then nothing is proven.
-func (s *State) verified() {
-	s.unseen = false
-	ok, detail, known := guard.NothingInForce(s.world, s.current().Drill.Hosts, s.since)
-	if !known {
-		s.record(&history.Note{Text: "looking for what is left: " + detail})
-		return
-	}
-	s.record(&history.Check{Step: s.index, Name: "nothing in force", OK: ok, Detail: detail})
-}
-
-// slowest is the longest time that any expectation after the impact allows.
-func (s *State) slowest() time.Duration {
-	var longest time.Duration
-	for _, expectation := range s.current().Drill.Expectations {
-		if expectation.Kind != drill.ExpectSteadyAfter {
-			longest = max(longest, expectation.Within.Duration())
-		}
-	}
-	return longest
-}
-
-func (s *State) toSteadyAfter(now time.Time) {
-	s.record(&history.Phase{Step: s.index, Phase: history.PhaseSteadyAfter})
-	s.enter(now, phaseSteadyAfter)
-}
-
-func (s *State) steadyAfter(now time.Time) {
-	step := s.current()
-	ok := s.steady(now, step.LiveAfter)
-	if !ok && now.Sub(s.since) <= step.Drill.SteadyWithin.Duration() {
-		return
-	}
-	check := history.Check{Step: s.index, Name: history.PhaseSteadyAfter, OK: ok, Detail: s.unsteady}
-	if ok {
-		check.Detail = fmt.Sprintf("for %s", step.Drill.SteadyFor.Duration())
-	}
-	s.record(&check)
-	s.start(Task{Kind: TaskInspect, Hosts: s.pairHosts()})
-	s.enter(now, phaseInspectAfter)
-}
-
-func (s *State) inspectedAfter(now time.Time) {
-	if s.running(TaskInspect) > 0 {
-		return
-	}
-	ok, detail := guard.RollbackReady(s.world, s.current().LiveAfter, now)
-	s.record(&history.Check{Step: s.index, Name: "rollback ready", OK: ok, Detail: detail})
-	s.count(now)
-}
-
-// count lets the ledger read back what it wrote, if there is one, and then has the step judged.
-func (s *State) count(now time.Time) {
-	s.stop("the drill is over", func(task Task) bool { return task.Kind == TaskLedger })
-	s.enter(now, phaseCount)
-}
-
-func (s *State) judge(now time.Time) {
-	if s.current().Kind == drill.StepDrill {
-		s.record(&history.Phase{Step: s.index, Phase: history.PhaseDone})
-	}
-	s.start(Task{Kind: TaskJudge})
-	s.enter(now, phaseJudge)
-}
-
-// interruptedAndQuiet ends an interrupted run, but not before somebody has looked at what an attack may have left.
-func (s *State) interruptedAndQuiet(now time.Time) {
-	if s.unseen {
-		s.start(Task{Kind: TaskInspect, Hosts: s.current().Drill.Hosts})
-		s.enter(now, phaseLastLook)
-		return
-	}
-	s.finish(now, history.Interrupted, "interrupted; every impact was taken back before the end, or the log says which was not")
-}
-
-func (s *State) finishStep(now time.Time, outcome history.Outcome, reason string) {
-	if s.phase == phaseStopping || s.phase == phaseOver {
-		return
-	}
-	s.record(&history.StepFinished{Step: s.index, Name: s.current().Name, Outcome: outcome, Reason: reason})
-	s.outcomes = append(s.outcomes, outcome)
-	if outcome != history.Passed {
-		s.finish(now, outcome, fmt.Sprintf("%s: %s", s.current().Name, reason))
-		return
-	}
-	s.enter(now, phaseIdle)
-}
-
-// finish ends the run. Tasks that still run are stopped, and the loop waits for them before it writes the last line.
-func (s *State) finish(now time.Time, outcome history.Outcome, reason string) {
-	s.stopAll("the run is over")
-	s.out = append(s.out, Command{Finish: &history.RunFinished{Outcome: outcome, Reason: reason}})
-	s.enter(now, phaseOver)
 }

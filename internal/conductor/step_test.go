@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/guard"
 	"firedrill/internal/history"
 )
 
@@ -232,6 +233,20 @@ var plantedBugs = []struct {
 			}
 		}
 		return commands
+	}}},
+	{"goes back although it is refused", "wild", "went back although the guard refuses", planted{twists: func(p *planted, commands []Command) []Command {
+		if p.phase != phaseBackLook || len(p.backs) == 0 {
+			return commands
+		}
+		way := p.backs[0]
+		if guard.AdmitBack(p.world, way.environment, way.release, p.since).Granted {
+			return commands
+		}
+		kind := map[bool]TaskKind{true: TaskRollback, false: TaskPromote}[way.release]
+		return append(commands, Command{Start: &Task{ID: 1000, Kind: kind, Step: p.index, Environment: way.environment, Back: true}})
+	}}},
+	{"does not wait for the old environment", "kind", "was not waited for", planted{twists: func(_ *planted, commands []Command) []Command {
+		return without(commands, func(c Command) bool { _, is := c.Record.(*history.Drained); return is })
 	}}},
 	{"takes no notice of time", "silent", "not over after", planted{frozen: true}},
 	{"passes without having done anything", "kind", "nothing was done", planted{twists: func(p *planted, commands []Command) []Command {

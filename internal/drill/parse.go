@@ -22,7 +22,9 @@ const (
 	metricEveryDefault   = Seconds(time.Second)
 	periodDefault        = Seconds(time.Minute) // CloudWatch's
 	ttlDefault           = Seconds(5 * time.Second)
-	ttlMax               = Seconds(time.Minute) // a longer TTL makes every failover longer than a minute
+	ttlMax               = Seconds(time.Minute)      // a longer TTL makes every failover longer than a minute
+	drainDefault         = Seconds(30 * time.Second) // as long as most proxies let a request live
+	drainMax             = Seconds(10 * time.Minute)
 	execTimeoutDefault   = Seconds(2 * time.Minute)
 	healthyWithinDefault = Seconds(30 * time.Second)
 	healthyTimesDefault  = 3
@@ -86,6 +88,10 @@ func (s *Service) fillDefaults() {
 		if failover.TTL == nil {
 			ttl := ttlDefault
 			failover.TTL = &ttl
+		}
+		if failover.Drain == nil {
+			drain := drainDefault
+			failover.Drain = &drain
 		}
 	}
 	for i := range s.Drills {
@@ -362,6 +368,9 @@ func (c *checker) failover() {
 		c.oneOf(path+".on_all_unhealthy", failover.OnAllUnhealthy, "primary", "last_known")
 		if *failover.TTL > ttlMax {
 			c.mistake(path+".ttl", "%s is too long for a failover name; 60s is the most", *failover.TTL)
+		}
+		if *failover.Drain > drainMax {
+			c.mistake(path+".drain", "%s is too long to wait at each promotion; 10m is the most", *failover.Drain)
 		}
 	}
 }

@@ -14,7 +14,27 @@ type Plan struct {
 	Deploy       *Deploy       `json:"deploy,omitempty"`
 	Freeze       []string      `json:"freeze,omitempty"` // no step starts on these dates
 	Live         string        `json:"live"`             // environment that is answered before the first step
+	Proven       []ProvenStep  `json:"proven,omitempty"` // of a run that goes on where another was broken off: what is not repeated
 	Steps        []Step        `json:"steps"`
+}
+
+// ProvenStep is a step that an earlier run proved. It stands for that run's log, which can be judged again.
+type ProvenStep struct {
+	Kind        string        `json:"kind"`
+	Name        string        `json:"name"`
+	Environment string        `json:"environment"`
+	Live        string        `json:"live"`
+	LiveAfter   string        `json:"live_after"`
+	Run         string        `json:"run"`               // which run proved it
+	Log         string        `json:"log"`               // hash of the last line of that run's log
+	Hosts       []HostRelease `json:"hosts,omitempty"`   // deployments: what was healthy then, and must still run
+	Drilled     string        `json:"drilled,omitempty"` // drills: the drill's name
+}
+
+// HostRelease is what a host runs.
+type HostRelease struct {
+	Host     string `json:"host"`
+	Revision string `json:"revision"` // git commit
 }
 
 // The kinds of steps.
@@ -35,6 +55,7 @@ type Step struct {
 	Live        string        `json:"live"`        // what must be answered when the step starts
 	LiveAfter   string        `json:"live_after"`  // what must be answered when it has ended
 	Drill       *PlannedDrill `json:"drill,omitempty"`
+	Begun       bool          `json:"begun,omitempty"` // an earlier run began it and was broken off: a promotion may be done already
 }
 
 // PlannedDrill is a drill on named hosts.

@@ -1,7 +1,10 @@
 package guard
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,12 +77,22 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	if step.Kind == drill.StepRollback {
 		return w.admitRollback(index, answered, now)
 	}
+	if reason := w.outdated(index, now); reason != "" {
+		return refuse(reason, "what was proven is of another release; begin anew: firedrill pipeline")
+	}
+	moved := step.Kind == drill.StepPromote && step.Begun && answered == step.Environment
+	if moved {
+		if reason := w.unready(step.Environment, now); reason != "" {
+			return refuse(fmt.Sprintf("%s is answered already, and %s", step.Environment, reason), "go back: firedrill rollback "+step.Live)
+		}
+		return history.Permit{Step: index, Granted: true, Reason: step.Environment + " is answered already, by the run that was broken off; the answer is not moved again"}
+	}
 	first := step.Kind == drill.StepDeploy && w.first(step.Environment, now)
 	if step.Kind == drill.StepDeploy && answered == step.Environment && !first {
 		return refuse(step.Environment+" is answered now, and a deployment would take it from its clients", "deploy to the idle environment and promote it")
 	}
 	if answered != step.Live && step.Kind != drill.StepDeploy {
-		return refuse(fmt.Sprintf("the plan was made for %s being answered, and %s is", step.Live, answered), "make a new plan: run the command again")
+		return refuse(fmt.Sprintf("the plan was made for %s being answered, and %s is", step.Live, answered), w.newPlan(step.Live))
 	}
 	stays := w.other(step.Environment)
 	if first {
@@ -96,38 +109,48 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	return history.Permit{Step: index, Granted: true, Reason: fmt.Sprintf("%s is healthy, not under attack and runs %s", stays, w.releaseOf(stays))}
 }
 
-// admitRollback lets the release of the answered environment be switched back, which takes it from its clients for a moment, only when the answer
-// cannot move instead, and nothing is broken on purpose there.
-func (w *World) admitRollback(index int, answered string, now time.Time) history.Permit {
-	step := w.plan.Steps[index]
-	refuse := func(reason, cure string) history.Permit {
-		return history.Permit{Step: index, Reason: reason, Cure: cure}
+// newPlan is the cure when another environment is answered than the plan was made for.
+func (w *World) newPlan(live string) string {
+	if len(w.plan.Proven) > 0 {
+		return "move the answer where it was: firedrill rollback " + live + ", then go on: firedrill pipeline --resume"
 	}
-	if answered != step.Environment {
-		return refuse(fmt.Sprintf("the plan was made for %s being answered, and %s is", step.Environment, answered), "make a new plan: run the command again")
-	}
-	idle := w.other(answered)
-	reason := w.unready(idle, now)
-	if reason == "" {
-		return refuse(idle+" is healthy, so that the answer can move without an interruption", "firedrill rollback "+idle)
-	}
-	for _, host := range w.environment(answered).Hosts {
-		release, seen := w.releases[host.Name]
-		switch {
-		case !seen || now.Sub(release.At) > inspectionAge:
-			return refuse("what "+host.Name+" runs is not known", "look whether it can be reached: ssh "+host.Name)
-		case release.Error != "":
-			return refuse(host.Name+" could not be looked at: "+release.Error, "look whether it can be reached: ssh "+host.Name)
-		case len(release.InForce) > 0:
-			return refuse(host.Name+" is under attack: "+strings.Join(release.InForce, ", "), "firedrill halt on "+host.Name)
+	return "make a new plan: run the command again"
+}
+
+// outdated says which host does not run any more what an earlier run proved of it, or "". A step of this plan that deploys there makes
+// that proof needless, from that step on.
+func (w *World) outdated(index int, now time.Time) string {
+	for _, proven := range w.plan.Proven {
+		redone := slices.ContainsFunc(w.plan.Steps[:index+1], func(step drill.Step) bool {
+			return step.Environment == proven.Environment && (step.Kind == drill.StepDeploy || step.Kind == drill.StepRollback)
+		})
+		if redone {
+			continue
 		}
-		for _, at := range w.attacked {
-			if at == host.Name {
-				return refuse(host.Name+" is under attack", "firedrill halt on "+host.Name)
+		for _, was := range proven.Hosts {
+			release, seen := w.releases[was.Host]
+			switch {
+			case !seen || now.Sub(release.At) > inspectionAge || release.Error != "":
+				return "what " + was.Host + " runs is not known, and " + proven.Name + " was proven before"
+			case release.Revision != was.Revision:
+				return fmt.Sprintf("%s runs %s, and %s was proven with %s", was.Host, orNothing(release.Revision), proven.Name, was.Revision)
 			}
 		}
 	}
-	return history.Permit{Step: index, Granted: true, Reason: fmt.Sprintf("the answer cannot move to %s: %s", idle, reason)}
+	return ""
+}
+
+func orNothing(revision string) string {
+	if revision == "" {
+		return "no release"
+	}
+	return revision
+}
+
+// Barred says whether the step is refused by a freeze or by somebody's lock: for that, waiting to hear more changes nothing.
+func Barred(w *World, index int, now time.Time) bool {
+	reason, _ := w.barred(now, w.plan.Steps[index].Kind == drill.StepRollback)
+	return reason != ""
 }
 
 // barred says why nothing at all may start now, and what would allow it, or "".
@@ -206,13 +229,25 @@ func (w *World) first(name string, now time.Time) bool {
 	return true
 }
 
+// releaseOf names what the hosts of an environment run. They may differ where stop_at_failures let a deployment go on without some.
 func (w *World) releaseOf(name string) string {
+	hosts := map[string][]string{} // by release
 	for _, host := range w.environment(name).Hosts {
-		if release := w.releases[host.Name]; release.Name != "" {
-			return release.Name
+		if release := w.releases[host.Name].Name; release != "" {
+			hosts[release] = append(hosts[release], host.Name)
 		}
 	}
-	return "no release of ours"
+	if len(hosts) == 0 {
+		return "no release of ours"
+	}
+	releases := slices.SortedFunc(maps.Keys(hosts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(hosts[b]), len(hosts[a])), cmp.Compare(a, b))
+	})
+	text := releases[0]
+	for _, release := range releases[1:] {
+		text += fmt.Sprintf(", but %s on %s", release, strings.Join(hosts[release], ", "))
+	}
+	return text
 }
 
 // RollbackReady says whether there is somewhere to go back to after the step: the environment that is not answered could serve alone.

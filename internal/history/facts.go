@@ -38,6 +38,8 @@ const (
 	KindLedger    Kind = "ledger"
 	KindClock     Kind = "clock"
 	KindInspected Kind = "inspected"
+	KindDrain     Kind = "drain"
+	KindDrained   Kind = "drained"
 )
 
 // Outcome is the three-valued result of a step or a run.
@@ -60,6 +62,7 @@ type RunStarted struct {
 	Host     string     `json:"host"` // where the conductor ran
 	Kernel   string     `json:"kernel,omitempty"`
 	Operator string     `json:"operator,omitempty"` // who started it, as known to the system
+	Command  string     `json:"command,omitempty"`  // what was started: "pipeline", "run", "deploy", "rollback"
 }
 
 // RunFinished closes a log. A log without one is of a run that was cut off, and never passed.
@@ -313,6 +316,23 @@ type Promote struct {
 	To   string `json:"to"`
 }
 
+// Drain is one look at the requests that a host of the environment still serves from which the answer has moved away.
+type Drain struct {
+	Environment string `json:"environment"`
+	Host        string `json:"host"`
+	Open        int    `json:"open"`            // connections of clients to the service's port
+	Error       string `json:"error,omitempty"` // the host could not be looked at; then Open says nothing
+}
+
+// Drained says how the wait for the end of those requests ended.
+type Drained struct {
+	Step        int           `json:"step"`
+	Environment string        `json:"environment"`
+	Ended       bool          `json:"ended"` // none was left on any host
+	Waited      drill.Seconds `json:"waited_seconds"`
+	Detail      string        `json:"detail"`
+}
+
 // Ledger is the count of acknowledged writes after reading them back.
 type Ledger struct {
 	Step       int           `json:"step"`
@@ -400,6 +420,8 @@ func (*Promote) Kind() Kind        { return KindPromote }
 func (*Ledger) Kind() Kind         { return KindLedger }
 func (*Clock) Kind() Kind          { return KindClock }
 func (*Inspected) Kind() Kind      { return KindInspected }
+func (*Drain) Kind() Kind          { return KindDrain }
+func (*Drained) Kind() Kind        { return KindDrained }
 func (u *Unknown) Kind() Kind      { return u.Name }
 
 var factories = map[Kind]func() Fact{
@@ -415,6 +437,7 @@ var factories = map[Kind]func() Fact{
 	KindAlarm: func() Fact { return new(Alarm) }, KindAnswer: func() Fact { return new(Answer) }, KindHost: func() Fact { return new(Host) },
 	KindClock: func() Fact { return new(Clock) }, KindInspected: func() Fact { return new(Inspected) },
 	KindDeploy: func() Fact { return new(Deploy) }, KindPromote: func() Fact { return new(Promote) }, KindLedger: func() Fact { return new(Ledger) },
+	KindDrain: func() Fact { return new(Drain) }, KindDrained: func() Fact { return new(Drained) },
 }
 
 func newFact(kind Kind) Fact {

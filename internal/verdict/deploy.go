@@ -37,9 +37,14 @@ func judgeDeploy(rec *record, step int) ([]Check, string) {
 		return []Check{inconclusive(GroupDeploy, "hosts", fmt.Sprintf("The environment %s has no hosts, so nothing was deployed.", planned.Environment))}, ""
 	}
 	revision := ""
-	var checks []Check
+	var checks, lost []Check
+	var without []string
 	for _, host := range hosts {
 		result, got := deployedOn(rec, rec.steps[step], host.Name)
+		if result.Outcome == history.Failed {
+			lost, without = append(lost, result), append(without, host.Name)
+			continue
+		}
 		switch {
 		case result.Outcome != history.Passed:
 		case revision == "":
@@ -50,7 +55,51 @@ func judgeDeploy(rec *record, step int) ([]Check, string) {
 		}
 		checks = append(checks, result)
 	}
+	checks = append(checks, tolerated(rec, step, lost, without, len(hosts))...)
 	return append(checks, stepChecks(rec, step, GroupDeploy)...), revision
+}
+
+// tolerated weighs the hosts that do not run the release. Fewer than stop_at_failures may fail, each proven to be back on what it ran
+// before or never switched; they are named, and the step passes without them. As many as that, or one that is neither, fail the step.
+func tolerated(rec *record, step int, lost []Check, without []string, hosts int) []Check {
+	limit := 1
+	if rec.plan.Deploy != nil {
+		limit = max(1, rec.plan.Deploy.StopAtFailures)
+	}
+	if len(lost) >= limit || len(lost) == hosts {
+		return lost
+	}
+	for i := range lost {
+		ran, went := leftAsItWas(rec, rec.steps[step], without[i])
+		if !went {
+			return lost
+		}
+		lost[i].Outcome = history.Passed
+		lost[i].Name = "left out: " + without[i]
+		lost[i].Explanation = fmt.Sprintf("%s It %s. %d of %d hosts failed, and stop_at_failures is %d.", lost[i].Explanation, ran, len(lost), hosts, limit)
+	}
+	return lost
+}
+
+// leftAsItWas says that a host on which the deployment failed was never switched, or runs what it ran before and is healthy with it.
+func leftAsItWas(rec *record, span span, host string) (ran string, yes bool) {
+	switched, back := false, false
+	for i := range rec.deploys {
+		entry := &rec.deploys[i]
+		if entry.fact.Host != host || !span.holds(entry.at) {
+			continue
+		}
+		switch entry.fact.Stage {
+		case history.DeploySwitched:
+			switched, back = true, false
+		case history.DeployRestored:
+			back = true
+		}
+	}
+	if back {
+		return "runs the release before again, healthy", true
+	}
+	return "was never switched", !switched
 }
 
 func hostsOf(plan drill.Plan, environment string) []drill.Host {
@@ -66,7 +115,7 @@ func hostsOf(plan drill.Plan, environment string) []drill.Host {
 func deployedOn(rec *record, span span, host string) (Check, string) {
 	name := "deployed on " + host
 	var last *seen[*history.Deploy]
-	files, published := 0, false
+	files, published, reason := 0, false, ""
 	var seqs []int64
 	for i := range rec.deploys {
 		entry := &rec.deploys[i]
@@ -75,15 +124,18 @@ func deployedOn(rec *record, span span, host string) (Check, string) {
 		}
 		last = entry
 		seqs = append(seqs, entry.seq)
-		if entry.fact.Stage == history.DeployPublish {
+		switch entry.fact.Stage {
+		case history.DeployPublish:
 			files, published = entry.fact.Files, true
+		case history.DeployFailed:
+			reason = entry.fact.Detail
 		}
 	}
 	switch {
 	case last == nil:
 		return inconclusive(GroupDeploy, name, "Nothing was deployed to this host as far as the log tells."), ""
 	case last.fact.Stage == history.DeployFailed || last.fact.Stage == history.DeployRestored:
-		return failed(GroupDeploy, name, fmt.Sprintf("The deployment ended as %s%s", last.fact.Stage, because(last.fact.Detail)), seqs...), ""
+		return failed(GroupDeploy, name, fmt.Sprintf("The deployment ended as %s%s", last.fact.Stage, because(orText(last.fact.Detail, reason))), seqs...), ""
 	case published && files == 0:
 		return failed(GroupDeploy, name, "The release holds no file.", seqs...), ""
 	case last.fact.Stage != history.DeployHealthy:
@@ -158,7 +210,25 @@ func judgePromote(rec *record, step int) []Check {
 	for _, place := range places {
 		checks = append(checks, promotedOn(rec, span, place, planned.Environment, at))
 	}
+	for _, entry := range rec.drained {
+		if entry.fact.Step == step {
+			checks = append(checks, drained(entry))
+		}
+	}
 	return append(checks, stepChecks(rec, step, GroupPromote)...)
+}
+
+// drained tells how the wait for requests on the old environment ended. It has a bound, so requests that are left fail nothing; whoever
+// reads the report has to know of them.
+func drained(entry seen[*history.Drained]) Check {
+	name := "drained " + entry.fact.Environment
+	why := sentence(entry.fact.Detail)
+	if !entry.fact.Ended {
+		name, why = "not drained: "+entry.fact.Environment, why+" They were left alone; what comes next may cut them."
+	}
+	check := passed(GroupPromote, name, why, entry.seq)
+	check.Measured = quantity(entry.fact.Waited.Duration())
+	return check
 }
 
 func promotedOn(rec *record, span span, place answerPlace, environment string, at time.Time) Check {

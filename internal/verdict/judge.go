@@ -198,6 +198,13 @@ func judgeRun(rec *record) []Check {
 		}
 	}
 	checks := []Check{begun, ended}
+	for _, proven := range rec.plan.Proven {
+		check := passed(GroupRun, "proven before: "+proven.Name, fmt.Sprintf("Run %s proved it; its log ends with %s. It was not repeated.", proven.Run, short(proven.Log)))
+		if rec.run != nil {
+			check.Evidence = []int64{rec.run.seq}
+		}
+		checks = append(checks, check)
+	}
 	if len(rec.plan.Steps) == 0 {
 		checks = append(checks, inconclusive(GroupRun, "steps", "The plan has no steps, so nothing was proven."))
 	}
@@ -223,7 +230,7 @@ func conclude(rec *record, verdict *Verdict) {
 	}
 	verdict.Outcome = outcome
 	verdict.Interrupted = rec.end != nil && rec.end.fact.Outcome == history.Interrupted
-	verdict.Reason = runReason(verdict)
+	verdict.Reason = runReason(verdict, len(rec.plan.Proven))
 	verdict.Totals = totals(rec, verdict)
 	verdict.Exit = verdict.ExitCode()
 }
@@ -236,7 +243,7 @@ func worse(a, b *Figure) bool {
 	return a.Seconds+a.Bound > b.Seconds+b.Bound
 }
 
-func runReason(verdict *Verdict) string {
+func runReason(verdict *Verdict, proven int) string {
 	for _, wanted := range []history.Outcome{history.Failed, history.Inconclusive} {
 		if verdict.Outcome != wanted {
 			continue
@@ -261,10 +268,14 @@ func runReason(verdict *Verdict) string {
 			drills++
 		}
 	}
-	if drills == 0 {
-		return fmt.Sprintf("%s as planned.", didDo(len(verdict.Steps), "step", "went"))
+	before := ""
+	if proven > 0 {
+		before = fmt.Sprintf(" An earlier run proved %s before it.", plural(proven, "step"))
 	}
-	return fmt.Sprintf("%s, every expectation was met in time, and nothing is left behind.", didDo(drills, "drill", "bit"))
+	if drills == 0 {
+		return fmt.Sprintf("%s as planned.%s", didDo(len(verdict.Steps), "step", "went"), before)
+	}
+	return fmt.Sprintf("%s, every expectation was met in time, and nothing is left behind.%s", didDo(drills, "drill", "bit"), before)
 }
 
 func totals(rec *record, verdict *Verdict) Totals {

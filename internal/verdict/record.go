@@ -45,6 +45,7 @@ type record struct {
 	ledgers     []seen[*history.Ledger]
 	deploys     []seen[*history.Deploy]
 	promotes    []seen[*history.Promote]
+	drained     []seen[*history.Drained]
 	alarms      map[string][]seen[*history.Alarm]
 	answers     map[answerPlace][]seen[*history.Answer]
 	samples     map[string][]seen[*history.Sample] // of clients, by client
@@ -148,6 +149,8 @@ func (rec *record) take(position int, event history.Event) {
 		rec.deploys = append(rec.deploys, of(event, fact))
 	case *history.Promote:
 		rec.promotes = append(rec.promotes, of(event, fact))
+	case *history.Drained:
+		rec.drained = append(rec.drained, of(event, fact))
 	default:
 		rec.takeObserved(position, event)
 	}

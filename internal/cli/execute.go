@@ -1,0 +1,194 @@
+//go:build !hostpart
+
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"firedrill/internal/attack/kinds"
+	"firedrill/internal/conductor"
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+	"firedrill/internal/verdict"
+)
+
+// loadService reads a service file.
+func loadService(path string) (drill.Service, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return drill.Service{}, &drill.Error{Op: "read the service file", Kind: drill.Invalid, Err: err, Hint: "Name it with --file, or stand in its directory."}
+	}
+	return drill.ParseService(text, path)
+}
+
+// load returns the service that was given, or reads its file.
+func (o *runOptions) load() (drill.Service, error) {
+	if o.service != nil {
+		return *o.service, nil
+	}
+	return loadService(o.file)
+}
+
+// carryOut makes the plan for the items (nil: the file's pipeline) and runs it.
+func carryOut(ctx context.Context, s streams, options runOptions, items []string) error {
+	service, err := options.load()
+	if err != nil {
+		return err
+	}
+	if options.revision != "" && service.Deploy != nil {
+		service.Deploy.Source.Revision = options.revision
+	}
+	if items == nil {
+		items = service.Pipeline
+	}
+	ctx, caught := catchSignals(ctx)
+	defer caught.stop()
+	live, err := liveEnvironment(ctx, service)
+	if err != nil {
+		return err
+	}
+	plan, err := options.plan(&service, live, items)
+	if err != nil {
+		return err
+	}
+	if options.dryRun {
+		return printPlan(s, plan, options.json)
+	}
+	token, err := readToken(service)
+	if err != nil {
+		return err
+	}
+	return execute(ctx, s, options, execution{service: service, plan: plan, token: token, caught: caught})
+}
+
+// plan makes the plan for the items, or goes on with a run that was broken off; then service deploys what that run deployed.
+func (o *runOptions) plan(service *drill.Service, live string, items []string) (drill.Plan, error) {
+	facts := drill.Facts{Live: live, Kinds: kinds.Describe(), File: o.file, First: o.first}
+	if o.resume == "" {
+		return drill.Compile(*service, facts, items)
+	}
+	plan, err := o.goOn(*service, facts, items)
+	if err == nil && plan.Deploy != nil && service.Deploy != nil {
+		service.Deploy = plan.Deploy
+	}
+	return plan, err
+}
+
+type execution struct {
+	service drill.Service
+	plan    drill.Plan
+	token   string
+	caught  *caughtSignal
+}
+
+// execute runs a plan, writes log and reports, and returns what the exit code follows from.
+func execute(ctx context.Context, s streams, options runOptions, e execution) error {
+	unlock, err := lockService(e.service.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var opening []history.Fact
+	if note := abortedNote(options, e.service.Name); note != "" {
+		fmt.Fprintf(s.err, "firedrill: %s\n", note)
+		opening = append(opening, &history.Note{Text: note})
+	}
+	run, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	directory := filepath.Join(options.out, fmt.Sprintf("%s-%s", started.UTC().Format("20060102T150405Z"), run.String()[len(run.String())-6:]))
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return &drill.Error{Op: "make the directory of the run", Kind: drill.Invalid, Err: err, Hint: "Name another one with --out."}
+	}
+	logFile, err := os.OpenFile(filepath.Join(directory, logName), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	source, _ := os.Hostname()
+	view := newView(s, e.plan, options.json)
+	writer := history.NewWriter(logFile)
+	links := newLinks()
+	log, err := conductor.Run(ctx, conductor.Options{
+		Plan:    e.plan,
+		Crew:    &crew{service: e.service, plan: e.plan, source: source, token: e.token, links: links, output: view.output()},
+		Log:     writer,
+		Started: history.RunStarted{Run: run.String(), Tool: version(), Host: source, Kernel: kernel(), Operator: operator(), Command: options.command},
+		Opening: opening,
+		Source:  source,
+		GUID:    func(int, string) string { return uuid.Must(uuid.NewV7()).String() },
+		Judge: func(plan drill.Plan, log []history.Event, step int) (history.Outcome, string) {
+			judged := verdict.JudgeStep(plan, log, step)
+			return judged.Outcome, judged.Reason
+		},
+		Decided: verdict.Decided,
+		Seen:    view.seen,
+	})
+	links.close()
+	view.close()
+	if syncErr := logFile.Sync(); err == nil {
+		err = syncErr
+	}
+	if err != nil {
+		err = &drill.Error{Op: "write the log of the run", Kind: drill.Unproven, Err: err, Hint: "The impact was taken back; without its log the run proves nothing."}
+	}
+	judged := verdict.Judge(e.plan, log)
+	_, head := writer.Head()
+	if reportErr := writeReports(directory, e.plan, log, head, judged); err == nil {
+		err = reportErr
+	}
+	view.verdict(judged, log, directory)
+	if err != nil {
+		return err
+	}
+	return exitFor(judged, e.caught)
+}
+
+// exitFor gives the exit code of a judged run. Impact that may remain outranks everything, also an interrupt.
+func exitFor(judged verdict.Verdict, caught *caughtSignal) error {
+	if judged.NotReverted {
+		return exitError{exitNotReverted}
+	}
+	if code := caught.code(); code != 0 {
+		return exitError{code}
+	}
+	if code := judged.ExitCode(); code != exitPassed {
+		return exitError{code}
+	}
+	return nil
+}
+
+// lockService keeps a second run of the same service away from this host while one runs. The kernel lets go of the lock when we die.
+func lockService(service string) (unlock func(), err error) {
+	directory := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir())
+	path := filepath.Join(directory, fmt.Sprintf("firedrill-%d-%s.lock", os.Getuid(), service))
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, &drill.Error{Op: "lock " + service, Kind: drill.Invalid, Err: err}
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder, _ := os.ReadFile(path)
+		_ = file.Close()
+		return nil, &drill.Error{
+			Op: "lock " + service, Kind: drill.Refused, Err: fmt.Errorf("another run is under way: %s", strings.TrimSpace(string(holder))),
+			Hint: "Wait for its end; one service is drilled or deployed by one run at a time.",
+		}
+	}
+	_ = file.Truncate(0)
+	_, _ = fmt.Fprintf(file, "process %d of %s since %s\n", os.Getpid(), operator(), time.Now().UTC().Format(time.RFC3339))
+	return func() {
+		_ = os.Remove(path) // while it is still locked, so that no one else holds what is removed
+		_ = file.Close()
+	}, nil
+}
