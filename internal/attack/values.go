@@ -155,3 +155,13 @@ func sortedKeys[V any](m map[string]V) []string {
 	slices.Sort(keys)
 	return keys
 }
+
+// Share returns a flag that is a share in percent, above 0 and up to 100.
+func Share(kind string, v Values, name, fallback string) (float64, error) {
+	text := v.Text(name, fallback)
+	percent, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(percent > 0 && percent <= 100) {
+		return 0, Refuse(kind, "write a number above 0 and up to 100, as 5", "--%s=%s is not a share", name, text)
+	}
+	return percent, nil
+}

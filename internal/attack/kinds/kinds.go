@@ -10,6 +10,7 @@ import (
 	"firedrill/internal/attack/disk"
 	"firedrill/internal/attack/dns"
 	"firedrill/internal/attack/io"
+	"firedrill/internal/attack/latency"
 	"firedrill/internal/attack/memory"
 	"firedrill/internal/attack/packetloss"
 	"firedrill/internal/attack/pause"
@@ -25,7 +26,7 @@ import (
 // All returns every kind of attack, in the order of help pages.
 func All() []attack.Kind {
 	return []attack.Kind{
-		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
+		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, latency.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
 		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{},
 		cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{},
 	}

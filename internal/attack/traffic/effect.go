@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/nfqueue"
 )
 
 // Effect is what happens to the packets that are targets. The zero value drops all of them, both ways, so that the path looks dead.
@@ -16,6 +17,9 @@ type Effect struct {
 	Rate       uint64  // bytes a second that pass in each direction, the rest is hit; 0 means none
 	Refuse     Refusal // answered instead of dropped
 	EgressOnly bool    // what comes in is left alone
+	// Treat is not the zero value when packets are delayed or corrupted instead of being lost. Plan decides in which way.
+	Treat nfqueue.Treatment
+	Way   Way
 	// Wording is how a line begins that tells what is done to a target: "Dropping all".
 	Wording string
 }
@@ -41,7 +45,7 @@ const (
 // answers says what a canary can expect.
 func (e Effect) answers() attack.Answers {
 	switch {
-	case e.Share > 0 && e.Share < 100 || e.Rate > 0:
+	case e.Share > 0 && e.Share < 100 || e.Rate > 0 || e.Treat.Delay > 0:
 		return attack.AnswersSome
 	case e.Refuse != "":
 		return attack.AnswersRefusal
@@ -56,6 +60,9 @@ func (e Effect) verb() string {
 		what = "refuse (ICMP administratively prohibited)"
 	case RefuseReset:
 		what = "refuse (TCP reset, else ICMP port unreachable)"
+	}
+	if e.treats() {
+		what = e.treatment()
 	}
 	if e.Share > 0 && e.Share < 100 {
 		what += fmt.Sprintf(" %g%% of", e.Share)
@@ -106,6 +113,8 @@ func (l *layout) end(chain string) {
 	switch {
 	case l.cut.hooks.NoneOfThem:
 		l.add(chain, accept())
+	case l.cut.effect.treats():
+		l.treat(chain)
 	case l.cut.effect.Refuse == RefuseReset:
 		l.add(chain, protocolIs(unix.IPPROTO_TCP), []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}})
 		l.add(chain, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}})

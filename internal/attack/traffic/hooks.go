@@ -1,5 +1,7 @@
 package traffic
 
+import "firedrill/internal/attack/nfqueue"
+
 // Hooks let tests die in the middle, and plant bugs. The zero value changes nothing, and nothing but a test ever sets another one.
 type Hooks struct {
 	Step func(name string) // called before each durable effect
@@ -18,6 +20,8 @@ type Hooks struct {
 	WholeHost   bool // planted bug: the scope is not looked at
 	NoReplies   bool // planted bug: what comes in for the scope's sockets is not told apart, and let pass
 	OwnRefusals bool // planted bug: our own refusals are refused on their way out
+
+	Queue nfqueue.Hooks // planted bugs of the queue
 }
 
 func (h Hooks) mark(name string) {

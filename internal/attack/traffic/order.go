@@ -53,6 +53,9 @@ func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 	if d := o.Targets.Device; d != "" && !slices.Contains(facts.Interfaces, d) {
 		return attack.Plan{}, attack.Refuse(o.Kind, "see: ip link", "there is no network device %q; there are %s", d, strings.Join(facts.Interfaces, ", "))
 	}
+	if err := o.decide(facts); err != nil {
+		return attack.Plan{}, err
+	}
 	hit, spare := o.Targets.Resolve(facts.Names)
 	if !o.Targets.All() && len(hit) == 0 {
 		return attack.Plan{}, &drill.Error{Op: "attack " + o.Kind, Kind: drill.Refused, Err: fmt.Errorf("every target is spared too, so nothing would be hit"),
@@ -98,6 +101,8 @@ func (c *cut) Lines() []string {
 	switch {
 	case c.effect.EgressOnly:
 		ways = " egress to "
+	case c.effect.ingressOnly():
+		ways = " ingress from "
 	}
 	lines = append(lines, c.effect.verb()+ways+what+c.narrowed())
 	if again := c.targets.Names(); len(again) > 0 {

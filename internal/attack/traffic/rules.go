@@ -63,6 +63,7 @@ type features struct {
 	owner  bool // table flag owner: Linux 5.12
 	socket bool // expression socket
 	fib    bool // expression fib
+	queue  bool // expression queue; without it there is the older target
 }
 
 // family is IPv4 or IPv6 as a packet has it.
@@ -131,6 +132,9 @@ func (l *layout) gate(chain string) {
 }
 
 func (l *layout) outgoing() {
+	if l.cut.effect.ingressOnly() {
+		return
+	}
 	l.gate(chainOut)
 	l.add(chainOut, metaIs(expr.MetaKeyMARK, native(sinkMark)), accept()) // another attack cut it already
 	l.device(chainOut, expr.MetaKeyOIFNAME)
@@ -158,7 +162,7 @@ func (l *layout) outgoing() {
 	if l.cut.hooks.NoSpare {
 		l.spares(chainOutSink, false)
 	}
-	if l.cut.hooks.PlainDrop || l.cut.hooks.NoneOfThem || l.cut.effect.Refuse != "" {
+	if l.cut.hooks.PlainDrop || l.cut.hooks.NoneOfThem || l.cut.effect.Refuse != "" || l.cut.effect.treats() {
 		l.end(chainOutSink)
 		return
 	}
@@ -247,6 +251,9 @@ func (l *layout) virtual() {
 }
 
 func (l *layout) routed() {
+	if l.cut.effect.ingressOnly() {
+		return // what is routed comes in first
+	}
 	l.gate(chainThru)
 	source := func(f family) uint32 { return f.source }
 	dest := func(f family) uint32 { return f.dest }

@@ -2,12 +2,14 @@ package traffic
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/nfqueue"
 	"firedrill/internal/history"
 )
 
@@ -26,6 +28,7 @@ type cut struct {
 
 	mu       sync.Mutex // guards the fields below
 	table    *table
+	holder   *nfqueue.Holder // only in the way of the queue
 	deadline time.Time
 	spared   *attack.Cover         // everything spared so far
 	known    map[netip.Addr]bool   // every address hit or spared so far
@@ -41,6 +44,9 @@ func (c *cut) Apply(ctx context.Context, deadline time.Time) error {
 	c.mu.Lock()
 	c.deadline = deadline
 	c.mu.Unlock()
+	if err := c.openQueue(); err != nil {
+		return err
+	}
 	return c.apply(ctx, deadline)
 }
 
@@ -58,10 +64,15 @@ func (c *cut) getTable() *table {
 
 // Revert implements attack.Step.
 func (c *cut) Revert(context.Context) error {
+	var err error
+	holder := c.getHolder()
 	if t := c.getTable(); t != nil {
-		return t.revert()
+		err = t.revert(holder)
 	}
-	return nil
+	if holder != nil {
+		err = errors.Join(err, holder.Close())
+	}
+	return err
 }
 
 // Residue implements attack.Verified.
@@ -98,10 +109,9 @@ func (c *cut) Targets() []history.AttackTarget {
 
 // oneWay leaves out the lines of a direction in which nothing is hit.
 func (c *cut) oneWay(events []history.AttackTarget) []history.AttackTarget {
-	if !c.effect.EgressOnly {
-		return events
-	}
-	return slices.DeleteFunc(events, func(e history.AttackTarget) bool { return e.Direction == attack.Ingress })
+	return slices.DeleteFunc(events, func(e history.AttackTarget) bool {
+		return c.effect.EgressOnly && e.Direction == attack.Ingress || c.effect.ingressOnly() && e.Direction == attack.Egress
+	})
 }
 
 // Wording implements attack.Worded.
@@ -164,6 +174,18 @@ func (c *cut) Tend(ctx context.Context, report func(history.Fact)) error {
 	wait.Go(func() {
 		// What cannot be deleted is not in force any more, for its gate is shut.
 		_, _ = Sweeper{}.Sweep(ctx, attack.Alive)
+	})
+	if c.scoped() {
+		wait.Go(func() {
+			if err := c.followSockets(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wait.Go(func() {
+		if err := c.heedQueue(ctx); err != nil {
+			cancel(err)
+		}
 	})
 	wait.Go(func() {
 		if err := c.keepAlive(ctx); err != nil {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/nfqueue"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
@@ -81,7 +82,7 @@ func (c *cut) apply(ctx context.Context, deadline time.Time) error {
 
 // install tries with all that a new kernel has, and with less when this one refuses.
 func (c *cut) install(load *load, deadline time.Time) (*table, error) {
-	f := features{owner: !c.hooks.NoOwner, socket: true, fib: true}
+	f := features{owner: !c.hooks.NoOwner, socket: true, fib: true, queue: c.effect.Way == WayQueue}
 	for {
 		t, err := c.create(load, f, deadline)
 		switch {
@@ -89,6 +90,8 @@ func (c *cut) install(load *load, deadline time.Time) (*table, error) {
 			return t, nil
 		case errors.Is(err, unix.EINVAL) && f.owner:
 			f.owner = false
+		case errors.Is(err, unix.ENOENT) && f.queue:
+			f.queue = false
 		case (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) && (f.fib || f.socket):
 			f.fib, f.socket = false, f.fib // first without fib, then without both
 		default:
@@ -363,8 +366,9 @@ func (t *table) addressHits(total *history.AttackHits, nameOf map[netip.Addr]str
 	return nil
 }
 
-// revert shuts the gate, then deletes the table, then closes the socket that owns it: any one of the three would do.
-func (t *table) revert() error {
+// revert shuts the gate, then deletes the table, then closes the socket that owns it: any one of the three would do. What is held is let
+// go in between: with a table the kernel drops every packet that waits in a queue.
+func (t *table) revert(holder *nfqueue.Holder) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conn == nil || t.hooks.KeepTable {
@@ -373,6 +377,10 @@ func (t *table) revert() error {
 	t.hooks.mark("shut")
 	t.conn.FlushSet(t.alive)
 	shut := t.conn.Flush()
+	if holder != nil {
+		t.hooks.mark("drain")
+		holder.Drain(drainWithin)
+	}
 	t.hooks.mark("delete")
 	t.conn.DelTable(t.table)
 	deleted := t.conn.Flush()
