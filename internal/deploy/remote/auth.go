@@ -30,7 +30,7 @@ func (o *offers) add(from, user string, key ssh.PublicKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	text := fmt.Sprintf("%s %s (%s)", key.Type(), ssh.FingerprintSHA256(key), from)
-	if cert, ok := key.(*ssh.Certificate); ok {
+	if cert := certificateOf(key); cert != nil {
 		wrong := o.wrongWith(cert, user)
 		text = fmt.Sprintf("%s %s (%s, certificate %q signed by %s%s)", key.Type(), ssh.FingerprintSHA256(cert.Key), from, cert.KeyId, ssh.FingerprintSHA256(cert.SignatureKey), wrong)
 	}
@@ -162,8 +162,7 @@ func (h hop) signers(ctx context.Context) (signers []ssh.Signer, finish func(), 
 			h.offered.skip(key.from, err)
 		}
 		for _, signer := range held { // an agent may hold the certificate of a key that is named by its file
-			cert, ok := signer.PublicKey().(*ssh.Certificate)
-			if ok && sameKey(cert.Key, key.signer.PublicKey()) {
+			if cert := certificateOf(signer.PublicKey()); cert != nil && sameKey(cert.Key, key.signer.PublicKey()) {
 				offer("agent", signer)
 			}
 		}
@@ -185,7 +184,8 @@ func (h hop) restricted(signer ssh.Signer) ssh.Signer {
 	}
 	var kept []string
 	key := signer.PublicKey()
-	cert, isCert := key.(*ssh.Certificate)
+	cert := certificateOf(key)
+	isCert := cert != nil
 	if isCert {
 		key = cert.Key
 	}
@@ -296,6 +296,22 @@ func among(held []ssh.Signer, public ssh.PublicKey) ssh.Signer {
 }
 
 func sameKey(a, b ssh.PublicKey) bool { return string(a.Marshal()) == string(b.Marshal()) }
+
+// certificateOf returns the certificate that a public key is; nil for a plain key. What an agent holds comes in a type of its own.
+func certificateOf(key ssh.PublicKey) *ssh.Certificate {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return cert
+	}
+	if !strings.Contains(key.Type(), "-cert-v01@") {
+		return nil
+	}
+	parsed, err := ssh.ParsePublicKey(key.Marshal())
+	if err != nil {
+		return nil
+	}
+	cert, _ := parsed.(*ssh.Certificate)
+	return cert
+}
 
 // certificateBeside is where ssh-keygen puts the certificate of a key.
 func certificateBeside(key string) string { return strings.TrimSuffix(key, ".pub") + "-cert.pub" }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -224,12 +223,6 @@ func (t *trusted) certificate(remote net.Addr, cert *ssh.Certificate) error {
 		return refuse(again, "signed with %s, which is not accepted", cert.Signature.Format)
 	}
 	principal := strings.ToLower(host)
-	for _, one := range cert.ValidPrincipals { // an authority may write wildcards for hosts
-		if matched, err := path.Match(strings.ToLower(one), principal); err == nil && matched {
-			principal = one
-			break
-		}
-	}
 	if len(cert.ValidPrincipals) > 0 && !slices.Contains(cert.ValidPrincipals, principal) {
 		return refuse(fmt.Sprintf("Connect under one of these names (ssh.address, or HostKeyAlias in the SSH configuration). Or: %s", again),
 			"which is for %s, not for %s", strings.Join(cert.ValidPrincipals, ", "), host)

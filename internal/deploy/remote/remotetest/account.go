@@ -20,8 +20,12 @@ import (
 
 // Wish is what a test asks of a host.
 type Wish struct {
-	NoSFTP bool   // without the SFTP subsystem
-	Home   string // home directory of commands, on OpenSSH only; default the user's, with all that its login shell does
+	NoSFTP bool // without the SFTP subsystem
+
+	// On OpenSSH only:
+	Home   string                    // home directory of commands; default the user's, with all that its login shell does
+	Config func(dir string) []string // further lines of sshd_config; dir is Account.Dir
+	Sudo   *Sudo                     // log in as a user of its own who has to go through sudo
 
 	// On our own server only:
 	Path   string // PATH of commands; default ours

@@ -47,6 +47,9 @@ func OpenSSH(t testing.TB, wish Wish) Account {
 	if wish.Home != "" {
 		lines = append(lines, "SetEnv HOME="+wish.Home)
 	}
+	if wish.Config != nil {
+		lines = append(wish.Config(dir), lines...) // the first line of a keyword counts
+	}
 	config := filepath.Join(dir, "sshd_config")
 	write(t, config, []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 	listener := listen(t)

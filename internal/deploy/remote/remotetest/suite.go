@@ -101,10 +101,10 @@ func hashedHostKey(t *testing.T, serve Make) {
 }
 
 // serveAgent is an agent that holds one key; it ends with the test.
-func serveAgent(t *testing.T, key Key) string {
+func serveAgent(t *testing.T, key agent.AddedKey) string {
 	t.Helper()
 	keyring := agent.NewKeyring()
-	if err := keyring.Add(agent.AddedKey{PrivateKey: key.Raw}); err != nil {
+	if err := keyring.Add(key); err != nil {
 		t.Fatal(err)
 	}
 	dir, err := os.MkdirTemp("", "agent") // t.TempDir may be too long for a socket
@@ -146,7 +146,7 @@ func encryptedKey(t *testing.T, serve Make) {
 	} else if !strings.Contains(err.Error(), "encrypted") || !strings.Contains(drill.HintOf(err), "ssh-add "+a.User.File) {
 		t.Errorf("got %v (%s); want the cure", err, drill.HintOf(err))
 	}
-	a.Options.AgentSocket = serveAgent(t, a.User)
+	a.Options.AgentSocket = serveAgent(t, agent.AddedKey{PrivateKey: a.User.Raw})
 	a.Dial(t)
 
 	a.Host.SSH.Identity = filepath.Join(a.Dir, "absent")
