@@ -228,6 +228,13 @@ func (c *checker) publishing(d *Deploy) {
 		c.mistake("deploy", "parallel and stop_at_failures count hosts, from 1")
 	}
 	c.oneOf("deploy.become", d.Become, "", "sudo")
+	c.oneOf("deploy.layout", d.Layout, "", "releases", "in-place")
+	if d.Clean && !d.InPlace() {
+		c.mistake("deploy.clean", "every release begins in an empty directory; clean is for layout: in-place")
+	}
+	if d.KeepReleases != 0 && d.InPlace() {
+		c.mistake("deploy.keep_releases", "in place there is one backup, that of the last good deployment")
+	}
 	if prefix := d.Source.RemovePrefix; prefix != "" && !fs.ValidPath(strings.TrimSuffix(prefix, "/")) {
 		c.mistake("deploy.source.remove_prefix", "%q is not a directory below the repository; write one such as build/public", prefix)
 	}

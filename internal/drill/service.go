@@ -78,7 +78,9 @@ type Client struct {
 // Deploy says how a release gets to the hosts of an environment.
 type Deploy struct {
 	Source       Source  `yaml:"source,required" json:"source"`
-	Directory    string  `yaml:"directory,required" json:"directory"`      // on the host; holds releases/, shared/ and current
+	Directory    string  `yaml:"directory,required" json:"directory"`      // on the host; holds releases/, shared/ and current, or the files themselves
+	Layout       string  `yaml:"layout" json:"layout,omitempty"`           // "releases", the default, or "in-place": files straight in the directory
+	Clean        bool    `yaml:"clean" json:"clean,omitempty"`             // in-place: take away all that is neither of the release nor shared
 	Restart      string  `yaml:"restart" json:"restart,omitempty"`         // exec command after the switch
 	Timeout      Seconds `yaml:"timeout" json:"timeout_seconds,omitempty"` // of the exec command, default 2m
 	Healthy      Healthy `yaml:"healthy" json:"healthy"`
@@ -92,17 +94,22 @@ type Deploy struct {
 	RestartPTY bool     `yaml:"restart_pty" json:"restart_pty,omitempty"` // run restart on a terminal, for a sudo that insists on one
 	Become     string   `yaml:"become" json:"become,omitempty"`           // "" or "sudo": run restart as root
 
-	Shared []string `yaml:"shared" json:"shared,omitempty"` // files and directories (with a slash at the end) that outlive releases: links into shared/
+	Shared []string `yaml:"shared" json:"shared,omitempty"` // files and directories (with a slash at the end) that outlive releases: links into shared/; in-place: left alone
 }
+
+// InPlace reports whether files stand straight in the directory, as Publish Over SSH puts them there.
+func (d Deploy) InPlace() bool { return d.Layout == "in-place" }
 
 // Source is where a release comes from.
 type Source struct {
 	Git      string   `yaml:"git,required" json:"git"`            // URL or path of the repository
 	Revision string   `yaml:"revision" json:"revision,omitempty"` // branch, tag or commit, default HEAD
 	Files    []string `yaml:"files" json:"files,omitempty"`       // Ant patterns, default **/*
+	Exclude  []string `yaml:"exclude" json:"exclude,omitempty"`   // Ant patterns of what is left out of them
 
 	RemovePrefix      string `yaml:"remove_prefix" json:"remove_prefix,omitempty"`             // directory that every file must be in, and is published without
 	Flatten           bool   `yaml:"flatten" json:"flatten,omitempty"`                         // publish all files into one directory; two of one name are an error
+	EmptyDirs         bool   `yaml:"empty_dirs" json:"empty_dirs,omitempty"`                   // make directories that are empty in a checkout, as those of submodules
 	NoDefaultExcludes bool   `yaml:"no_default_excludes" json:"no_default_excludes,omitempty"` // publish .gitignore, *~ and their like too
 }
 
