@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/failover"
 	"firedrill/internal/failover/tsig"
 )
 
@@ -70,7 +71,7 @@ type Server struct {
 }
 
 // ErrStale says that a decision is not newer than the one that is served.
-var ErrStale = errors.New("the decision is not newer than the one that is served")
+var ErrStale = failover.ErrStale
 
 // New returns a server that does not run yet, with the answers of the state file. A state file that cannot be read is reported in the
 // log and otherwise ignored: an old answer is worth less than an answer.
