@@ -2,13 +2,16 @@ package attack
 
 import (
 	"fmt"
+	"strings"
 
+	"firedrill/internal/attack/cgroups"
 	"firedrill/internal/drill"
 )
 
 // Scope narrows a network attack to a part of the host. The zero value is the whole host.
 type Scope struct {
-	User string // name or number: only traffic of sockets that this user made
+	User   string // name or number: only traffic of sockets that this user made
+	Cgroup string // only traffic of sockets that were made in this control group or below
 }
 
 // Whole reports whether nothing is narrowed.
@@ -16,7 +19,16 @@ func (s Scope) Whole() bool { return s == Scope{} }
 
 // ScopeFacts are what a Scope means on this host.
 type ScopeFacts struct {
-	UID *uint32 `json:"uid,omitempty"`
+	UID    *uint32      `json:"uid,omitempty"`
+	Cgroup *CgroupScope `json:"cgroup,omitempty"`
+}
+
+// CgroupScope is a control group as the kernel tells packets of it apart.
+type CgroupScope struct {
+	cgroups.Group
+	ID    uint64 `json:"id,omitempty"`    // of the group, in version 2
+	Level uint32 `json:"level,omitempty"` // its depth below the root, in version 2
+	Class uint32 `json:"class,omitempty"` // that packets of the group carry, in version 1
 }
 
 // ScopeFlags are the flags that narrow a network attack to a part of the host, in the order of help pages. A kind adds them behind those of
@@ -24,16 +36,25 @@ type ScopeFacts struct {
 func ScopeFlags() []drill.AttackFlag {
 	return []drill.AttackFlag{
 		{Name: "user", Short: "u", Type: TypeString, Usage: "name or number of a user, only traffic of this user's sockets, both ways"},
+		{Name: "cgroup", Short: "g", Type: TypeString, Usage: "control group, as /proc/PID/cgroup shows it; only traffic of sockets made in it or below, both ways"},
 	}
 }
 
 // ParseScope reads the flags of ScopeFlags. Flags that a kind does not have are simply not given.
 func ParseScope(v Values) (Scope, error) {
-	s := Scope{User: v.Text("user", "")}
-	for _, name := range []string{"user"} {
-		if len(v[name]) > 0 && v.Text(name, "") == "" {
-			return s, fmt.Errorf("--%s is empty: name one, or leave it out for the whole host", name)
+	s := Scope{User: v.Text("user", ""), Cgroup: v.Text("cgroup", "")}
+	var given []string
+	for _, flag := range ScopeFlags() {
+		if len(v[flag.Name]) == 0 {
+			continue
 		}
+		if v.Text(flag.Name, "") == "" {
+			return s, fmt.Errorf("--%s is empty: name one, or leave it out for the whole host", flag.Name)
+		}
+		given = append(given, "--"+flag.Name)
+	}
+	if len(given) > 1 {
+		return s, fmt.Errorf("%s exclude each other: start one attack for each", strings.Join(given, " and "))
 	}
 	return s, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/icmp"
@@ -23,6 +24,7 @@ type echo struct {
 	tcp     net.Listener
 	udp     net.PacketConn
 	serving sync.WaitGroup
+	heard   atomic.Int64 // connections and datagrams that came in
 
 	mu    sync.Mutex // guards conns
 	conns map[net.Conn]bool
@@ -51,6 +53,7 @@ func (e *echo) serveTCP() {
 		if err != nil {
 			return
 		}
+		e.heard.Add(1)
 		e.mu.Lock()
 		e.conns[conn] = true
 		e.mu.Unlock()
@@ -68,6 +71,7 @@ func (e *echo) serveUDP() {
 			}
 			continue
 		}
+		e.heard.Add(1)
 		_, _ = e.udp.WriteTo(buffer[:n], from)
 	}
 }

@@ -35,6 +35,9 @@ func ChildMain(makeKind Making) {
 	if !isChild {
 		return
 	}
+	if os.Getenv(envAgent) != "" {
+		os.Exit(agent())
+	}
 	os.Exit(child(makeKind, bug))
 }
 

@@ -82,8 +82,10 @@ func newNamespace() (*Namespace, error) {
 // Do runs f on a thread inside the namespace. Sockets and processes that f makes belong to it; goroutines that f starts do not.
 func (n *Namespace) Do(f func() error) error {
 	return onThrownThread(func() error {
-		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("setns: %w", err)
+		if n.file != nil { // else: where we are
+			if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("setns: %w", err)
+			}
 		}
 		if n.uid != 0 {
 			// It holds for this thread alone, and with it ends.

@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"firedrill/internal/attack"
 	at "firedrill/internal/attack/attacktest"
 	"firedrill/internal/attack/traffictest"
+	"firedrill/internal/drill"
 )
 
 // The users of these tests, and a port on which the first one waits.
@@ -110,5 +115,91 @@ func TestWrongUserScopeIsCaught(t *testing.T) {
 			t.Parallel()
 			at.Catches(t, hitsTheUserAlone, at.Subject{}, bug)
 		})
+	}
+}
+
+// unified is where version 2 of control groups is mounted, on its own or beside version 1.
+func unified(t *testing.T) string {
+	t.Helper()
+	for _, at := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		if _, err := os.Stat(at + "/cgroup.controllers"); err == nil {
+			return at
+		}
+	}
+	if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
+		t.Fatal("this test needs control groups of version 2")
+	}
+	t.Skip("this test needs control groups of version 2")
+	return ""
+}
+
+// newCgroup makes a control group that goes with the test, and returns its name and what moves a process into it.
+func newCgroup(t *testing.T) (name string, enter func(pid int) error) {
+	t.Helper()
+	directory, err := os.MkdirTemp(unified(t), "firedrill-test-")
+	must(t, err)
+	t.Cleanup(func() {
+		if err := at.Await(func() error { return os.Remove(directory) }); err != nil {
+			t.Error(err)
+		}
+	})
+	return "/" + filepath.Base(directory), func(pid int) error {
+		return os.WriteFile(directory+"/cgroup.procs", []byte(fmt.Sprint(pid)), 0o644)
+	}
+}
+
+// hitsTheAgentAlone: all flows of one process are cut both ways, and nobody else's.
+func hitsTheAgentAlone(w *at.World, agent, other *at.Agent, bug, scope string) error {
+	for _, a := range []*at.Agent{agent, other} {
+		if err := errors.Join(a.Ask("open 10.9.0.2"), a.Ask("open fd09::2")); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(agent.Ask("wait"), at.Through(agent.Reach(w)...), agent.Ask("forget")); err != nil {
+		return err
+	}
+	targets := "--ipaddress=" + at.Target4.String() + "," + at.Target6.String()
+	return traffictest.During(w, bug, []string{targets, scope}, func() error {
+		for _, ask := range []func() error{ // those that wait for an answer first: a planted bug is found at the first one
+			func() error { return other.Ask("kept through") },
+			func() error { return other.Ask("through 10.9.0.2") },
+			func() error { return other.Ask("through fd09::2") },
+			func() error { return at.Through(at.Flows(w.Peer, at.Host4)...) },
+			func() error { return agent.Ask("through 10.9.0.3") },
+			func() error { return agent.Ask("kept cut") },
+			func() error { return agent.Ask("cut 10.9.0.2") },
+			func() error { return agent.Ask("cut fd09::2") },
+			func() error { return at.Cut(agent.Reach(w)...) },
+			func() error { return agent.Ask("quiet") },
+		} {
+			if err := ask(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func TestCgroupScopeHitsTheCgroupAlone(t *testing.T) {
+	for _, bug := range []string{"", "whole host", "no replies"} {
+		t.Run("with "+bug, func(t *testing.T) {
+			t.Parallel()
+			w := at.NewWorld(t)
+			name, enter := newCgroup(t)
+			agent := at.StartAgent(t, w.Host, nil, enter)
+			other := at.StartAgent(t, w.Host, nil, nil)
+			if err := hitsTheAgentAlone(w, agent, other, bug, "--cgroup="+name); (err == nil) != (bug == "") {
+				t.Errorf("with the bug %q: %v", bug, err)
+			}
+		})
+	}
+}
+
+func TestCgroupThatPacketsAreNotToldApartByIsRefused(t *testing.T) {
+	t.Parallel()
+	order, err := Kind{}.Order(attack.Values{"cgroup": {"/no/such/group"}})
+	must(t, err)
+	if _, err := attack.Observe(t.Context(), at.GUID, order); drill.KindOf(err) != drill.Unsupported || drill.HintOf(err) == "" {
+		t.Errorf("%v, with the cure %q", err, drill.HintOf(err))
 	}
 }

@@ -395,6 +395,8 @@ func (l *layout) addSeen(chain, direction string, source bool) {
 
 func native(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
 
+func native64(v uint64) []byte { return binary.NativeEndian.AppendUint64(nil, v) }
+
 func deviceName(name string) []byte {
 	return append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)
 }

@@ -11,15 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
-	"firedrill/internal/attack/procs"
 )
 
 // Where an attack is narrower than its host, whose a packet is decides last of all, in chains of its own:
 //
-//	output ... ──▶ out_scope: its socket is the scope's?            ──▶ remember the flow ──▶ hit
-//	                          no socket any more, and a known flow? ─────────────────────────▶ hit
-//	input  ... ──▶ in_scope:  its socket is the scope's?            ─────────────────────────▶ hit
-//	                          no socket yet: a known flow, or a port on which the scope waits? ▶ hit
+//	output ... ──▶ out_scope: its socket is the scope's? ──▶ remember the flow ──────────────▶ hit
+//	                          somebody else's? ──▶ pass                                       ▲
+//	                          nobody's: a known flow, or a port on which the scope waits? ────┘
+//	input  ... ──▶ in_scope:  the same questions, asked of where it goes
 //
 // What comes in is looked at in the input hook, not in prerouting: only there the kernel has found the socket of an established flow.
 // Conntrack is not needed: switching it on would change how the whole host treats its packets, and cost all of it.
@@ -37,43 +36,9 @@ const (
 // setFlows returns the name of the set of flows: protocol, remote address, remote port, local port.
 func setFlows(f family) string { return "scope_flows" + f.suffix }
 
-// survey finds out what a scope means on this host.
-func survey(kind string, scope attack.Scope, facts *attack.ScopeFacts) error {
-	if scope.User == "" {
-		return nil
-	}
-	uid, err := procs.UserNumber(scope.User)
-	if err != nil {
-		return attack.Refuse(kind, "see: getent passwd; a number works without a name", "--user=%s: %w", scope.User, err)
-	}
-	facts.UID = &uid
-	return nil
-}
-
-func scopeText(scope attack.Scope, facts attack.ScopeFacts) string {
-	if facts.UID == nil {
-		return ""
-	}
-	text := "sockets of user " + scope.User
-	if number := fmt.Sprint(*facts.UID); number != scope.User {
-		text += " (" + number + ")"
-	}
-	return text
-}
-
-// scoped reports whether the attack is narrower than the host.
-func (c *cut) scoped() bool { return c.scope.UID != nil && !c.hooks.WholeHost }
-
-// owner loads whose socket the packet's is; when it has none the rule ends there.
-func (c *cut) owner() (load []expr.Any, want []byte) {
-	return metaInto(expr.MetaKeySKUID), native(*c.scope.UID)
-}
-
 // scopeOut sends on what the scope's sockets send.
 func (l *layout) scopeOut() {
-	load, want := l.cut.owner()
-	is := append(load, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: want})
-	isNot := append(load, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: want})
+	is, isNot := l.cut.owner()
 	for _, f := range l.hit() {
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			// In a rule of its own: a full set ends a rule.
@@ -83,7 +48,7 @@ func (l *layout) scopeOut() {
 	}
 	l.add(chainOutScope, is, jumpTo(chainOutSink))
 	l.add(chainOutScope, isNot, accept())
-	l.knownFlows(chainOutScope, chainOutSink, false)
+	l.known(chainOutScope, chainOutSink, false)
 	l.add(chainOutScope, accept())
 }
 
@@ -93,24 +58,27 @@ func (l *layout) scopeIn() {
 		l.add(chainInScope, accept())
 		return
 	}
-	load, want := l.cut.owner()
-	l.add(chainInScope, load, []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: want}}, jumpTo(chainInDrop))
-	l.add(chainInScope, load, []expr.Any{&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: want}}, accept())
-	l.knownFlows(chainInScope, chainInDrop, true)
-	for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-		l.add(chainInScope, protocolIs(protocol), []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG32_00},
-			&expr.Payload{DestRegister: unix.NFT_REG32_01, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-			&expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: setPorts}}, jumpTo(chainInDrop))
-	}
+	is, isNot := l.cut.owner()
+	l.add(chainInScope, is, jumpTo(chainInDrop))
+	l.add(chainInScope, isNot, accept())
+	l.known(chainInScope, chainInDrop, true)
 	l.add(chainInScope, accept())
 }
 
-func (l *layout) knownFlows(chain, to string, incoming bool) {
-	for _, f := range l.hit() {
-		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+// known sends on what belongs to a known flow, or to a port on which the scope waits.
+func (l *layout) known(chain, to string, incoming bool) {
+	local := uint32(0)
+	if incoming {
+		local = 2
+	}
+	for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+		for _, f := range l.hit() {
 			l.add(chain, familyIs(f), protocolIs(protocol), loadFlow(f, incoming),
 				[]expr.Any{&expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: setFlows(f)}}, jumpTo(to))
 		}
+		l.add(chain, protocolIs(protocol), []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG32_00},
+			&expr.Payload{DestRegister: unix.NFT_REG32_01, Base: expr.PayloadBaseTransportHeader, Offset: local, Len: 2},
+			&expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: setPorts}}, jumpTo(to))
 	}
 }
 
@@ -166,21 +134,6 @@ func (t *table) addPorts(ports map[port]bool) error {
 		elements = append(elements, p.element())
 	}
 	return t.conn.SetAddElements(t.sets[setPorts], elements)
-}
-
-// waitingPorts lists where the scope's sockets wait now.
-func (c *cut) waitingPorts() (map[port]bool, error) {
-	all, err := waiting()
-	if err != nil {
-		return nil, err
-	}
-	ports := map[port]bool{}
-	for _, s := range all {
-		if s.uid == *c.scope.UID && s.local.Port() != 0 {
-			ports[port{protocol: s.protocol, number: s.local.Port()}] = true
-		}
-	}
-	return ports, nil
 }
 
 // followSockets looks for the scope's sockets again and again until ctx ends.
