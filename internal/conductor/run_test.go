@@ -28,6 +28,9 @@ type fakeCrew struct {
 	unsteady     bool // blue's alarm is raised all the time
 	otherFails   bool // the environment that is not attacked fails during an attack
 	leaks        bool // planted bug: does not revert when it is stopped
+	stays        bool // the answer does not move when the answered host is attacked
+	rolledBack   string
+	promotes     int
 	clings       bool // a client of the old environment never lets go
 	deployErr    error
 	attackStarts int
@@ -67,6 +70,11 @@ func (c *fakeCrew) Observe(ctx context.Context, emit func(history.Event)) error 
 	c.mu.Lock()
 	c.emit = emit
 	c.mu.Unlock()
+	alarmed := func(host, attacked string) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return host == attacked || (c.unsteady && host == "blue-1") || (c.otherFails && attacked != "" && host != attacked)
+	}
 	addresses := map[string]string{"blue": "10.0.0.1", "green": "10.0.0.2"}
 	emit(history.New(time.Now(), "watch", &history.Host{Host: guard.WatchHost, Up: true}))
 	clock := time.NewTicker(100 * time.Millisecond)
@@ -77,7 +85,7 @@ func (c *fakeCrew) Observe(ctx context.Context, emit func(history.Event)) error 
 			return ctx.Err()
 		case now := <-clock.C:
 			c.mu.Lock()
-			if c.attacked != "" && c.attacked == c.live+"-1" && !c.otherFails {
+			if c.attacked != "" && c.attacked == c.live+"-1" && !c.otherFails && !c.stays {
 				c.live = map[string]string{"blue": "green", "green": "blue"}[c.live]
 			}
 			live, attacked := c.live, c.attacked
@@ -85,7 +93,7 @@ func (c *fakeCrew) Observe(ctx context.Context, emit func(history.Event)) error 
 			emit(history.New(now, "ci", &history.Answer{Name: "shop.test", Server: "10.0.0.53", Addresses: []string{addresses[live]}}))
 			for _, host := range []string{"blue-1", "green-1"} {
 				state := history.AlarmOK
-				if host == attacked || (c.unsteady && host == "blue-1") || (c.otherFails && attacked != "" && host != attacked) {
+				if alarmed(host, attacked) {
 					state = history.AlarmRaised
 				}
 				emit(history.New(now, "watch", &history.Host{Host: host, Up: true}))
@@ -100,7 +108,10 @@ func (c *fakeCrew) Deploy(context.Context, drill.Environment, func(history.Event
 	return c.deployErr
 }
 
-func (c *fakeCrew) Rollback(context.Context, drill.Environment, func(history.Event)) error {
+func (c *fakeCrew) Rollback(_ context.Context, environment drill.Environment, _ func(history.Event)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rolledBack = environment.Name
 	return nil
 }
 
@@ -108,6 +119,7 @@ func (c *fakeCrew) Promote(_ context.Context, to string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.live = to
+	c.promotes++
 	return nil
 }
 
@@ -167,6 +179,17 @@ func (i inspector) Inspect(_ context.Context, host drill.Host) history.Inspected
 
 func runFake(t *testing.T, crew *fakeCrew, plan drill.Plan, interruptAfter time.Duration) []history.Event {
 	t.Helper()
+	return runFakeUntil(t, crew, plan, interruptAfter, func(int) history.Outcome { return history.Passed })
+}
+
+// runFakeJudged runs a plan whose steps are judged by judge.
+func runFakeJudged(t *testing.T, crew *fakeCrew, plan drill.Plan, judge func(step int) history.Outcome) []history.Event {
+	t.Helper()
+	return runFakeUntil(t, crew, plan, 0, judge)
+}
+
+func runFakeUntil(t *testing.T, crew *fakeCrew, plan drill.Plan, interruptAfter time.Duration, judge func(step int) history.Outcome) []history.Event {
+	t.Helper()
 	if crew.live == "" {
 		crew.live = plan.Live
 	}
@@ -178,7 +201,7 @@ func runFake(t *testing.T, crew *fakeCrew, plan drill.Plan, interruptAfter time.
 	log, err := Run(ctx, Options{
 		Plan: plan, Crew: inspector{crew}, Log: history.NewWriter(io.Discard), Source: "ci",
 		GUID:    func(step int, host string) string { return fmt.Sprintf("%d-%s", step, host) },
-		Judge:   func(drill.Plan, []history.Event, int) (history.Outcome, string) { return history.Passed, "" },
+		Judge:   func(_ drill.Plan, _ []history.Event, step int) (history.Outcome, string) { return judge(step), "" },
 		Decided: func(drill.Plan, []history.Event, int, time.Time) bool { return false },
 	})
 	if err != nil {

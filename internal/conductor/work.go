@@ -153,7 +153,7 @@ func (s *State) drained(now time.Time) bool {
 	}
 	detail := fmt.Sprintf("no request was left on %s", d.environment)
 	if !ended {
-		detail = fmt.Sprintf("%s after the TTL of %s and %s more", open, d.ttl, d.most)
+		detail = fmt.Sprintf("%s: longer than the TTL of %s and drain: %s", open, d.ttl, d.most)
 	}
 	s.record(&history.Drained{Step: s.index, Environment: d.environment, Ended: ended, Waited: drill.Seconds(waited), Detail: detail})
 	d.quiet = nil

@@ -222,13 +222,11 @@ func judgePromote(rec *record, step int) []Check {
 // reads the report has to know of them.
 func drained(entry seen[*history.Drained]) Check {
 	name := "drained " + entry.fact.Environment
-	why := sentence(entry.fact.Detail)
+	why := fmt.Sprintf("After %s %s", entry.fact.Waited, sentence(entry.fact.Detail))
 	if !entry.fact.Ended {
 		name, why = "not drained: "+entry.fact.Environment, why+" They were left alone; what comes next may cut them."
 	}
-	check := passed(GroupPromote, name, why, entry.seq)
-	check.Measured = quantity(entry.fact.Waited.Duration())
-	return check
+	return passed(GroupPromote, name, why, entry.seq)
 }
 
 func promotedOn(rec *record, span span, place answerPlace, environment string, at time.Time) Check {
