@@ -1,7 +1,7 @@
 .PHONY: ci-engines build quick test bench lint man
 
 build: ## one static binary
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o firedrill .
+	go run ./tools/build
 
 quick: ## for yourself, in under a minute: no root, no packages
 	go run ./tools/gate -quick

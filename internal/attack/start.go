@@ -87,7 +87,7 @@ const setupGC = 800
 // Start carries out an invocation: it sweeps what dead attacks left, runs the plan until its end, a signal, or the loss of the one who
 // asked, and prints. Errors are those of Run; a refusal is printed as an event too when JSON is asked for.
 func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
-	ctx, stop := StopOnSignals(ctx)
+	ctx, heed, stop := StopOnSignals(ctx)
 	defer stop()
 	collect := debug.SetGCPercent(setupGC)
 	defer debug.SetGCPercent(collect)
@@ -132,6 +132,7 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 		lines := NewLines(i.Out, plan)
 		options.Emit, options.Ready = lines.Emit, lines.Ready
 	}
+	heed()
 	account, err := Run(ctx, plan, options)
 	cancel(nil)
 	watching.Wait()
@@ -224,14 +225,19 @@ func fileOf(stream any) *os.File {
 }
 
 // StopOnSignals ends the context, with a *Stopped as its cause, on SIGINT, SIGTERM and SIGHUP. SIGPIPE is caught and ignored: it would
-// kill us before the revert is verified. The function returned gives the signals back.
-func StopOnSignals(parent context.Context) (context.Context, func()) {
+// kill us before the revert is verified. stop gives the signals back.
+//
+// It returns at once, because setting up the signals takes a tenth of the time until the first drop; heed waits until they are caught.
+// Before that a signal ends the process, so nothing may be in force.
+func StopOnSignals(parent context.Context) (ctx context.Context, heed, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
-	done := make(chan struct{})
+	caught, done := make(chan struct{}), make(chan struct{})
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
+		signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+		defer signal.Stop(signals)
+		close(caught)
 		for {
 			select {
 			case <-done:
@@ -244,8 +250,7 @@ func StopOnSignals(parent context.Context) (context.Context, func()) {
 			}
 		}
 	})
-	return ctx, func() {
-		signal.Stop(signals)
+	return ctx, func() { <-caught }, func() {
 		close(done)
 		waiting.Wait()
 		cancel(nil)

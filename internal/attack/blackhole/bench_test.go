@@ -87,8 +87,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 func ship(b *testing.B) string {
 	b.Helper()
 	path := filepath.Join(b.TempDir(), "firedrill")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "firedrill")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build := exec.Command("go", "run", "firedrill/tools/build", "-o", path)
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("build: %v\n%s", err, out)
 	}
