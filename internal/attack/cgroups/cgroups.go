@@ -14,6 +14,8 @@ import (
 
 // The interfaces that attacks use, as the file that controls each in version 2 and in version 1.
 var (
+	// Members are in every hierarchy.
+	Members = Interface{V2: "cgroup.procs", V1: "cgroup.procs"}
 	PIDs    = Interface{V2: "pids.max", V1: "pids.max", Controller: "pids"}
 	Freezer = Interface{V2: "cgroup.freeze", V1: "freezer.state", Controller: "freezer"}
 )
@@ -21,7 +23,7 @@ var (
 // Interface names what is to be controlled. It is a value: compare it with ==.
 type Interface struct {
 	V2, V1     string // the file that controls it
-	Controller string // of version 1
+	Controller string // of version 1; empty for any
 }
 
 // Group is a control group.
@@ -64,7 +66,7 @@ func Find(root string, what Interface, name string) (Group, error) {
 		}
 	}
 	if len(found) == 0 {
-		return Group{}, fmt.Errorf("%q with %s: %w", name, what.Controller, ErrNone)
+		return Group{}, fmt.Errorf("%q with %s: %w", name, what.V2, ErrNone)
 	}
 	for _, g := range found {
 		if pids, err := g.Processes(); err == nil && len(pids) > 0 {
@@ -103,7 +105,7 @@ func hierarchies(root string, what Interface) ([]hierarchy, error) {
 		switch {
 		case more[0] == "cgroup2":
 			all = append([]hierarchy{{at: fields[4], v2: true}}, all...)
-		case more[0] == "cgroup" && slices.Contains(strings.Split(more[2], ","), what.Controller):
+		case more[0] == "cgroup" && (what.Controller == "" || slices.Contains(strings.Split(more[2], ","), what.Controller)):
 			all = append(all, hierarchy{at: fields[4]})
 		}
 	}
@@ -185,4 +187,49 @@ func tolerate(err error) error {
 		return nil
 	}
 	return err
+}
+
+// Own is the group of the calling thread in the hierarchy of another group of version 1. It may be the root.
+func Own(root string, what Interface, beside Group) (Group, error) {
+	text, err := os.ReadFile(filepath.Join(root, "proc/thread-self/cgroup"))
+	if err != nil {
+		return Group{}, err
+	}
+	top := strings.TrimSuffix(beside.Directory, beside.Name)
+	name := ownName(string(text), what, false)
+	return Group{Name: name, Directory: filepath.Join(top, name)}, nil
+}
+
+// ownName reads "0::/path" for version 2, "9:pids:/path" for version 1; "/" when neither is there.
+func ownName(text string, what Interface, v2 bool) string {
+	for line := range strings.Lines(text) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		if v2 && parts[0] == "0" && parts[1] == "" || !v2 && slices.Contains(strings.Split(parts[1], ","), what.Controller) {
+			return parts[2]
+		}
+	}
+	return "/"
+}
+
+// OwnAndAbove returns the groups that we are in and that have the interface, in each hierarchy, up to the root. What cannot be read is left
+// out: it bounds nothing.
+func OwnAndAbove(root string, what Interface) []Group {
+	mounts, err := hierarchies(root, what)
+	text, err2 := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
+	if errors.Join(err, err2) != nil {
+		return nil
+	}
+	var all []Group
+	for _, m := range mounts {
+		for name := path.Clean(ownName(string(text), what, m.v2)); name != "/" && name != "."; name = path.Dir(name) {
+			g := Group{Name: name, Directory: filepath.Join(root, m.at, name), V2: m.v2}
+			if _, err := os.Stat(filepath.Join(g.Directory, what.file(m.v2))); err == nil {
+				all = append(all, g)
+			}
+		}
+	}
+	return all
 }

@@ -9,11 +9,13 @@ import (
 	"firedrill/internal/attack/cpu"
 	"firedrill/internal/attack/disk"
 	"firedrill/internal/attack/dns"
+	"firedrill/internal/attack/fd"
 	"firedrill/internal/attack/io"
 	"firedrill/internal/attack/latency"
 	"firedrill/internal/attack/memory"
 	"firedrill/internal/attack/packetloss"
 	"firedrill/internal/attack/pause"
+	"firedrill/internal/attack/pid"
 	"firedrill/internal/attack/processkiller"
 	"firedrill/internal/attack/reject"
 	"firedrill/internal/attack/reset"
@@ -28,14 +30,15 @@ func All() []attack.Kind {
 	return []attack.Kind{
 		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, latency.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
 		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{},
-		cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{},
+		cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{}, fd.Kind{}, pid.Kind{},
 	}
 }
 
 // Worker does the work of a worker process when args are those of one, and returns its exit code; ours is false when they are not. A
 // program that starts attacks calls it before anything else, for its workers are itself, started again.
 func Worker(args []string) (code int, ours bool) {
-	return worker.Main(args, map[string]worker.Job{cpu.Name: cpu.Job, memory.Name: memory.Job, disk.Name: disk.Job, io.Name: io.Job})
+	return worker.Main(args, map[string]worker.Job{cpu.Name: cpu.Job, memory.Name: memory.Job, disk.Name: disk.Job, io.Name: io.Job,
+		fd.Name: fd.Job, pid.Name: pid.Job})
 }
 
 // Find returns the kind with this name.
