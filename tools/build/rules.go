@@ -7,7 +7,7 @@ func rules() []onefile.Rule {
 	return []onefile.Rule{
 		{Index: 0, Word: "firedrill: guardian"},
 		{Index: 0, Word: "firedrill-worker"},
-		{Index: 2, Word: "list", Whole: true}, // attack list tells what this host has; trying that takes more than an attack needs
+		{Index: 2, Word: "list", Whole: true},   // attack list tells what this host has; trying that takes more than an attack needs
 		{Index: 2, Word: "--help", Whole: true}, // it is named there
 		{Index: 2, Word: "-h", Whole: true},
 		{Index: 1, Word: "attack"},
