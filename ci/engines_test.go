@@ -81,7 +81,7 @@ func newWorld(t *testing.T, log string, files map[string]string) world {
 	root := t.TempDir()
 	w := world{directory: filepath.Join(root, "repository"), calls: filepath.Join(root, "calls")}
 	real := filepath.Join(root, "firedrill")
-	build := exec.Command("go", "build", "-o", real, "firedrill")
+	build := exec.Command("go", "run", "firedrill/tools/build", "-o", real)
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
