@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/onefile"
 )
 
 // holdScript takes the binary in and holds it without a name.
@@ -67,8 +68,9 @@ type PushOptions struct {
 	Become string // "sudo" when a start is going to use it: it is checked before the upload
 }
 
-// Push brings a binary to the host and holds it there, unlinked, until Close or the loss of the connection. Nothing needs to be installed
-// there before but a POSIX shell with head, mktemp, find and df. One push serves any number of starts.
+// Push brings a binary to the host, of a joined one its host part (internal/onefile), and holds it there, unlinked, until Close or the loss
+// of the connection. Nothing needs to be installed there before but a POSIX shell with head, mktemp, find and df. One push serves any
+// number of starts.
 //
 // Errors: drill.Unsupported when host and binary do not fit or no directory takes programs, drill.Refused when sudo does not let us,
 // drill.Unreachable when the connection ended.
@@ -86,15 +88,22 @@ func (c *Client) Push(ctx context.Context, options PushOptions) (*Pushed, error)
 	if err != nil {
 		return nil, &drill.Error{Op: "push", Host: c.host, Kind: drill.Invalid, Err: err}
 	}
-	line := "exec /bin/sh -c " + quoteAll(holdScript, "sh", strconv.FormatInt(info.Size(), 10), strconv.Itoa(holdLimit), options.Become)
+	part, joined, err := onefile.Host(binary, info.Size())
+	if err != nil {
+		return nil, &drill.Error{Op: "push", Host: c.host, Kind: drill.Invalid, Err: fmt.Errorf("%s: %w", path, err), Hint: "install firedrill again"}
+	}
+	if !joined {
+		part = io.NewSectionReader(binary, 0, info.Size())
+	}
+	line := "exec /bin/sh -c " + quoteAll(holdScript, "sh", strconv.FormatInt(part.Size(), 10), strconv.Itoa(holdLimit), options.Become)
 	s, err := c.open(ctx, line, false)
 	if err != nil {
 		return nil, c.fail(ctx, "push", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.channel.Close() })
-	p := &Pushed{holder: holder{client: c, session: s, op: "push"}, size: info.Size()}
+	p := &Pushed{holder: holder{client: c, session: s, op: "push"}, size: part.Size()}
 	reader := bufio.NewReader(s.channel)
-	err = p.upload(reader, binary)
+	err = p.upload(reader, part)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -106,7 +115,7 @@ func (c *Client) Push(ctx context.Context, options PushOptions) (*Pushed, error)
 	return p, nil
 }
 
-func (p *Pushed) upload(reader *bufio.Reader, binary *os.File) error {
+func (p *Pushed) upload(reader *bufio.Reader, binary *io.SectionReader) error {
 	words, err := p.answer(reader, "host", 3)
 	if err != nil {
 		return p.refused(err)
@@ -120,7 +129,7 @@ func (p *Pushed) upload(reader *bufio.Reader, binary *os.File) error {
 	if _, err := p.answer(reader, "ready", 0); err != nil {
 		return p.refused(err)
 	}
-	if _, err := io.Copy(p.session.channel, io.NewSectionReader(binary, 0, p.size)); err != nil {
+	if _, err := io.Copy(p.session.channel, binary); err != nil {
 		return fmt.Errorf("send the binary: %w", err)
 	}
 	words, err = p.answer(reader, "held", 1)
@@ -153,7 +162,7 @@ var machines = map[elf.Machine][]string{
 	elf.EM_LOONGARCH: {"loongarch64"}, elf.EM_MIPS: {"mips", "mips64"},
 }
 
-func (p *Pushed) fits(binary *os.File, system, machine string) error {
+func (p *Pushed) fits(binary io.ReaderAt, system, machine string) error {
 	unsupported := func(err error) error {
 		return &drill.Error{Op: "push", Host: p.client.host, Kind: drill.Unsupported, Err: err,
 			Hint: "Build firedrill for that host (CGO_ENABLED=0 GOOS=linux GOARCH=... go build) and run that build."}
@@ -163,7 +172,7 @@ func (p *Pushed) fits(binary *os.File, system, machine string) error {
 	}
 	file, err := elf.NewFile(binary)
 	if err != nil {
-		return unsupported(fmt.Errorf("%s is no Linux program: %w", binary.Name(), err))
+		return unsupported(fmt.Errorf("this is no Linux program: %w", err))
 	}
 	for _, name := range machines[file.Machine] {
 		if name == machine {
