@@ -106,6 +106,16 @@ func (n *Namespace) Open(to netip.Addr, port uint16, limit time.Duration) (net.C
 	return conn, silent(err)
 }
 
+// Dial opens a socket to an address and port, without trying whether anyone answers: for UDP.
+func (n *Namespace) Dial(network string, to netip.Addr, port uint16) (net.Conn, error) {
+	var conn net.Conn
+	err := n.Do(func() (err error) {
+		conn, err = net.Dial(network, netip.AddrPortFrom(to, port).String())
+		return err
+	})
+	return conn, err
+}
+
 // Talk sends something over a connection and waits for it to come back. What an earlier try sent may come back first.
 func Talk(conn net.Conn, limit time.Duration) error {
 	_ = conn.SetDeadline(time.Now().Add(limit))

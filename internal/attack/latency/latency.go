@@ -2,6 +2,7 @@ package latency
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -34,12 +35,13 @@ func (Kind) Describe() drill.AttackKind {
 		Group: "network",
 		Summary: "Delay what this host sends to addresses, names or ports; without a target, to anyone but what is spared. Where the kernel has no " +
 			"netem, what comes back from there is delayed instead, which adds the same to each round trip",
-		Flags: append(append([]drill.AttackFlag{
+		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
 			{Name: "ms", Short: "m", Type: attack.TypeFloat, Default: "100", Usage: "milliseconds of delay, from 0.1 to 60000"},
 			{Name: "jitter", Short: "j", Type: attack.TypeFloat, Default: "0", Usage: "milliseconds more or less, evenly spread; packets may overtake each other then"},
 			{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "100", Usage: "share of the packets that is delayed, above 0 and up to 100"},
-		}, attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port")...), traffic.WayFlag()),
+		}, slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port"),
+			attack.ScopeFlags(), []drill.AttackFlag{traffic.WayFlag()})...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_random", "netem or nfqueue"},
 		Remains: string(attack.RemainsNothing),
 	}

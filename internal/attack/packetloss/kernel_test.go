@@ -170,7 +170,7 @@ func TestOrdersOfPacketLossAreReadAsTheCatalogueSays(t *testing.T) {
 			t.Errorf("%v is %+v, %v", wrong, order, err)
 		}
 	}
-	if _, err := (Kind{}).Order(attack.Values{"corrupt": {"true"}}); drill.KindOf(err) != drill.Unsupported || drill.HintOf(err) == "" {
-		t.Errorf("--corrupt: %v", err)
+	if _, err := (Kind{}).Order(attack.Values{"way": {"queue"}}); drill.KindOf(err) != drill.Invalid || drill.HintOf(err) == "" {
+		t.Errorf("--way without --corrupt: %v", err)
 	}
 }

@@ -3,9 +3,9 @@ package packetloss
 import (
 	"fmt"
 	"slices"
-	"strconv"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/nfqueue"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
 )
@@ -24,14 +24,14 @@ func (Kind) Describe() drill.AttackKind {
 	return drill.AttackKind{
 		Name:    Name,
 		Group:   "network",
-		Summary: "Lose a share of the packets that this host sends to addresses, names or ports; without a target, to anyone but what is spared",
+		Summary: "Lose, or corrupt, a share of the packets that this host sends to addresses, names or ports; without a target, to anyone but what is spared",
 		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
 			{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "1", Usage: "share of the packets that is lost, above 0 and up to 100"},
-			{Name: "corrupt", Short: "c", Type: attack.TypeBool, Default: "false", Usage: "corrupt them instead: refused, this build cannot do it"},
+			{Name: "corrupt", Short: "c", Type: attack.TypeBool, Default: "false", Usage: "flip one bit of each instead, which its receiver finds by the checksum"},
 		}, slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port"),
-			attack.ScopeFlags())...),
-		Needs:   []string{"net_admin", "nf_tables", "nf_tables_random"},
+			attack.ScopeFlags(), []drill.AttackFlag{traffic.WayFlag()})...),
+		Needs:   []string{"net_admin", "nf_tables", "nf_tables_random"}, // and netem or nfqueue to corrupt; to lose, neither
 		Remains: string(attack.RemainsNothing),
 	}
 }
@@ -46,15 +46,20 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if err != nil {
 		return nil, attack.Refuse(Name, "", "%w", err)
 	}
-	if corrupt {
-		return nil, &drill.Error{Op: "attack " + Name, Kind: drill.Unsupported, Err: fmt.Errorf("this build cannot corrupt packets"),
-			Hint: "leave out --corrupt: a corrupted packet is thrown away by its receiver, so losing it looks the same to a service"}
+	way, err := traffic.ParseWay(Name, flags)
+	if err != nil {
+		return nil, err
 	}
-	text := flags.Text("percent", "1")
-	percent, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(percent > 0 && percent <= 100) {
-		return nil, attack.Refuse(Name, "write a number above 0 and up to 100, as -r 5", "--percent=%s is not a share", text)
+	percent, err := attack.Share(Name, flags, "percent", "1")
+	if err != nil {
+		return nil, err
 	}
 	order.Effect = traffic.Effect{Share: percent, EgressOnly: true, Wording: fmt.Sprintf("Dropping %g%% of", percent)}
+	if corrupt {
+		order.Effect.Treat, order.Effect.Way = nfqueue.Treatment{Corrupt: true}, way
+		order.Effect.Wording = fmt.Sprintf("Corrupting %g%% of", percent)
+	} else if way != "" {
+		return nil, attack.Refuse(Name, "leave out --way: packets are lost in one way only", "--way is for --corrupt")
+	}
 	return order, nil
 }

@@ -105,6 +105,7 @@ func (c *cut) Lines() []string {
 		ways = " ingress from "
 	}
 	lines = append(lines, c.effect.verb()+ways+what+c.narrowed())
+	lines = append(lines, c.effect.wayLines()...)
 	if again := c.targets.Names(); len(again) > 0 {
 		lines = append(lines, "resolve again, and only ever add: "+strings.Join(again, ", "))
 	}

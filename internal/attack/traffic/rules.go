@@ -132,7 +132,7 @@ func (l *layout) gate(chain string) {
 }
 
 func (l *layout) outgoing() {
-	if l.cut.effect.ingressOnly() {
+	if l.cut.effect.ingressOnly() && !l.cut.scoped() { // a scope's flows are learnt from what it sends
 		return
 	}
 	l.gate(chainOut)
@@ -156,6 +156,10 @@ func (l *layout) outgoing() {
 		l.narrow(chainOutHit, chainOutSink, false)
 	}
 
+	if l.cut.effect.ingressOnly() {
+		l.add(chainOutSink, accept())
+		return
+	}
 	l.admit(chainOutSink)
 	l.add(chainOutSink, count(counterEgress))
 	l.addSeen(chainOutSink, "out", false)

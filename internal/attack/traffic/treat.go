@@ -67,14 +67,18 @@ func (e Effect) treats() bool { return e.Treat != nfqueue.Treatment{} }
 func (e Effect) ingressOnly() bool { return e.Way == WayQueue && e.Treat.Delay > 0 }
 
 func (e Effect) treatment() string {
-	what := "corrupt"
 	if e.Treat.Delay > 0 {
-		what = "delay by " + e.Treat.String()
+		return "delay by " + e.Treat.String()
 	}
-	if e.Way == WayQueue {
-		what += " (in a queue of this process)"
+	return "corrupt"
+}
+
+// wayLines say in which way packets are treated.
+func (e Effect) wayLines() []string {
+	if e.Way != WayQueue {
+		return nil
 	}
-	return what
+	return []string{"do it in a queue of this process; when it dies the kernel passes by, and only what was in the queue is lost"}
 }
 
 // treat sends a packet that is hit to where it is treated.

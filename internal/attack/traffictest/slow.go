@@ -72,11 +72,7 @@ func (s Slow) connect(to netip.Addr, limit time.Duration) (time.Duration, error)
 }
 
 func (s Slow) datagram(to netip.Addr, limit time.Duration) (time.Duration, error) {
-	var conn net.Conn
-	err := s.From.Do(func() (err error) {
-		conn, err = net.Dial("udp", netip.AddrPortFrom(to, s.Port).String())
-		return err
-	})
+	conn, err := s.From.Dial("udp", to, s.Port)
 	if err != nil {
 		return 0, err
 	}
