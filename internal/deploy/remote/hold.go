@@ -46,8 +46,17 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// answer reads the next line of the holder, skipping what a login shell prints.
+// answer reads the next line of the holder with a word, and returns the count words after it; it skips what a login shell prints.
 func (h *holder) answer(reader *bufio.Reader, word string, count int) ([]string, error) {
+	words, err := h.answers(reader, map[string]int{word: count})
+	if err != nil {
+		return nil, err
+	}
+	return words[1:], nil
+}
+
+// answers reads the next line that begins with one of the words and has its count of words after it.
+func (h *holder) answers(reader *bufio.Reader, expected map[string]int) ([]string, error) {
 	for noise := 0; noise < noiseMax; {
 		line, err := reader.ReadString('\n')
 		if err != nil {
@@ -55,12 +64,14 @@ func (h *holder) answer(reader *bufio.Reader, word string, count int) ([]string,
 		}
 		noise += len(line)
 		fields := strings.Fields(line)
-		switch {
-		case len(fields) == 0:
-		case fields[0] == "fail":
+		if len(fields) == 0 {
+			continue
+		}
+		if fields[0] == "fail" {
 			return nil, refusal(strings.TrimSpace(strings.TrimPrefix(line, "fail")))
-		case fields[0] == word && len(fields) == count+1:
-			return fields[1:], nil
+		}
+		if count, ok := expected[fields[0]]; ok && len(fields) == count+1 {
+			return fields, nil
 		}
 	}
 	return nil, errors.New("the login shell prints without an end")

@@ -40,7 +40,7 @@ gather() {
 $e
 E
    case "$kin" in *" $p:$t "*) continue;; esac
-   if [ "$s" != "$lead" ] && [ "$g" != "$lead" ]; then
+   if [ "$p" != "$lead" ] && [ "$s" != "$lead" ] && [ "$g" != "$lead" ]; then
     case "$kin" in *" $pp:"*) ;; *) continue;; esac
    fi
    kin="$kin$p:$t "; more=1
@@ -91,7 +91,7 @@ func (p *Process) kill(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, grace+10*time.Second)
 	defer cancel()
 	tenths := strconv.Itoa(int(grace / (100 * time.Millisecond)))
-	left, code, err := p.client.script(ctx, killScript, strconv.Itoa(p.leader), tenths, "TERM")
+	left, code, err := p.script(ctx, killScript, strconv.Itoa(p.leader), tenths, "TERM")
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: process %d: %w", ErrAlive, p.leader, err)
@@ -120,11 +120,27 @@ func (p *Process) Signal(ctx context.Context, name string) error {
 	case <-ctx.Done():
 		return p.client.fail(ctx, p.spec.op, context.Cause(ctx))
 	}
-	_, code, err := p.client.script(ctx, `kill -s "$1" -- "-$2" 2>/dev/null || sudo -n kill -s "$1" -- "-$2"`, name, strconv.Itoa(p.leader))
+	_, code, err := p.script(ctx, `kill -s "$1" -- "-$2" 2>/dev/null || sudo -n kill -s "$1" -- "-$2"`, name, strconv.Itoa(p.leader))
 	if err == nil && code != 0 {
 		err = fmt.Errorf("signal %s: process group %d is not there or not ours", name, p.leader)
 	}
 	return p.client.fail(ctx, p.spec.op, err)
+}
+
+// script runs a short script with the rights of the process: what root started, only root can signal.
+func (p *Process) script(ctx context.Context, text string, args ...string) (string, int, error) {
+	if p.sudo == nil {
+		return p.client.script(ctx, text, args...)
+	}
+	var out bytes.Buffer
+	running, err := p.client.start(ctx, spec{
+		line: "exec /bin/sh -c " + quoteAll(append([]string{text, "sh"}, args...)...), stdout: &out, pty: p.spec.pty, become: p.spec.become, short: true, op: p.spec.op,
+	})
+	if err != nil {
+		return "", 0, err
+	}
+	exit, err := running.Wait()
+	return out.String(), exit.Code, err
 }
 
 // script runs one of our own short scripts with arguments and returns its output and code. It is not killed when ctx ends, so it must be

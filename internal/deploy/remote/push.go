@@ -2,8 +2,12 @@ package remote
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"debug/elf"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,17 +22,35 @@ import (
 
 // holdScript takes the binary in and holds it without a name.
 //
-//	$1 bytes   $2 seconds of silence after which to let go   $3 "sudo" when the binary is going to be started by root
+//	$1 bytes   $2 seconds of silence after which to let go   $3 bytes of the installed program that would do as well
 //
-// It answers "host SYSTEM MACHINE UID", then "ready", reads the bytes, answers "held PID", and stays for as long as it hears from us. From "ready"
+// It answers "host SYSTEM MACHINE UID". When the same may be there already, held for another connection of ours or installed, it answers
+// "there SIZE SHA256" and is told "use" or "send". Else, or after "send", it says "ready", reads the first bytes, says "first" with "gzip"
+// where that is to be had, is told how the rest comes, reads it, and answers "held PID". It stays for as long as it hears from us. From "ready"
 // on nothing of it is in any directory: the file is unlinked, /proc/PID/fd/8 is the only way to it, and that ends with the process.
 // Directories of a push that was killed before its unlink are removed when they are an hour old.
+//
+// A program that is there counts only when nobody but root and us can write to it: its digest must still be true when it is started.
 const holdScript = `umask 077
-size=$1 silence=$2 why=
+size=$1 silence=$2 whole=$3 why= first=` + firstBytes + `
 uid=$(id -u)
 echo "host $(uname -s) $(uname -m) $uid"
-if [ "$3" = sudo ] && [ "$uid" != 0 ]; then
- sudo -n true 2>/dev/null || { echo "fail sudo asks for a password, or is not allowed"; exit 1; }
+hold() {
+ echo "held $$"
+` + stayScript + `
+}
+same() {
+ [ -n "$(find -L "$1" -prune -type f -size "$2c" ! -perm -020 ! -perm -002 \( -user 0 -o -user "$uid" \) 2>/dev/null)" ] || return 1
+ { command exec 8<"$1"; } 2>/dev/null || return 1
+ sum=$(sha256sum <"$1" 2>/dev/null) && echo "there $2 ${sum%% *}" && read -r said && [ "$said" = use ]
+}
+if command -v sha256sum >/dev/null; then
+ held=$(find /proc/[0-9]*/fd/8 -lname '*/.firedrill-*/firedrill (deleted)' 2>/dev/null) held=${held%%
+*}
+ [ -n "$held" ] && same "$held" "$size" && { hold; exit; }
+ for f in /usr/bin/firedrill /usr/local/bin/firedrill; do
+  [ -f "$f" ] && same "$f" "$whole" && { hold; exit; }
+ done
 fi
 dir=
 trap '[ -z "$dir" ] || rm -rf "$dir"' EXIT
@@ -47,20 +69,40 @@ done
 exec 7>"$dir/firedrill" 8<"$dir/firedrill"
 rm -rf "$dir"; dir=
 echo ready
-head -c "$size" >&7
+if [ "$size" -gt "$first" ]; then
+ head -c "$first" >&7
+ if command -v gzip >/dev/null; then echo first gzip; else echo first plain; fi
+ read -r form rest
+else
+ form=plain rest=$size
+fi
+case $form in
+gzip) head -c "$rest" | gzip -dc >&7;;
+*) head -c "$rest" >&7;;
+esac
 exec 7>&-
 got=$(wc -c </proc/$$/fd/8)
 [ "$got" -eq "$size" ] || { echo "fail $got of $size bytes arrived"; exit 1; }
-echo "held $$"
-` + stayScript
+hold`
+
+// firstBytes go plain, and their time tells how fast the way is. More would already be the upload itself, less would measure the round trip.
+const firstBytes = "524288"
+
+// slowWay is the rate in bytes a second below which compressing takes less time than it saves: it costs 50 ms for each megabyte of both sides.
+const slowWay = 16 << 20
 
 // Pushed is our binary on a host: held open by a process there, and in no directory.
 type Pushed struct {
 	holder
-	pid  int // of the holder
-	uid  int
-	size int64
+	pid      int // of the holder
+	uid      int
+	size     int64
+	there    bool // it did not travel: the host had the same
+	terminal bool // sudo insists on one
 }
+
+// Travelled reports whether the bytes had to be sent.
+func (p *Pushed) Travelled() bool { return !p.there }
 
 // PushOptions are what a push needs to know beforehand.
 type PushOptions struct {
@@ -70,7 +112,8 @@ type PushOptions struct {
 
 // Push brings a binary to the host, of a joined one its host part (internal/onefile), and holds it there, unlinked, until Close or the loss
 // of the connection. Nothing needs to be installed there before but a POSIX shell with head, mktemp, find and df. One push serves any
-// number of starts.
+// number of starts. Where the same bytes are there already, held for another connection or installed, they do not travel again; over a slow
+// way they travel compressed.
 //
 // Errors: drill.Unsupported when host and binary do not fit or no directory takes programs, drill.Refused when sudo does not let us,
 // drill.Unreachable when the connection ended.
@@ -95,15 +138,19 @@ func (c *Client) Push(ctx context.Context, options PushOptions) (*Pushed, error)
 	if !joined {
 		part = io.NewSectionReader(binary, 0, info.Size())
 	}
-	line := "exec /bin/sh -c " + quoteAll(holdScript, "sh", strconv.FormatInt(part.Size(), 10), strconv.Itoa(holdLimit), options.Become)
+	terminal, err := c.mayBecome(ctx, options.Become)
+	if err != nil {
+		return nil, err
+	}
+	line := "exec /bin/sh -c " + quoteAll(holdScript, "sh", strconv.FormatInt(part.Size(), 10), strconv.Itoa(holdLimit), strconv.FormatInt(info.Size(), 10))
 	s, err := c.open(ctx, line, false)
 	if err != nil {
 		return nil, c.fail(ctx, "push", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.channel.Close() })
-	p := &Pushed{holder: holder{client: c, session: s, op: "push"}, size: part.Size()}
+	p := &Pushed{holder: holder{client: c, session: s, op: "push"}, size: part.Size(), terminal: terminal}
 	reader := bufio.NewReader(s.channel)
-	err = p.upload(reader, part)
+	err = p.upload(reader, part, io.NewSectionReader(binary, 0, info.Size()))
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -115,7 +162,22 @@ func (c *Client) Push(ctx context.Context, options PushOptions) (*Pushed, error)
 	return p, nil
 }
 
-func (p *Pushed) upload(reader *bufio.Reader, binary *io.SectionReader) error {
+// mayBecome asks sudo whether it lets us, before anything travels, and whether it insists on a terminal.
+func (c *Client) mayBecome(ctx context.Context, become string) (terminal bool, err error) {
+	if become == "" {
+		return false, nil
+	}
+	for _, terminal := range []bool{false, true} {
+		_, err = c.Run(ctx, Command{Line: "exit 0", Become: become, PTY: terminal})
+		if !errors.Is(err, errTerminal) {
+			return terminal, err
+		}
+	}
+	return true, err
+}
+
+// upload speaks holdScript's language.
+func (p *Pushed) upload(reader *bufio.Reader, part, whole *io.SectionReader) error {
 	words, err := p.answer(reader, "host", 3)
 	if err != nil {
 		return p.refused(err)
@@ -123,33 +185,105 @@ func (p *Pushed) upload(reader *bufio.Reader, binary *io.SectionReader) error {
 	if p.uid, err = strconv.Atoi(words[2]); err != nil {
 		return fmt.Errorf("the host's id(1) answers %q", words[2])
 	}
-	if err := p.fits(binary, words[0], words[1]); err != nil {
+	if err := p.fits(part, words[0], words[1]); err != nil {
 		return err
 	}
-	if _, err := p.answer(reader, "ready", 0); err != nil {
-		return p.refused(err)
+	for {
+		words, err := p.answers(reader, map[string]int{"there": 2, "ready": 0, "held": 1})
+		switch {
+		case err != nil:
+			return p.refused(err)
+		case words[0] == "there":
+			if err := p.compare(words[1:], part, whole); err != nil {
+				return err
+			}
+			continue
+		case words[0] == "ready":
+			if err := p.send(reader, part); err != nil {
+				return err
+			}
+			continue
+		}
+		if p.pid, err = strconv.Atoi(words[1]); err != nil {
+			return fmt.Errorf("the host answers %q for a process id", words[1])
+		}
+		return nil
 	}
-	if _, err := io.Copy(p.session.channel, binary); err != nil {
-		return fmt.Errorf("send the binary: %w", err)
+}
+
+// compare tells the host whether what it has is what we would send.
+func (p *Pushed) compare(words []string, part, whole *io.SectionReader) error {
+	ours := part
+	if words[0] != strconv.FormatInt(part.Size(), 10) {
+		ours = whole
 	}
-	words, err = p.answer(reader, "held", 1)
+	digest := sha256.New()
+	if _, err := io.Copy(digest, io.NewSectionReader(ours, 0, ours.Size())); err != nil {
+		return fmt.Errorf("read the binary: %w", err)
+	}
+	answer := "send\n"
+	if p.there = hex.EncodeToString(digest.Sum(nil)) == words[1]; p.there {
+		answer = "use\n"
+	}
+	_, err := io.WriteString(p.session.channel, answer)
+	return err
+}
+
+// send sends the binary: the first bytes as they are, and the rest compressed when these took long.
+func (p *Pushed) send(reader *bufio.Reader, part *io.SectionReader) error {
+	failed := func(err error) error { return fmt.Errorf("send the binary: %w", err) }
+	first, err := strconv.ParseInt(firstBytes, 10, 64)
+	if err != nil {
+		return err
+	}
+	if p.size <= first {
+		_, err = io.Copy(p.session.channel, io.NewSectionReader(part, 0, p.size))
+		return err
+	}
+	began := time.Now()
+	if _, err := io.Copy(p.session.channel, io.NewSectionReader(part, 0, first)); err != nil {
+		return failed(err)
+	}
+	words, err := p.answer(reader, "first", 1)
 	if err != nil {
 		return p.refused(err)
 	}
-	if p.pid, err = strconv.Atoi(words[0]); err != nil {
-		return fmt.Errorf("the host answers %q for a process id", words[0])
+	var rest io.Reader = io.NewSectionReader(part, first, p.size-first)
+	form, length := "plain", p.size-first
+	slow := float64(first)/time.Since(began).Seconds() < slowWay
+	if slow && words[0] == "gzip" {
+		packed, err := pack(rest)
+		if err != nil {
+			return failed(err)
+		}
+		form, rest, length = "gzip", packed, int64(packed.Len())
+	}
+	if _, err := fmt.Fprintf(p.session.channel, "%s %d\n", form, length); err != nil {
+		return failed(err)
+	}
+	if _, err := io.Copy(p.session.channel, rest); err != nil {
+		return failed(err)
 	}
 	return nil
+}
+
+// pack compresses in memory: the host must know beforehand how many bytes there are.
+func pack(plain io.Reader) (*bytes.Buffer, error) {
+	packed := new(bytes.Buffer)
+	writer, err := gzip.NewWriterLevel(packed, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(writer, plain); err != nil {
+		return nil, err
+	}
+	return packed, writer.Close()
 }
 
 func (p *Pushed) refused(err error) error {
 	var why refusal
 	if !errors.As(err, &why) {
 		return err
-	}
-	if strings.HasPrefix(string(why), "sudo") {
-		return &drill.Error{Op: "push", Host: p.client.host, Kind: drill.Refused, Err: why,
-			Hint: fmt.Sprintf("Allow it without a password, in /etc/sudoers.d/firedrill: %s ALL=(root) NOPASSWD: ALL", p.client.user)}
 	}
 	return &drill.Error{Op: "push", Host: p.client.host, Kind: drill.Unsupported, Err: why,
 		Hint: "Free some space in, or allow programs in, one of $XDG_RUNTIME_DIR, /dev/shm, /tmp, /var/tmp or the home directory."}
@@ -186,7 +320,7 @@ func (p *Pushed) fits(binary io.ReaderAt, system, machine string) error {
 type Invocation struct {
 	Args   []string      // without the program's name
 	Become string        // "sudo": as root; "": as the user that is logged in
-	Env    []string      // "NAME=value" lines; with Become they show in the host's process list
+	Env    []string      // "NAME=value" lines; sent over stdin, so that they show in no process list
 	Stdin  io.Reader     // sent first; the input then stays open until CloseStdin, or until the connection ends
 	Stdout io.Writer     // nil: dropped
 	Stderr io.Writer     // nil: dropped
@@ -197,18 +331,9 @@ type Invocation struct {
 // process sees SSH_CONNECTION, also as root. Its name on the host is a number below /proc: it must find itself by /proc/self/exe.
 func (p *Pushed) Start(ctx context.Context, invocation Invocation) (*Process, error) {
 	program := fmt.Sprintf("/proc/%d/fd/8", p.pid)
-	line := "exec " + quoteAll(append([]string{program}, invocation.Args...)...)
-	env := invocation.Env
-	if invocation.Become == "sudo" && p.uid != 0 {
-		// sudo closes our descriptors and forgets the environment: hence the path through /proc, and env(1).
-		words := append([]string{}, invocation.Env...)
-		words = append(words, program)
-		words = append(words, invocation.Args...)
-		line = `exec sudo -n -- env SSH_CONNECTION="$SSH_CONNECTION" ` + quoteAll(words...)
-		env = nil
-	}
 	return p.client.start(ctx, spec{
-		line: line, env: env, stdin: invocation.Stdin, hold: true, stdout: invocation.Stdout, stderr: invocation.Stderr,
+		line: "exec " + quoteAll(append([]string{program}, invocation.Args...)...), env: invocation.Env, stdin: invocation.Stdin, hold: true,
+		stdout: invocation.Stdout, stderr: invocation.Stderr, become: invocation.Become, pty: p.terminal && invocation.Become != "",
 		grace: invocation.Grace, op: "run firedrill " + brief(strings.Join(invocation.Args, " ")),
 	})
 }

@@ -33,6 +33,7 @@ type Command struct {
 	Stderr io.Writer     // nil: dropped; with PTY everything goes to Stdout
 	Env    []string      // "NAME=value" lines; sent over stdin, so that they show in no process list
 	PTY    bool          // run on a terminal, for commands that insist on one
+	Become string        // "sudo": as root, with Options.SudoPassword when sudo asks; "": as the user that is logged in
 	Grace  time.Duration // between SIGTERM and SIGKILL when the context ends, default 5 s
 }
 
@@ -47,11 +48,11 @@ type Exit struct {
 //
 // When ctx ends, every process of the command is killed on the host (its session, and all descendants), and Run returns only when they
 // are proven gone: the error is then drill.Timeout or drill.Interrupted. If one is left, the error says which, and errors.Is ErrAlive.
-// A lost connection is drill.Unreachable: what became of the command is then unknown.
+// A lost connection is drill.Unreachable: what became of the command is then unknown. drill.Refused says that sudo did not let us.
 func (c *Client) Run(ctx context.Context, command Command) (Exit, error) {
 	p, err := c.start(ctx, spec{
 		line: command.Line, env: command.Env, stdin: command.Stdin, stdout: command.Stdout, stderr: command.Stderr, pty: command.PTY,
-		grace: command.Grace, op: "run " + brief(command.Line),
+		become: command.Become, grace: command.Grace, op: "run " + brief(command.Line),
 	})
 	if err != nil {
 		return Exit{}, err
@@ -101,22 +102,38 @@ type spec struct {
 	hold           bool // keep stdin open after the reader's end
 	stdout, stderr io.Writer
 	pty            bool
+	become         string
+	short          bool // it ends by itself: when the context ends, it is left to itself
 	grace          time.Duration
 	op             string
 }
 
-// outer makes the command the leader of a session of its own; sshd does so already, others may not.
+// outer makes the command the leader of a session of its own; sshd does so already, others may not. With sudo it tells its process id
+// itself, as sudo takes its place.
 //
-//	$1 the inner script, $2 the nonce, $3 the line, $4 the count of environment lines on stdin
+//	$1 the inner script, $2 the nonce, $3 the line, $4 the count of environment lines on stdin, $5 how to become root: "", n or S, $6 "pty"
 const outer = `read -r _ _ _ _ g _ </proc/$$/stat
 lead=
 [ "$g" = "$$" ] || ! command -v setsid >/dev/null || lead=setsid
-exec $lead /bin/sh -c "$1" sh "$2" "$3" "$4"`
+[ -z "$5" ] || [ "$(id -u)" != 0 ] || set -- "$1" "$2" "$3" "$4" "" "$6" root
+case $5 in
+'') exec $lead /bin/sh -c "$1" sh "$2" "$3" "$4" "$7" "$6" "";;
+n) printf '%s %d\n' "$2" "$$"; exec $lead sudo -n -- /bin/sh -c "$1" sh "$2" "$3" "$4" sudo "$6" "$SSH_CONNECTION";;
+S) printf '%s %d\n' "$2" "$$"; exec $lead sudo -S -p "$2 password
+" -- /bin/sh -c "$1" sh "$2" "$3" "$4" sudo "$6" "$SSH_CONNECTION";;
+esac`
 
-// inner tells the process id, which is the id of the session too, then becomes the command.
-const inner = `n=$3
+// inner tells the process id, which is the id of the session too, and that it is through, then takes in the environment and becomes the
+// command. On a terminal of ours the output passes unchanged.
+//
+//	$1 nonce, $2 the line, $3 the count of environment lines, $4 "sudo" or "root" when root was asked for, $5 "pty", $6 SSH_CONNECTION behind sudo
+const inner = `[ "$4" = sudo ] || printf '%s %d\n' "$1" "$$"
+[ -z "$5" ] || [ -z "$4" ] || stty -opost -echo 2>/dev/null
+[ -z "$4" ] || printf '%s ready\n' "$1"
+[ -z "$4" ] || [ -n "$5" ] || printf '%s ready\n' "$1" >&2
+[ -z "$6" ] || export SSH_CONNECTION="$6"
+n=$3
 while [ "$n" -gt 0 ]; do IFS= read -r l && export "$l"; n=$((n-1)); done
-printf '%s %d\n' "$1" "$$"
 exec /bin/sh -c "$2"`
 
 // Process is a command that runs on a host.
@@ -129,6 +146,7 @@ type Process struct {
 
 	led     chan struct{} // closed when leader is known or never will be
 	leader  int           // process id and session id on the host; 0 when unknown
+	sudo    *sudo         // nil for a command of the user
 	seen    chan struct{} // output was read
 	outputs sync.WaitGroup
 	out     drained
@@ -166,17 +184,25 @@ func (c *Client) start(ctx context.Context, spec spec) (*Process, error) {
 	}
 	nonce := rand.Text()
 	began := time.Now()
-	s, err := c.open(ctx, "exec /bin/sh -c "+quoteAll(outer, "sh", inner, nonce, spec.line, strconv.Itoa(len(spec.env))), spec.pty)
+	root, mode, err := c.becoming(spec, nonce)
+	if err != nil {
+		return nil, err
+	}
+	terminal := ""
+	if spec.pty {
+		terminal = "pty"
+	}
+	s, err := c.open(ctx, "exec /bin/sh -c "+quoteAll(outer, "sh", inner, nonce, spec.line, strconv.Itoa(len(spec.env)), mode, terminal), spec.pty)
 	if err != nil {
 		return nil, c.fail(ctx, spec.op, err)
 	}
 	seen := make(chan struct{}, 1)
 	p := &Process{
-		client: c, session: s, spec: spec, began: began, nonce: nonce, led: make(chan struct{}), seen: seen, over: make(chan struct{}), fed: make(chan struct{}),
+		client: c, session: s, spec: spec, began: began, nonce: nonce, sudo: root, led: make(chan struct{}), seen: seen, over: make(chan struct{}), fed: make(chan struct{}),
 		out: drained{w: spec.stdout, seen: seen}, errOut: drained{w: spec.stderr, seen: seen}, stdin: stdin{shut: s.channel.CloseWrite},
 	}
 	p.outputs.Go(p.readOutput)
-	p.outputs.Go(func() { _, _ = io.Copy(&p.errOut, s.channel.Stderr()) })
+	p.outputs.Go(p.readErrors)
 	go p.feed() // ends with the channel, or when spec.stdin's Read returns
 	c.work.Go(func() {
 		defer close(p.over)
@@ -188,23 +214,52 @@ func (c *Client) start(ctx context.Context, spec spec) (*Process, error) {
 // readOutput takes the process id out of the output and passes on the rest. What a login shell prints before it is noise.
 func (p *Process) readOutput() {
 	reader := bufio.NewReaderSize(p.session.channel, 32<<10)
-	var noise int
-	for {
-		line, err := reader.ReadSlice('\n')
-		if id, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte(p.nonce+" ")); ok {
-			p.leader, _ = strconv.Atoi(string(id))
-			break
+	_ = scanLines(reader, func(line string) bool {
+		if id, ok := strings.CutPrefix(line, p.nonce+" "); ok {
+			p.leader, _ = strconv.Atoi(id)
+			return true
 		}
-		if noise += len(line); noise > noiseMax || (err != nil && !errors.Is(err, bufio.ErrBufferFull)) {
-			break
+		return false
+	})
+	close(p.led)
+	if p.sudo != nil {
+		p.sudo.watch(p, reader, true)
+	}
+	_, _ = io.Copy(&p.out, reader)
+}
+
+func (p *Process) readErrors() {
+	reader := bufio.NewReaderSize(p.session.channel.Stderr(), 32<<10)
+	if p.sudo != nil && !p.spec.pty {
+		p.sudo.watch(p, reader, false)
+	}
+	_, _ = io.Copy(&p.errOut, reader)
+}
+
+// scanLines hands lines on until found says so; an error says that it never did.
+func scanLines(reader *bufio.Reader, found func(line string) bool) error {
+	for noise := 0; noise < noiseMax; {
+		line, err := reader.ReadSlice('\n')
+		if found(string(bytes.TrimSpace(line))) {
+			return nil
+		}
+		noise += len(line)
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return err
 		}
 	}
-	close(p.led)
-	_, _ = io.Copy(&p.out, reader)
+	return errors.New("the login shell prints without an end")
 }
 
 func (p *Process) feed() {
 	defer close(p.fed)
+	if p.sudo != nil {
+		<-p.sudo.through
+		if !p.sudo.admitted {
+			_ = p.stdin.close()
+			return
+		}
+	}
 	for _, line := range p.spec.env {
 		if _, err := io.WriteString(p.session.channel, line+"\n"); err != nil {
 			return
@@ -212,13 +267,25 @@ func (p *Process) feed() {
 	}
 	if p.spec.stdin != nil {
 		if _, err := io.Copy(p.session.channel, p.spec.stdin); err != nil {
-			_ = p.stdin.close() // the command must not wait for the rest
+			_ = p.endInput() // the command must not wait for the rest
 			return
 		}
 	}
 	if !p.spec.hold {
-		_ = p.stdin.close()
+		_ = p.endInput()
 	}
+}
+
+// endOfInput is what a terminal takes for the end of its input.
+const endOfInput = "\x04"
+
+// endInput ends the input of the process. A terminal knows no end of its stream, only a character that says so.
+func (p *Process) endInput() error {
+	if p.spec.pty && p.sudo != nil {
+		_, err := io.WriteString(p.session.channel, endOfInput)
+		return err
+	}
+	return p.stdin.close()
 }
 
 // attend waits for the end of the command, or ends it when ctx is over.
@@ -232,6 +299,9 @@ func (p *Process) attend(ctx context.Context) (Exit, error) {
 	grace := p.spec.grace
 	if grace == 0 {
 		grace = graceDefault
+	}
+	if p.spec.short {
+		return Exit{}, context.Cause(ctx)
 	}
 	killErr := p.kill(context.WithoutCancel(ctx), grace)
 	kind := drill.Interrupted
@@ -257,6 +327,9 @@ func (p *Process) finish(ended status) (Exit, error) {
 	if ended.err != nil {
 		return exit, &drill.Error{Op: p.spec.op, Host: p.client.host, Kind: drill.Unreachable, Err: ended.err,
 			Hint: "What became of the command is unknown: look at the host before you start it again."}
+	}
+	if p.sudo != nil && !p.sudo.admitted {
+		return exit, p.sudo.refused(p)
 	}
 	if p.leader == 0 {
 		return exit, &drill.Error{Op: p.spec.op, Host: p.client.host, Kind: drill.Unsupported,
@@ -301,7 +374,7 @@ func (p *Process) Done() <-chan struct{} { return p.over }
 // CloseStdin ends the input of the process, after what was given at its start. It may be called twice.
 func (p *Process) CloseStdin() error {
 	p.awaitFed()
-	if err := p.stdin.close(); err != nil && !errors.Is(err, io.EOF) {
+	if err := p.endInput(); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: %s: close its input: %w", p.spec.op, p.client.host, err)
 	}
 	return nil

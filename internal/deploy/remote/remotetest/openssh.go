@@ -4,12 +4,10 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 )
 
@@ -21,10 +19,7 @@ const sshd = "/usr/sbin/sshd"
 func OpenSSH(t testing.TB, wish Wish) Account {
 	t.Helper()
 	if _, err := os.Stat(sshd); err != nil {
-		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "openssh") {
-			t.Fatalf("%s is required: apt-get install openssh-server", sshd)
-		}
-		t.Skipf("%s is not installed", sshd)
+		missing(t, sshd+" is not installed: apt-get install openssh-server")
 	}
 	current, err := user.Current()
 	if err != nil {
@@ -50,42 +45,49 @@ func OpenSSH(t testing.TB, wish Wish) Account {
 	if wish.Config != nil {
 		lines = append(wish.Config(dir), lines...) // the first line of a keyword counts
 	}
+	account := current.Username
+	if wish.Sudo != nil {
+		account = sudoer
+		lines = append(sudoHost(t, dir, *wish.Sudo), lines...)
+	}
 	config := filepath.Join(dir, "sshd_config")
 	write(t, config, []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 	listener := listen(t)
 	var work sync.WaitGroup
-	work.Go(func() { acceptForSSHD(t, listener, config, &work) })
+	work.Go(func() { acceptForSSHD(t, listener, config, wish, &work) })
 	t.Cleanup(func() {
 		_ = listener.Close()
 		work.Wait()
 	})
-	return newAccount(t, dir, listener.Addr().String(), hostKey.Signer.PublicKey(), login, current.Username)
+	return newAccount(t, dir, listener.Addr().String(), hostKey.Signer.PublicKey(), login, account)
 }
 
+// apartScript gives a host its own loopback and its own /run and /var/lib, then becomes sshd. The mounts end with its last process.
+const apartScript = `mount --make-rprivate / && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mkdir -p /run/sshd && ip link set lo up && exec "$@"`
+
 // acceptForSSHD gives each connection to an sshd of its own, as inetd does: no port is guessed, and each process ends with its connection.
-func acceptForSSHD(t testing.TB, listener net.Listener, config string, work *sync.WaitGroup) {
+func acceptForSSHD(t testing.TB, listener net.Listener, config string, wish Wish, work *sync.WaitGroup) {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
 			return
 		}
 		work.Go(func() {
-			if err := inetd(t, conn, config); err != nil {
+			if err := inetd(t, conn, config, wish); err != nil {
 				fmt.Fprintln(os.Stderr, "remotetest:", err)
 			}
 		})
 	}
 }
 
-func inetd(t testing.TB, conn net.Conn, config string) error {
+func inetd(t testing.TB, conn net.Conn, config string, wish Wish) error {
 	socket, err := conn.(*net.TCPConn).File()
 	if err != nil {
 		return err
 	}
 	_ = conn.Close()
-	command := exec.Command(sshd, "-i", "-e", "-f", config)
+	command := sshdCommand(config, wish)
 	command.Stdin, command.Stdout = socket, socket
-	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = command.Start()
 	_ = socket.Close()
 	if err != nil {

@@ -1,4 +1,111 @@
 package remotetest
 
-// Sudo is how sudo treats the user of a test.
-type Sudo struct{}
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Password is the password of the user of an account with a Sudo.
+const Password = "open sesame"
+
+// passwordHash is what crypt(3) makes of it.
+const passwordHash = "$6$firedrill$VeUnmmKqWWeF0aJOmIszoIcfpoHIy0S6.mbqhUJKiyu3oGvTWjZbZtoCeBSE1.lEWryYqeU1Hr9jfWQqwwior."
+
+// sudoer is that user.
+const sudoer = "sudoer"
+
+// Sudo is how Debian's sudo treats the user of a test.
+type Sudo struct {
+	NoPassword bool     // it asks for none
+	Defaults   []string // lines of sudoers, as "requiretty"
+	Denied     bool     // the user may not use it at all
+}
+
+// lines is the file of sudo's rules.
+func (s Sudo) lines() string {
+	text := "Defaults env_reset\nDefaults secure_path=\"/usr/sbin:/usr/bin:/sbin:/bin\"\nroot ALL=(ALL:ALL) ALL\n"
+	for _, line := range s.Defaults {
+		text += "Defaults " + line + "\n"
+	}
+	switch {
+	case s.Denied:
+	case s.NoPassword:
+		text += sudoer + " ALL=(root) NOPASSWD: ALL\n"
+	default:
+		text += sudoer + " ALL=(root) ALL\n"
+	}
+	return text
+}
+
+// sudoScript gives a host a user of its own and sudo's rules for it, then becomes sshd. Nothing of the machine changes: the mounts are this
+// process's own and end with it.
+//
+//	$1 the directory with the files
+const sudoScript = `set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/sshd /run/sudo/ts /run/host /run/home
+cp "$1/id_test.pub" /run/host/keys
+chmod 644 /run/host/keys
+for f in passwd shadow group; do
+ cp -p /etc/$f /run/host/$f
+ cat "$1/more.$f" >>/run/host/$f
+ mount --bind /run/host/$f /etc/$f
+done
+cp "$1/more.sudoers" /run/host/sudoers
+chown root:root /run/host/sudoers
+chmod 440 /run/host/sudoers
+mount --bind /run/host/sudoers /etc/sudoers
+chown 4242:4242 /run/home
+shift
+exec "$@"`
+
+// sudoHost writes the files of a host with sudo and returns the lines of sshd's configuration that it needs.
+func sudoHost(t testing.TB, dir string, wish Sudo) []string {
+	t.Helper()
+	for _, tool := range []string{"/usr/bin/sudo", "/bin/mount"} {
+		if _, err := os.Stat(tool); err != nil {
+			missing(t, tool+" is not installed: apt-get install sudo mount")
+		}
+	}
+	if os.Geteuid() != 0 {
+		missing(t, "a user of its own needs root")
+	}
+	for name, text := range map[string]string{
+		"passwd": sudoer + ":x:4242:4242::/run/home:/bin/bash\n", "shadow": sudoer + ":" + passwordHash + ":19000:0:99999:7:::\n", "group": sudoer + ":x:4242:\n",
+		"sudoers": wish.lines(),
+	} {
+		write(t, filepath.Join(dir, "more."+name), []byte(text), 0o600)
+	}
+	return []string{"AuthorizedKeysFile /run/host/keys"}
+}
+
+// missing skips a test, or fails it where FIREDRILL_REQUIRE contains "openssh".
+func missing(t testing.TB, why string) {
+	t.Helper()
+	if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "openssh") {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// sshdCommand is one sshd for one connection.
+func sshdCommand(config string, wish Wish) *exec.Cmd {
+	args := []string{sshd, "-i", "-e", "-f", config}
+	attributes := &syscall.SysProcAttr{Setsid: true}
+	switch {
+	case wish.Sudo != nil:
+		args = append([]string{"/bin/sh", "-c", sudoScript, "sh", filepath.Dir(config)}, args...)
+		attributes.Unshareflags = syscall.CLONE_NEWNS
+	case wish.Apart:
+		args = append([]string{"/bin/sh", "-c", apartScript, "sh"}, args...)
+		attributes.Unshareflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWNS
+	}
+	command := exec.Command(args[0], args[1:]...)
+	command.SysProcAttr = attributes
+	return command
+}
