@@ -5,13 +5,13 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"firedrill/internal/drill"
 )
 
 // placed gives the files the paths that they have in a release: without the prefix, or all in one directory.
-func placed(files []file, source drill.Source) ([]file, error) {
+func (r *run) placed(files []file) ([]file, error) {
+	source := r.request.Deploy.Source
 	prefix := strings.TrimSuffix(source.RemovePrefix, "/")
+	files = slices.DeleteFunc(slices.Clone(files), func(f file) bool { return f.dir && (source.Flatten || f.path == prefix) })
 	if prefix == "" && !source.Flatten {
 		return files, nil
 	}
@@ -33,7 +33,7 @@ func placed(files []file, source drill.Source) ([]file, error) {
 		if other, twice := taken[f.path]; twice {
 			return nil, fmt.Errorf("%s and %s would both be published as %s", other, f.origin, f.path)
 		}
-		if f.path == revisionFile || f.path == digestsFile {
+		if r.ours(f.path) {
 			return nil, fmt.Errorf("%s would be published as %s, which is ours", f.origin, f.path)
 		}
 		taken[f.path] = f.origin
@@ -47,12 +47,7 @@ func withShared(files []file, shared []string) []file {
 	if len(shared) == 0 {
 		return files
 	}
-	files = slices.DeleteFunc(slices.Clone(files), func(f file) bool {
-		return slices.ContainsFunc(shared, func(name string) bool {
-			clean := strings.TrimSuffix(name, "/")
-			return f.path == clean || strings.HasPrefix(f.path, clean+"/")
-		})
-	})
+	files = withoutShared(files, shared)
 	for _, name := range shared {
 		clean := strings.TrimSuffix(name, "/")
 		up := strings.Repeat("../", strings.Count(clean, "/")+2) // out of the release, out of releases/
@@ -61,10 +56,20 @@ func withShared(files []file, shared []string) []file {
 	return files
 }
 
+// withoutShared leaves out what lies below a shared path.
+func withoutShared(files []file, shared []string) []file {
+	return slices.DeleteFunc(slices.Clone(files), func(f file) bool {
+		return slices.ContainsFunc(shared, func(name string) bool { return isBelow(f.path, strings.TrimSuffix(name, "/")) })
+	})
+}
+
+// isBelow reports whether a path is dir or leads below it.
+func isBelow(name, dir string) bool { return name == dir || strings.HasPrefix(name, dir+"/") }
+
 // sharedScript makes the directories that outlive releases, and names the files that are not there: a link to nothing is no configuration.
 //
-//	$1 directory   $2... paths below shared/, directories with a slash at the end
-const sharedScript = `cd "$1/shared" || exit 1
+//	$1 where they are   $2... paths below it, directories with a slash at the end
+const sharedScript = `cd "$1" || exit 1
 shift
 for p; do
  case $p in

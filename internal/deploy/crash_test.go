@@ -102,7 +102,7 @@ func TestDamagedUploadIsNeverPublished(t *testing.T) {
 func switches(t *testing.T, w *world, releases []string) (missing int) {
 	t.Helper()
 	r := newRun(w.request, w.dial, w.report)
-	target := &target{run: r, host: w.account.Host}
+	target := r.newTarget(w.account.Host, false)
 	if err := target.connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -45,15 +45,16 @@ type Request struct {
 
 // hooks let tests break a promise on purpose; the zero value keeps all of them.
 type hooks struct {
-	switchScript string                   // in place of the atomic switch
-	directory    func(host string) string // in place of Deploy.Directory, for hosts that share a file system
-	unmasked     bool                     // show secrets
-	endless      bool                     // go on however many hosts fail
-	unverified   bool                     // publish without comparing digests
-	trusting     bool                     // believe the digest list of the release that runs
-	sealedScript string                   // in place of a look at change times
-	anew         bool                     // a new release even when the same one runs
-	gzip         bool                     // pack every stream
+	switchScript string                     // in place of the atomic switch
+	directory    func(host string) string   // in place of Deploy.Directory, for hosts that share a file system
+	unmasked     bool                       // show secrets
+	endless      bool                       // go on however many hosts fail
+	unverified   bool                       // publish without comparing digests
+	inPlace      func(script string) string // in place of a script that changes what is in place
+	trusting     bool                       // believe the digest list of the release that runs
+	sealedScript string                     // in place of a look at change times
+	anew         bool                       // a new release even when the same one runs
+	gzip         bool                       // pack every stream
 }
 
 // Result is what a deployment left behind.
@@ -93,7 +94,7 @@ func Run(ctx context.Context, request Request, dial Dialer, report func(history.
 	}
 	defer os.RemoveAll(work)
 	for _, host := range request.Environment.Hosts {
-		r.targets = append(r.targets, &target{run: r, host: host})
+		r.targets = append(r.targets, r.newTarget(host, false))
 	}
 	dialling := r.dialAll(ctx)
 	err = r.fetch(ctx, work)
@@ -225,7 +226,7 @@ func (r *run) settle(ctx context.Context) {
 	var work sync.WaitGroup
 	for _, t := range r.targets {
 		if t.failure == nil {
-			work.Go(func() { t.settle(ctx) })
+			work.Go(func() { t.layout.settle(ctx) })
 		}
 	}
 	work.Wait()

@@ -18,12 +18,9 @@ import (
 // fetch finds the revision and lists what of it belongs to the release, with digests.
 func (r *run) fetch(ctx context.Context, work string) error {
 	source := r.request.Deploy.Source
-	patterns, err := newPatterns(source.Files)
-	if source.NoDefaultExcludes {
-		patterns.excludes = nil
-	}
+	patterns, err := patternsOf(source)
 	if err != nil {
-		return &drill.Error{Op: r.op(), Kind: drill.Invalid, Err: err, Hint: "Mend source.files in the service file."}
+		return &drill.Error{Op: r.op(), Kind: drill.Invalid, Err: err, Hint: "Mend source.files and source.exclude in the service file."}
 	}
 	found, err := r.open(ctx, work, patterns)
 	if err != nil {
@@ -31,29 +28,53 @@ func (r *run) fetch(ctx context.Context, work string) error {
 	}
 	var files []file
 	for _, f := range found.files {
-		if f.path != revisionFile && f.path != digestsFile && patterns.match(f.path) {
+		if !r.ours(f.path) && (!f.dir || source.EmptyDirs) && patterns.match(f.path) {
 			files = append(files, f)
 		}
 	}
-	if len(files) == 0 {
+	count := counted(files)
+	if count == 0 {
 		return &drill.Error{Op: r.op(), Kind: drill.Failed, Err: fmt.Errorf("no file of %s at %s matches %s", source.Git, found.commit, patterns),
 			Hint: "A release of 0 files is a mistake: compare source.files with `git ls-tree -r " + short(found.commit) + "`."}
 	}
-	if files, err = placed(files, source); err != nil {
+	if files, err = r.placed(files); err != nil {
 		return &drill.Error{Op: r.op(), Kind: drill.Invalid, Err: err, Hint: "Mend source in the service file."}
 	}
 	if err := openDigests(r.request.Cache).fill(ctx, found.contents, files); err != nil {
 		return r.fetchError(ctx, source, err)
 	}
-	r.files, r.contents, r.stamp = withShared(withRevision(files, found.commit), r.request.Deploy.Shared), found.contents, found.made
-	r.manifest = manifestOf(r.files)
-	r.result.Revision, r.result.Files = found.commit, len(files)
+	if r.request.Deploy.InPlace() {
+		r.files = withoutShared(files, r.request.Deploy.Shared)
+	} else {
+		r.files = withShared(withRevision(files, found.commit), r.request.Deploy.Shared)
+	}
+	r.contents, r.stamp, r.manifest = found.contents, found.made, manifestOf(r.files)
+	r.result.Revision, r.result.Files = found.commit, count
 	for _, f := range files {
 		r.result.Bytes += f.size
 	}
 	r.result.Release = time.Now().UTC().Format("20060102T150405.000Z") + "-" + short(found.commit)
-	r.say(history.Deploy{Stage: history.DeployFetched, Release: r.result.Release, Files: len(files), Bytes: r.result.Bytes})
+	r.say(history.Deploy{Stage: history.DeployFetched, Release: r.result.Release, Files: count, Bytes: r.result.Bytes})
 	return nil
+}
+
+// ours reports whether a path of a release is of our own making.
+func (r *run) ours(name string) bool {
+	if r.request.Deploy.InPlace() {
+		return name == keptInPlace || strings.HasPrefix(name, keptInPlace+"/")
+	}
+	return name == revisionFile || name == digestsFile
+}
+
+// counted is how many files a release has: empty directories do not count.
+func counted(files []file) int {
+	count := 0
+	for _, f := range files {
+		if !f.dir {
+			count++
+		}
+	}
+	return count
 }
 
 // open reads the commit out of git's objects when these are what a checkout would write, else makes a checkout in work.

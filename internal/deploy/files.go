@@ -20,13 +20,14 @@ import (
 // revisionFile names the commit in each release; a file of the same name in the source gives way to it.
 const revisionFile = "REVISION"
 
-// file is one file or symbolic link of a release.
+// file is one file, symbolic link or empty directory of a release.
 type file struct {
 	path   string // with slashes, below the release
 	mode   fs.FileMode
 	size   int64
 	digest string // SHA-256, hex; "" for a link
 	link   string // target, for a link
+	dir    bool   // an empty directory
 	text   []byte // content of a file that is not in the tree
 	blob   string // id of the git object; "" when the file was read from a checkout
 	origin string // path in the source when that is another one
@@ -54,6 +55,10 @@ func list(tree string, patterns patterns) ([]file, error) {
 			if relative == ".git" {
 				return fs.SkipDir
 			}
+			if inside, err := os.ReadDir(name); err != nil || len(inside) > 0 || !patterns.match(relative) {
+				return err
+			}
+			files = append(files, file{path: relative, mode: 0o755, dir: true})
 			return nil
 		}
 		if !patterns.match(relative) {
@@ -123,7 +128,9 @@ func directories(files []file) []string {
 		all = append(all, dir)
 	}
 	for _, f := range files {
-		add(path.Dir(f.path))
+		if add(path.Dir(f.path)); f.dir {
+			add(f.path)
+		}
 	}
 	return all
 }
@@ -159,10 +166,13 @@ func pack(ctx context.Context, w io.Writer, from contents, files []file, stamp t
 	return errors.Join(err, archive.Close())
 }
 
-// eachFile visits links and files of our own making first, then those whose bytes are in the source.
+// eachFile visits links and files of our own making first, then those whose bytes are in the source. It passes over directories.
 func eachFile(ctx context.Context, from contents, files []file, visit func(f file, r io.Reader) error) error {
 	var rest []file
 	for _, f := range files {
+		if f.dir {
+			continue
+		}
 		if f.link == "" && f.text == nil {
 			rest = append(rest, f)
 			continue

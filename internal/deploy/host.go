@@ -13,9 +13,22 @@ import (
 	"firedrill/internal/history"
 )
 
+// layout is how a release stands on a host. *target itself is the layout of releases/ and current; inPlace is the other one.
+type layout interface {
+	// prepare makes our directories, removes what an earlier deployment left half done, and fills record, state and previous.
+	prepare(ctx context.Context) error
+	// publish brings the release to the host, compared with ours, and names it in target.release; the service does not notice.
+	publish(ctx context.Context) error
+	// switchTo makes the service find a release when it is restarted.
+	switchTo(ctx context.Context, release string) error
+	// settle records that what runs is good, and lets go of what nobody goes back to any more.
+	settle(ctx context.Context)
+}
+
 // target is one host during a run.
 type target struct {
 	run        *run
+	layout     layout
 	host       drill.Host
 	client     *remote.Client
 	lock       *remote.Lock
@@ -40,8 +53,23 @@ func (t *target) directory() string {
 	return t.run.request.Deploy.Directory
 }
 
-// kept is where our own things are: the lock, what the host remembers, the seal.
-func (t *target) kept() string { return t.directory() }
+func (r *run) newTarget(host drill.Host, forward bool) *target {
+	t := &target{run: r, host: host, forward: forward}
+	if t.layout = t; r.request.Deploy.InPlace() {
+		t.layout = &inPlace{target: t}
+	}
+	return t
+}
+
+// keptIn is where our own things are below a directory: the lock, what the host remembers, the seal.
+func keptIn(d drill.Deploy, directory string) string {
+	if d.InPlace() {
+		return path.Join(directory, keptInPlace)
+	}
+	return directory
+}
+
+func (t *target) kept() string { return keptIn(t.run.request.Deploy, t.directory()) }
 
 func (t *target) say(fact history.Deploy) {
 	fact.Host = t.host.Name
@@ -56,7 +84,7 @@ func (t *target) bring(ctx context.Context) error {
 	if err := t.share(ctx); err != nil {
 		return err
 	}
-	if err := t.publish(ctx); err != nil {
+	if err := t.layout.publish(ctx); err != nil {
 		return err
 	}
 	r := t.run
@@ -90,14 +118,18 @@ func (t *target) share(ctx context.Context) error {
 	if len(shared) == 0 {
 		return nil
 	}
-	missing, err := t.script(ctx, "", sharedScript, append([]string{t.directory()}, shared...)...)
+	below := path.Join(t.directory(), "shared")
+	if t.run.request.Deploy.InPlace() {
+		below = t.directory()
+	}
+	missing, err := t.script(ctx, "", sharedScript, append([]string{below}, shared...)...)
 	if err != nil {
 		return err
 	}
 	if missing = strings.TrimSpace(missing); missing != "" {
 		first, _, _ := strings.Cut(missing, "\n")
 		return &drill.Error{Op: t.run.op(), Host: t.host.Name, Kind: drill.Refused, Err: fmt.Errorf("shared files are missing: %s", strings.ReplaceAll(missing, "\n", ", ")),
-			Hint: "Put it there, readable for the service: " + path.Join(t.directory(), "shared", first)}
+			Hint: "Put it there, readable for the service: " + path.Join(below, first)}
 	}
 	return nil
 }
@@ -106,7 +138,7 @@ func (t *target) share(ctx context.Context) error {
 func (t *target) turn(ctx context.Context) error {
 	if t.release == t.state.Release {
 		t.switched = true // it is current, but what is restarted may have to be started again
-	} else if err := t.switchTo(ctx, t.release); err != nil {
+	} else if err := t.layout.switchTo(ctx, t.release); err != nil {
 		return err
 	}
 	t.say(history.Deploy{Stage: history.DeploySwitched, Release: t.release, Previous: t.previous})
@@ -139,7 +171,10 @@ func (t *target) restart(ctx context.Context, release string) error {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%q did not end within %s", d.Restart, limit))
 	defer cancel()
 	output := newPrefixed(t.run.request.Output, t.host.Name+" | ", t.run.masks)
-	line := "cd " + remote.Quote(path.Join(t.directory(), "current")) + " && " + d.Restart
+	line := d.Restart
+	if !d.InPlace() { // in place it begins where a login does, as with Publish Over SSH
+		line = "cd " + remote.Quote(path.Join(t.directory(), "current")) + " && " + line
+	}
 	if d.Become == "sudo" {
 		line = "sudo -n -- " + remote.Quote("/bin/sh", "-c", line)
 	}
@@ -169,9 +204,13 @@ func (t *target) connect(ctx context.Context) error {
 		return err
 	}
 	client := t.client
-	if t.lock, err = client.Lock(ctx, path.Join(t.directory(), ".lock")); err != nil {
+	if t.lock, err = client.Lock(ctx, path.Join(t.kept(), ".lock")); err != nil {
 		return err
 	}
+	return t.layout.prepare(ctx)
+}
+
+func (t *target) prepare(ctx context.Context) error {
 	text, err := t.script(ctx, "", prepareScript, t.directory())
 	if err != nil {
 		return err
@@ -211,7 +250,7 @@ func (t *target) restore(ctx context.Context) error {
 	if t.previous = previous; previous == "" {
 		return fmt.Errorf("there is no earlier good release; current stays at %s", t.release)
 	}
-	if err := t.switchTo(ctx, previous); err != nil {
+	if err := t.layout.switchTo(ctx, previous); err != nil {
 		return err
 	}
 	if err := t.activate(ctx, previous); err != nil {
@@ -219,7 +258,7 @@ func (t *target) restore(ctx context.Context) error {
 	}
 	t.restored = true
 	t.say(history.Deploy{Stage: history.DeployRestored, Release: previous, Revision: t.state.Revision, Previous: t.release})
-	t.settle(ctx)
+	t.layout.settle(ctx)
 	return nil
 }
 

@@ -21,8 +21,11 @@ func manifestOf(files []file) string {
 	var text strings.Builder
 	for _, f := range files {
 		kind, sum := 'f', f.digest
-		if f.link != "" {
+		switch {
+		case f.link != "":
 			kind, sum = 'l', sumOf(f.link)
+		case f.dir:
+			kind, sum = 'd', sumOf("")
 		}
 		fmt.Fprintf(&text, "%c %o %s %s\x00", kind, f.mode, sum, f.path)
 	}
@@ -76,7 +79,7 @@ func (k kept) split(files []file) (same []file, moved []move, travel []file) {
 	for _, f := range files {
 		mine := keptFile{digest: f.digest, mode: f.mode}
 		switch place, found := k.places[mine.place()]; {
-		case f.link != "":
+		case f.link != "", f.dir:
 			travel = append(travel, f)
 		case k.files[f.path] == mine:
 			same = append(same, f)

@@ -25,6 +25,25 @@ type patterns struct {
 	excludes []string
 }
 
+// patternsOf reads what a source includes and leaves out.
+func patternsOf(source drill.Source) (patterns, error) {
+	p, err := newPatterns(source.Files)
+	if err != nil {
+		return p, err
+	}
+	if source.NoDefaultExcludes {
+		p.excludes = nil
+	}
+	if len(source.Exclude) > 0 {
+		out, err := newPatterns(source.Exclude)
+		if err != nil {
+			return p, err
+		}
+		p.excludes = append(p.excludes, out.includes...)
+	}
+	return p, nil
+}
+
 // newPatterns reads lists of patterns, each of which may be several with commas between. None is `**/*`.
 func newPatterns(lists []string) (patterns, error) {
 	var p patterns

@@ -341,7 +341,7 @@ func uploadOne(client *sftp.Client, name string, f file, content io.Reader) erro
 }
 
 func regular(files []file) []file {
-	return slices.DeleteFunc(slices.Clone(files), func(f file) bool { return f.link != "" })
+	return slices.DeleteFunc(slices.Clone(files), func(f file) bool { return f.link != "" || f.dir })
 }
 
 // damage is a file on the host that has another digest than ours; found is "" when it cannot be read.
@@ -360,6 +360,9 @@ func (t *target) damaged(ctx context.Context, dir string, files []file) ([]damag
 		digests = t.digestsHere
 	}
 	all := regular(files)
+	if len(all) == 0 {
+		return nil, nil
+	}
 	found, err := digests(ctx, dir, all)
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ const readReservation = `[ ! -e "$1/reserved.json" ] || cat "$1/reserved.json"`
 
 // Reservation tells who has reserved the host, or nil. One that cannot be read is an error: any doubt means no.
 func Reservation(ctx context.Context, client *remote.Client, d drill.Deploy) (*history.Reservation, error) {
-	text, err := client.Output(ctx, remote.Quote("sh", "-c", readReservation, "sh", d.Directory))
+	text, err := client.Output(ctx, remote.Quote("sh", "-c", readReservation, "sh", keptIn(d, d.Directory)))
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func parseReservation(host string, d drill.Deploy, text string) (*history.Reserv
 	var found history.Reservation
 	if err := json.Unmarshal([]byte(text), &found); err != nil || found.Owner == "" || found.Until.IsZero() {
 		return nil, &drill.Error{Op: "read who reserved the host", Host: host, Kind: drill.Refused, Err: fmt.Errorf("%q is no reservation", text),
-			Hint: "Look at it, then remove it: " + path.Join(d.Directory, reservationFile)}
+			Hint: "Look at it, then remove it: " + path.Join(keptIn(d, d.Directory), reservationFile)}
 	}
 	return &found, nil
 }
@@ -62,13 +62,14 @@ func Free(ctx context.Context, client *remote.Client, d drill.Deploy, owner stri
 
 // reserved runs a script under the lock when nobody but owner has reserved the host; "" is anyone.
 func reserved(ctx context.Context, client *remote.Client, d drill.Deploy, owner string, now time.Time, script, input string) error {
-	lock, err := client.Lock(ctx, path.Join(d.Directory, ".lock"))
+	kept := keptIn(d, d.Directory)
+	lock, err := client.Lock(ctx, path.Join(kept, ".lock"))
 	if err != nil {
 		return err
 	}
 	defer lock.Close() // it ends with the connection anyway
 	if owner != "" {
-		text, code, err := lock.Script(ctx, remote.Quote("sh", "-c", readReservation, "sh", d.Directory), "")
+		text, code, err := lock.Script(ctx, remote.Quote("sh", "-c", readReservation, "sh", kept), "")
 		if err == nil && code != 0 {
 			err = errors.New(text)
 		}
@@ -84,7 +85,7 @@ func reserved(ctx context.Context, client *remote.Client, d drill.Deploy, owner 
 				Hint: fmt.Sprintf("Ask %s, or take it by force: firedrill unlock --force", found.Owner)}
 		}
 	}
-	text, code, err := lock.Script(ctx, remote.Quote("sh", "-c", script, "sh", d.Directory), input)
+	text, code, err := lock.Script(ctx, remote.Quote("sh", "-c", script, "sh", kept), input)
 	if err == nil && code != 0 {
 		err = &drill.Error{Op: "lock", Host: client.Host(), Kind: drill.Failed, Err: errors.New(strings.TrimSpace(text))}
 	}

@@ -146,7 +146,7 @@ func (repo repository) snapshot(ctx context.Context, revision string) (snapshot,
 // sizeUnknown is the size of a file of which no more than its object is known.
 const sizeUnknown = -1
 
-// parseEntry reads "100644 blob ID\tPATH". A submodule is no file: its directory is empty in a checkout too.
+// parseEntry reads "100644 blob ID\tPATH". A submodule is an empty directory, as in a checkout.
 func parseEntry(entry string) (one file, ok bool, err error) {
 	if entry == "" {
 		return file{}, false, nil
@@ -159,7 +159,7 @@ func parseEntry(entry string) (one file, ok bool, err error) {
 	one = file{path: name, mode: 0o644, blob: fields[2], size: sizeUnknown}
 	switch fields[0] {
 	case "160000":
-		return file{}, false, nil
+		return file{path: name, mode: 0o755, dir: true}, true, nil
 	case "120000":
 		return file{}, false, errNeedsCheckout // whether it leads out of the tree only a tree can tell
 	case "100755":
@@ -349,7 +349,7 @@ func openDigests(cache string) *digests {
 func (d *digests) fill(ctx context.Context, from contents, files []file) error {
 	var missing []file
 	for i, f := range files {
-		if f.link != "" || f.text != nil {
+		if f.link != "" || f.text != nil || f.dir {
 			continue
 		}
 		if known, ok := d.known[f.blob]; ok && f.blob != "" {

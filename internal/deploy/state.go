@@ -19,8 +19,14 @@ type State struct {
 	Revision string // full commit
 }
 
-// Current asks a host what it runs now: what `current` leads to, not what anyone remembers. Both are empty when nothing was ever deployed.
+// Current asks a host what it runs now: what `current` leads to, not what anyone remembers. Both are empty when nothing was ever deployed, and in
+// place also while files are being exchanged.
 func Current(ctx context.Context, client *remote.Client, d drill.Deploy) (release, revision string, err error) {
+	if d.InPlace() {
+		text, err := client.Output(ctx, remote.Quote("sh", "-c", inPlaceState, "sh", keptIn(d, d.Directory)))
+		state := parseState(text).State
+		return state.Release, state.Revision, err
+	}
 	log, err := readState(ctx, client, d.Directory)
 	return log.Release, log.Revision, err
 }

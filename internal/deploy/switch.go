@@ -77,7 +77,7 @@ func Rollback(ctx context.Context, request Request, dial Dialer, report func(his
 		return r.result, err
 	}
 	for _, host := range request.Environment.Hosts {
-		target := &target{run: r, host: host, forward: true}
+		target := r.newTarget(host, true)
 		r.targets = append(r.targets, target)
 		err := target.connect(ctx)
 		if err == nil && target.previous == "" {
@@ -91,7 +91,7 @@ func Rollback(ctx context.Context, request Request, dial Dialer, report func(his
 	}
 	for _, target := range r.targets {
 		from := target.state.Release
-		err := target.switchTo(ctx, target.previous)
+		err := target.layout.switchTo(ctx, target.previous)
 		if err == nil {
 			err = target.activate(ctx, target.previous)
 		}
@@ -106,7 +106,7 @@ func Rollback(ctx context.Context, request Request, dial Dialer, report func(his
 		target.previous = from
 	}
 	for _, target := range r.targets {
-		target.settle(ctx)
+		target.layout.settle(ctx)
 	}
 	return r.close(nil)
 }

@@ -180,7 +180,7 @@ func TestPlacesInARelease(t *testing.T) {
 		"flat, twice one name":   {drill.Source{Flatten: true}, append(files, file{path: "x"}), "build/a/x and x would both"},
 		"flat, one name is ours": {drill.Source{Flatten: true}, []file{{path: "d/REVISION"}}, "which is ours"},
 	} {
-		placed, err := placed(test.files, test.source)
+		placed, err := (&run{request: Request{Deploy: drill.Deploy{Source: test.source}}}).placed(test.files)
 		if err != nil {
 			if !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: %v, want %q", name, err, test.want)
@@ -195,6 +195,35 @@ func TestPlacesInARelease(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
+}
+
+func TestEmptyDirectoriesAndExclusions(t *testing.T) {
+	eachServer(t, func(t *testing.T, serve remotetest.Make) {
+		w := newWorld(t, serve, remotetest.Wish{})
+		w.git("update-index", "--add", "--cacheinfo", "160000,"+w.git("rev-parse", "HEAD")+",vendor/module")
+		w.git("commit", "-q", "-m", "a submodule is an empty directory of a checkout")
+		w.request.Deploy.Source.Exclude = []string{"bin/, **/né*"}
+		for _, layout := range []string{"", "in-place"} {
+			w.request.Deploy.Layout, w.request.Deploy.Healthy, w.request.Deploy.Restart = layout, drill.Healthy{}, ""
+			for _, wanted := range []bool{false, true} {
+				w.request.Deploy.Source.EmptyDirs = wanted
+				if result := w.mustDeploy(); result.Files != 2 {
+					t.Errorf("%d files, want 2", result.Files)
+				}
+				root := w.dir
+				if layout == "" {
+					root = filepath.Join(w.dir, "current")
+				}
+				info, err := os.Stat(filepath.Join(root, "vendor", "module"))
+				if there := err == nil && info.IsDir(); there != wanted {
+					t.Errorf("layout %q, empty_dirs: %t, there: %t", layout, wanted, there)
+				}
+				if _, err := os.Stat(filepath.Join(root, "bin")); err == nil {
+					t.Error("bin was published although it is left out")
+				}
+			}
+		}
+	})
 }
 
 func TestSharedFilesOutliveReleases(t *testing.T) {
