@@ -61,6 +61,9 @@ func carryOut(ctx context.Context, s streams, options runOptions, items []string
 		return err
 	}
 	if options.dryRun {
+		if note := abortedNote(options, service.Name); note != "" {
+			fmt.Fprintf(s.err, "firedrill: %s\n", note)
+		}
 		return printPlan(s, plan, options.json)
 	}
 	token, err := readToken(service)
@@ -72,7 +75,7 @@ func carryOut(ctx context.Context, s streams, options runOptions, items []string
 
 // plan makes the plan for the items, or goes on with a run that was broken off; then service deploys what that run deployed.
 func (o *runOptions) plan(service *drill.Service, live string, items []string) (drill.Plan, error) {
-	facts := drill.Facts{Live: live, Kinds: kinds.Describe(), File: o.file, First: o.first}
+	facts := drill.Facts{Live: live, Kinds: kinds.Describe(), File: o.file, First: o.first, Back: o.command == commandRollback}
 	if o.resume == "" {
 		return drill.Compile(*service, facts, items)
 	}

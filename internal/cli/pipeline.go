@@ -72,8 +72,11 @@ run is looked at again; when it is not what the log says, nothing starts, and th
 	return command
 }
 
-// commandPipeline is history.RunStarted.Command of runs that can be gone on with.
-const commandPipeline = "pipeline"
+// What history.RunStarted.Command says of a run: the pipeline can be gone on with, and a way back is open in a freeze.
+const (
+	commandPipeline = "pipeline"
+	commandRollback = "rollback"
+)
 
 func newPlanCommand(s streams) *cobra.Command {
 	var options runOptions
@@ -89,7 +92,7 @@ func newPlanCommand(s streams) *cobra.Command {
 		ValidArgsFunction: completeFiles(1, "yaml", "yml"),
 		RunE: func(command *cobra.Command, args []string) error {
 			options.takeFileOrRun(args)
-			options.dryRun = true
+			options.command, options.dryRun = commandPipeline, true
 			return carryOut(command.Context(), s, options, nil)
 		},
 	}

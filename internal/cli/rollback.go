@@ -36,7 +36,7 @@ While the answer can move, the release of the answered environment is not switch
 			if err != nil {
 				return err
 			}
-			options.command = "rollback"
+			options.command = commandRollback
 			return carryOut(command.Context(), s, options, []string{wayBack(command.Context(), service, live, args)})
 		},
 	}

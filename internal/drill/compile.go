@@ -15,6 +15,7 @@ type Facts struct {
 	Live  string       // environment that is answered now; must be one of the failover pair
 	Kinds []AttackKind // the catalogue of attacks of this build
 	File  string       // name of the service file, for error messages
+	Back  bool         // the steps go back to what was good before: a freeze does not stand in their way
 	First bool         // deploying to the answered environment is meant: it has no release yet, which the guard checks
 }
 
@@ -85,7 +86,7 @@ func (c *compiler) step(text string) (Step, error) {
 	if !slices.Contains(c.pair[:], environment) {
 		return Step{}, c.invalid("step %q: %s is not one of the failover pair %s and %s", text, environment, c.pair[0], c.pair[1])
 	}
-	step := Step{Kind: parsed.kind, Environment: environment, Live: c.live, LiveAfter: c.live}
+	step := Step{Kind: parsed.kind, Environment: environment, Live: c.live, LiveAfter: c.live, Back: c.facts.Back}
 	switch parsed.kind {
 	case StepDeploy:
 		if environment == c.live && !c.facts.First {

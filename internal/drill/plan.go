@@ -55,6 +55,7 @@ type Step struct {
 	Live        string        `json:"live"`        // what must be answered when the step starts
 	LiveAfter   string        `json:"live_after"`  // what must be answered when it has ended
 	Drill       *PlannedDrill `json:"drill,omitempty"`
+	Back        bool          `json:"back,omitempty"`  // it goes back to what was good before, which a freeze does not forbid
 	Begun       bool          `json:"begun,omitempty"` // an earlier run began it and was broken off: a promotion may be done already
 }
 

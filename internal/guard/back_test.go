@@ -100,6 +100,19 @@ func TestPromotionThatHappenedIsAdmittedOnceMoreAndNotMoved(t *testing.T) {
 	}, nil, func(w *World) string { return refusal(Admit(w, promoteGreen, moment)) })
 }
 
+// A freeze forbids a promotion, and not the one that goes back.
+func TestFreezeDoesNotStandInTheWayBack(t *testing.T) {
+	frozen := func(back bool) func(*scene) {
+		return func(s *scene) {
+			s.plan.Freeze = []string{"2026-03-01"}
+			s.plan.Steps[promoteGreen].Back = back
+		}
+	}
+	checkTable(t, []row{{name: "forward", change: frozen(false), want: "frozen until"}, {name: "back", change: frozen(true)}}, []twin{
+		{"takes every step for a way back", "forward", func(w *World) { w.plan.Steps[promoteGreen].Back = true }},
+	}, func(w *World) string { return refusal(Admit(w, promoteGreen, moment)) })
+}
+
 // Where a deployment went on without a host, the permit says which runs what.
 func TestPermitNamesHostsThatRunAnotherRelease(t *testing.T) {
 	s := allWell()

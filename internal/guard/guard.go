@@ -67,7 +67,7 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	refuse := func(reason, cure string) history.Permit {
 		return history.Permit{Step: index, Reason: reason, Cure: cure}
 	}
-	if reason, cure := w.barred(now, step.Kind == drill.StepRollback); reason != "" {
+	if reason, cure := w.barred(now, goesBack(step)); reason != "" {
 		return refuse(reason, cure)
 	}
 	answered, doubt := w.answered()
@@ -147,9 +147,11 @@ func orNothing(revision string) string {
 	return revision
 }
 
+func goesBack(step drill.Step) bool { return step.Back || step.Kind == drill.StepRollback }
+
 // Barred says whether the step is refused by a freeze or by somebody's lock: for that, waiting to hear more changes nothing.
 func Barred(w *World, index int, now time.Time) bool {
-	reason, _ := w.barred(now, w.plan.Steps[index].Kind == drill.StepRollback)
+	reason, _ := w.barred(now, goesBack(w.plan.Steps[index]))
 	return reason != ""
 }
 

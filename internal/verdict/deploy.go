@@ -203,6 +203,9 @@ func judgePromote(rec *record, step int) []Check {
 		}
 	}
 	checks := []Check{switched}
+	if at.IsZero() && rec.refusal(step) != "" {
+		return checks // nothing was moved, and so nothing is asked of the name servers
+	}
 	places := rec.places()
 	if len(places) == 0 {
 		checks = append(checks, inconclusive(GroupPromote, "answer", "No name server was asked, so nobody knows where clients are sent."))

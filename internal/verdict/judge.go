@@ -217,6 +217,11 @@ func conclude(rec *record, verdict *Verdict) {
 	for _, check := range verdict.Checks {
 		outcome = worst(outcome, check.Outcome)
 	}
+	for _, proven := range rec.plan.Proven {
+		if proven.Kind == drill.StepDeploy && len(proven.Hosts) > 0 {
+			verdict.Revision = proven.Hosts[0].Revision
+		}
+	}
 	for _, step := range verdict.Steps {
 		outcome = worst(outcome, step.Outcome)
 		verdict.NotReverted = verdict.NotReverted || step.NotReverted
