@@ -160,6 +160,7 @@ type AddressHits struct {
 	Name    string `json:"name,omitempty"`
 	Egress  uint64 `json:"egress"`
 	Ingress uint64 `json:"ingress"`
+	Forward uint64 `json:"forward,omitempty"` // routed through the host, to or from the address
 }
 
 // AttackHits is a reading of the kernel's counters, totals since the begin of the attack.

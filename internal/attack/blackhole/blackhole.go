@@ -23,7 +23,8 @@ func (Kind) Describe() drill.AttackKind {
 		Name:    Name,
 		Group:   "network",
 		Summary: "Cut all traffic between this host and addresses, names or ports; without a target, everything but what is spared",
-		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, slices.Concat(attack.TargetFlags(), attack.ScopeFlags())...),
+		Flags: slices.Concat([]drill.AttackFlag{attack.LengthFlag()}, attack.TargetFlags(), attack.ScopeFlags(),
+			[]drill.AttackFlag{traffic.PercentFlag()}, traffic.ShareFlags("connections")),
 		Remains: string(attack.RemainsNothing),
 		Needs:   []string{"net_admin", "nf_tables"},
 	}
@@ -31,5 +32,12 @@ func (Kind) Describe() drill.AttackKind {
 
 // Order implements attack.Kind.
 func (k Kind) Order(flags attack.Values) (attack.Order, error) {
-	return traffic.NewOrder(k.Describe(), flags, k.hooks)
+	order, err := traffic.NewOrder(k.Describe(), flags, k.hooks)
+	if err != nil {
+		return nil, err
+	}
+	if err := order.Portion(flags, "100", "connections", "Dropping", ""); err != nil {
+		return nil, err
+	}
+	return order, nil
 }

@@ -27,7 +27,8 @@ func (Kind) Describe() drill.AttackKind {
 			attack.LengthFlag(),
 			{Name: "with", Short: "w", Type: attack.TypeString, Default: string(traffic.RefuseICMP),
 				Usage: "icmp: administratively prohibited; or reset: a TCP reset, and ICMP port unreachable for what is not TCP"},
-		}, slices.Concat(attack.TargetFlags(), attack.ScopeFlags())...),
+			traffic.PercentFlag(),
+		}, slices.Concat(traffic.ShareFlags("connections"), attack.TargetFlags(), attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_reject"},
 		Remains: string(attack.RemainsNothing),
 	}
@@ -43,6 +44,9 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if with != traffic.RefuseICMP && with != traffic.RefuseReset {
 		return nil, attack.Refuse(Name, "write --with icmp or --with reset", "--with=%s is not a way to refuse", with)
 	}
-	order.Effect = traffic.Effect{Refuse: with, Wording: "Refusing all"}
+	order.Effect = traffic.Effect{Refuse: with}
+	if err := order.Portion(flags, "100", "connections", "Refusing", ""); err != nil {
+		return nil, err
+	}
 	return order, nil
 }

@@ -24,7 +24,7 @@ func (Kind) Describe() drill.AttackKind {
 		Group: "network",
 		Summary: "Reset TCP connections between this host and addresses, names or ports, established and new ones, as soon as either side sends; " +
 			"a connection that was reset stays broken",
-		Flags: append([]drill.AttackFlag{attack.LengthFlag()},
+		Flags: append(slices.Concat([]drill.AttackFlag{attack.LengthFlag(), traffic.PercentFlag()}, traffic.ShareFlags("connections")),
 			slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ingress_port"), attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_reject"},
 		Remains: string(attack.RemainsNothing),
@@ -38,6 +38,9 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 		return nil, err
 	}
 	order.Targets.Protocol = attack.ProtocolTCP
-	order.Effect = traffic.Effect{Refuse: traffic.RefuseReset, Wording: "Resetting all TCP"}
+	order.Effect = traffic.Effect{Refuse: traffic.RefuseReset}
+	if err := order.Portion(flags, "100", "connections", "Resetting", "TCP"); err != nil {
+		return nil, err
+	}
 	return order, nil
 }

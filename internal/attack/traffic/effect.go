@@ -3,6 +3,7 @@ package traffic
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -13,10 +14,13 @@ import (
 
 // Effect is what happens to the packets that are targets. The zero value drops all of them, both ways, so that the path looks dead.
 type Effect struct {
-	Share      float64 // percent of them that are hit, above 0 and up to 100; 0 means all
-	Rate       uint64  // bytes a second that pass in each direction, the rest is hit; 0 means none
-	Refuse     Refusal // answered instead of dropped
-	EgressOnly bool    // what comes in is left alone
+	Share float64 // percent of them that are hit, above 0 and up to 100; 0 means all
+	// Connections says that the share is of connections, each of which is hit with all its packets or not at all.
+	Connections bool
+	Ramp        time.Duration // in which the share grows from nothing; 0 for at once
+	Rate        uint64        // bytes a second that pass in each direction, the rest is hit; 0 means none
+	Refuse      Refusal       // answered instead of dropped
+	EgressOnly  bool          // what comes in is left alone
 	// Treat is not the zero value when packets are delayed or corrupted instead of being lost. Plan decides in which way.
 	Treat nfqueue.Treatment
 	Way   Way
@@ -45,7 +49,7 @@ const (
 // answers says what a canary can expect.
 func (e Effect) answers() attack.Answers {
 	switch {
-	case e.Share > 0 && e.Share < 100 || e.Rate > 0 || e.Treat.Delay > 0:
+	case e.partial() || e.Rate > 0 || e.Treat.Delay > 0:
 		return attack.AnswersSome
 	case e.Refuse != "":
 		return attack.AnswersRefusal
@@ -64,9 +68,7 @@ func (e Effect) verb() string {
 	if e.treats() {
 		what = e.treatment()
 	}
-	if e.Share > 0 && e.Share < 100 {
-		what += fmt.Sprintf(" %g%% of", e.Share)
-	}
+	what += e.portion()
 	if e.Rate > 0 {
 		what += " above " + RateString(e.Rate) + " each way the"
 	}
@@ -93,14 +95,8 @@ func (l *layout) admit(chain string) {
 	if l.cut.hooks.AllOfThem {
 		return
 	}
-	if e.Share > 0 && e.Share < 100 {
-		first := uint32(e.Share / 100 * shareSteps)
-		l.add(chain, []expr.Any{
-			&expr.Numgen{Register: 1, Type: unix.NFT_NG_RANDOM, Modulus: shareSteps},
-			// The number is in the byte order of the host, and comparisons are made byte by byte.
-			&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 4, Size: 4},
-			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{byte(first >> 24), byte(first >> 16), byte(first >> 8), byte(first)}},
-		}, accept())
+	if e.partial() {
+		l.admitShare(chain)
 	}
 	if e.Rate > 0 {
 		burst := uint32(min(max(e.Rate/burstPart, burstMin), 1<<31))

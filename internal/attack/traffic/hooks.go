@@ -19,6 +19,11 @@ type Hooks struct {
 	NoneOfThem  bool // planted bug: packets are counted and let pass
 	WholeHost   bool // planted bug: the scope is not looked at
 	NoReplies   bool // planted bug: what comes in for the scope's sockets is not told apart, and let pass
+	Coin        bool // planted bug: a share of connections is decided for each packet
+	TwoMinds    bool // planted bug: the two directions of a connection are decided apart
+	NoRamp      bool // planted bug: the share is whole at once
+	StuckRamp   bool // planted bug: the share never becomes whole
+	Anonymous   bool // planted bug: hits are counted in total alone
 	OwnRefusals bool // planted bug: our own refusals are refused on their way out
 
 	Queue nfqueue.Hooks // planted bugs of the queue

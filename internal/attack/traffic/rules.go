@@ -58,6 +58,9 @@ const (
 // much as there were addresses hit, not as there are targets.
 func seen(direction string, f family) string { return "seen_" + direction + f.suffix }
 
+// directions are those of seen.
+func directions() [3]string { return [3]string{"out", "in", "thru"} }
+
 // features are what a kernel may lack.
 type features struct {
 	owner  bool // table flag owner: Linux 5.12
@@ -280,6 +283,7 @@ func (l *layout) routed() {
 	l.narrow(chainThruHit, chainThruDrop, false)
 	l.admit(chainThruDrop)
 	l.add(chainThruDrop, count(counterForward))
+	l.addSeenRouted()
 	l.end(chainThruDrop)
 }
 
@@ -392,6 +396,31 @@ func (l *layout) addSeen(chain, direction string, source bool) {
 		}
 		l.add(chain, familyIs(f), loadAddress(f, offset), []expr.Any{&expr.Dynset{SrcRegKey: 1, SetName: seen(direction, f),
 			Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{&expr.Counter{}}}})
+	}
+}
+
+// addSeenRouted counts a routed packet for the end that is a target, for the one it goes to when both are.
+func (l *layout) addSeenRouted() {
+	for _, f := range l.hit() {
+		var sets []string
+		for _, set := range []string{"hit" + f.suffix, "hit_nets" + f.suffix} {
+			if l.hasSet[set] {
+				sets = append(sets, set)
+			}
+		}
+		update := []expr.Any{&expr.Dynset{SrcRegKey: 1, SetName: seen("thru", f), Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Exprs: []expr.Any{&expr.Counter{}}}}
+		if l.cut.targets.All() {
+			l.add(chainThruDrop, familyIs(f), loadAddress(f, f.dest), update)
+			continue
+		}
+		notTo := append(familyIs(f), loadAddress(f, f.dest)...)
+		for _, set := range sets {
+			l.add(chainThruDrop, familyIs(f), loadAddress(f, f.dest), lookup(set, false), update)
+			notTo = append(notTo, lookup(set, true)...)
+		}
+		for _, set := range sets {
+			l.add(chainThruDrop, notTo, loadAddress(f, f.source), lookup(set, false), update)
+		}
 	}
 }
 

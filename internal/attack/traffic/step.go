@@ -188,6 +188,11 @@ func (c *cut) Tend(ctx context.Context, report func(history.Fact)) error {
 		}
 	})
 	wait.Go(func() {
+		if err := c.grow(ctx); err != nil {
+			cancel(err)
+		}
+	})
+	wait.Go(func() {
 		if err := c.keepAlive(ctx); err != nil {
 			cancel(err)
 		}

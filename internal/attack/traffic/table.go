@@ -171,7 +171,7 @@ func (t *table) addSets(c *cut, load *load) error {
 		}
 		t.sets[name] = set
 	}
-	for _, direction := range []string{"out", "in"} {
+	for _, direction := range directions() {
 		for _, f := range families() {
 			// Without a size: the kernel would make room for all of them at once, a megabyte for each set, and the first packet would have
 			// to wait for it. It keeps to 65,535 by itself; beyond them packets are still hit and counted in total.
@@ -182,7 +182,7 @@ func (t *table) addSets(c *cut, load *load) error {
 			t.sets[set.Name] = set
 		}
 	}
-	for _, set := range c.scopeSets(t.table) {
+	for _, set := range append(c.scopeSets(t.table), c.shareSet(t.table)...) {
 		if err := t.conn.AddSet(set, nil); err != nil {
 			return err
 		}
@@ -330,7 +330,10 @@ func (t *table) hits(guid string, nameOf map[netip.Addr]string) (history.AttackH
 			}
 		}
 	}
-	if total.Egress+total.Ingress == 0 {
+	if total.Egress+total.Ingress+total.Forward == 0 {
+		return total, nil
+	}
+	if t.hooks.Anonymous {
 		return total, nil
 	}
 	return total, t.addressHits(&total, nameOf)
@@ -338,7 +341,7 @@ func (t *table) hits(guid string, nameOf map[netip.Addr]string) (history.AttackH
 
 func (t *table) addressHits(total *history.AttackHits, nameOf map[netip.Addr]string) error {
 	at := map[netip.Addr]int{}
-	for _, direction := range []string{"out", "in"} {
+	for _, direction := range directions() {
 		for _, f := range families() {
 			elements, err := t.conn.GetSetElements(t.sets[seen(direction, f)])
 			if err != nil {
@@ -355,10 +358,13 @@ func (t *table) addressHits(total *history.AttackHits, nameOf map[netip.Addr]str
 					at[addr] = i
 					total.Addresses = append(total.Addresses, history.AddressHits{Address: addr.String(), Name: nameOf[addr]})
 				}
-				if direction == "out" {
+				switch direction {
+				case "out":
 					total.Addresses[i].Egress += e.Counter.Packets
-				} else {
+				case "in":
 					total.Addresses[i].Ingress += e.Counter.Packets
+				default:
+					total.Addresses[i].Forward += e.Counter.Packets
 				}
 			}
 		}

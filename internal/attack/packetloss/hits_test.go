@@ -1,0 +1,15 @@
+package packetloss
+
+import (
+	"testing"
+
+	at "firedrill/internal/attack/attacktest"
+	"firedrill/internal/attack/traffictest"
+)
+
+func TestEachAddressIsToldWithItsHits(t *testing.T) {
+	t.Parallel()
+	if err := traffictest.CountsEach(at.NewWorld(t), "", []string{"--percent=100"}, traffictest.Poke, traffictest.Out); err != nil {
+		t.Error(err)
+	}
+}
