@@ -1,4 +1,4 @@
-.PHONY: ci-engines build quick test bench lint man
+.PHONY: ci-engines build quick test vm bench lint man
 
 build: ## one static binary
 	go run ./tools/build
@@ -8,6 +8,9 @@ quick: ## for yourself, in under a minute: no root, no packages
 
 test: ## the gate: installs what it needs, runs everything, prints a count
 	go run ./tools/gate
+
+vm: ## Debian's kernels in QEMU: netem, cgroup v2, the real clock and real restarts; gets kernels by apt, counts like the gate
+	go run ./tools/vm
 
 bench: ## figures as ratios to a peer in the same run
 	go test -run '^$$' -bench . -benchtime 1x ./internal/...

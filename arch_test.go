@@ -30,6 +30,8 @@ var mayImport = map[string][]string{
 	"internal/jenkins":                  {"internal/drill"},
 	"internal/attack":                   {"internal/attack/cgroups", "internal/attack/procs", "internal/attack/policy", "internal/drill", "internal/history"},
 	"internal/attack/blackhole":         {"internal/attack", "internal/attack/traffic", "internal/drill"},
+	"internal/attack/traffic":           {"internal/attack", "internal/attack/cgroups", "internal/attack/netem", "internal/attack/nfqueue", "internal/attack/procs", "internal/drill", "internal/history"},
+	"internal/attack/traffictest":       {"internal/attack", "internal/attack/attacktest", "internal/attack/traffic"},
 	"internal/attack/traffic":           {"internal/attack", "internal/attack/cgroups", "internal/attack/nfqueue", "internal/attack/procs", "internal/drill", "internal/history"},
 	"internal/attack/traffictest":       {"internal/attack", "internal/attack/attacktest", "internal/attack/traffic", "internal/history"},
 	"internal/attack/pause":             {"internal/attack", "internal/attack/cgroups", "internal/attack/procs", "internal/drill", "internal/history"},
@@ -44,7 +46,7 @@ var mayImport = map[string][]string{
 	"internal/attack/cpu":               {"internal/attack", "internal/attack/worker", "internal/drill", "internal/history"},
 	"internal/attack/memory":            {"internal/attack", "internal/attack/worker", "internal/drill", "internal/history"},
 	// Every kind is a room of its own with the same arrows; kinds do not know each other.
-	"internal/attack/*":                 {"internal/attack", "internal/attack/cgroups", "internal/attack/nfqueue", "internal/attack/procs", "internal/attack/traffic", "internal/attack/worker", "internal/drill", "internal/history"},
+	"internal/attack/*":                 {"internal/attack", "internal/attack/cgroups", "internal/attack/netem", "internal/attack/nfqueue", "internal/attack/procs", "internal/attack/traffic", "internal/attack/worker", "internal/drill", "internal/history"},
 	"internal/attack/kinds":             {"internal/drill", "internal/attack", "internal/attack/*"},
 	"internal/attack/attacktest":        {"internal/attack", "internal/attack/kinds", "internal/drill", "internal/history"},
 	"internal/probe":                    {"internal/drill", "internal/history"},
@@ -55,6 +57,7 @@ var mayImport = map[string][]string{
 	"internal/failover/rfc2136":         {"internal/failover", "internal/failover/tsig", "internal/drill", "internal/history"},
 	"internal/failover/haproxy":         {"internal/failover", "internal/drill", "internal/history"},
 	"internal/failover/nginx":           {"internal/failover", "internal/drill", "internal/history"},
+	"internal/failover/keep":            {"internal/failover", "internal/drill", "internal/history"},
 	"internal/deploy":                   {"internal/deploy/remote", "internal/drill", "internal/history"},
 	"internal/deploy/remote":            {"internal/deploy/remote/sshconfig", "internal/drill", "internal/history", "internal/onefile"},
 	"internal/deploy/remote/sshconfig":  {},
@@ -69,6 +72,10 @@ var mayImport = map[string][]string{
 	"tools/build":                       {"internal/onefile"},
 	"tools/gate":                        {},
 	"tools/man":                         {"internal/cli"},
+	"tools/vm":                          {"tools/vm/guest"},
+	"tools/vm/guest":                    {},
+	"tools/vm/init":                     {"tools/vm/guest"},
+	"tools/vm/whole":                    {},
 }
 
 // deciders do no I/O and read no clock: now comes in as a value.

@@ -49,7 +49,7 @@ func child(makeKind Making, bug string) int {
 		}
 	}
 	if len(os.Args) == 2 && os.Args[1] == "halt" {
-		return halt()
+		return halt(makeKind(bug, func(string) {}))
 	}
 	invocation := attack.Invocation{Kind: makeKind(bug, dieAt(os.Getenv(envDieAt))), Flags: attack.Values{}, JSON: true, In: os.Stdin, Out: os.Stdout}
 	for _, arg := range os.Args[1:] {
@@ -81,8 +81,14 @@ func child(makeKind Making, bug string) int {
 	return 1
 }
 
-func halt() int {
-	ended, err := attack.HaltAll(context.Background())
+// halt does what the command does: it ends attacks, and sweeps up after those that an old kernel does not take back by itself.
+func halt(kind attack.Kind) int {
+	ctx := context.Background()
+	ended, err := attack.HaltAll(ctx)
+	if sweeper, ok := kind.(attack.Sweeper); ok {
+		_, swept := sweeper.Sweep(ctx, attack.Alive)
+		err = errors.Join(err, swept)
+	}
 	for _, e := range ended {
 		fmt.Println(e.GUID, e.How)
 	}

@@ -1,0 +1,8 @@
+//go:build !vm
+
+package attacktest
+
+import "time"
+
+// patience bounds how long anything is waited for. It is generous: a busy machine is slow, and only a failure lasts this long.
+const patience = 15 * time.Second

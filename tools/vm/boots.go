@@ -1,0 +1,71 @@
+package main
+
+import (
+	"strings"
+	"time"
+)
+
+// boot is one machine: a kernel, an init, and the tests that run there.
+type boot struct {
+	name    string
+	release string // of Debian, whose kernel it has
+	systemd bool
+	suites  []suite
+}
+
+// suite is a package of ours whose tests run on a machine.
+type suite struct {
+	folder   string
+	run      string // which tests, as of go test -run
+	skip     string // which not, as of go test -skip, beyond the planted bugs
+	restarts int    // how often its tests take the machine down
+}
+
+// name of a suite is that of its package; of one that takes the machine down, which stands alone, that of its test too.
+func (s suite) name() string {
+	if s.restarts == 0 {
+		return s.folder
+	}
+	return s.folder + ":" + strings.Trim(s.run, "^$")
+}
+
+// suiteLimit ends one suite; an emulated processor is some twenty times slower than a real one.
+const suiteLimit = 15 * time.Minute
+
+// plantedBugs are tests of tests. They wait for what does not come, which takes long here, and prove nothing about a kernel.
+const plantedBugs = "Caught$|Catches|PlantedBug"
+
+// modules are loaded before anything else; all others when something needs them, as on a real host.
+var modules = []string{"virtio_pci", "virtio_blk", "ext4"}
+
+// down is a test that takes the machine down once.
+func down(test string) suite {
+	return suite{folder: "tools/vm/whole", run: "^" + test + "$", restarts: 1}
+}
+
+const (
+	// tooFine are tests that an emulated processor is too slow for: many attacks at once, tens of thousands of addresses, an attack of a
+	// second, a deadline held to milliseconds. The kernel has no part in what they would find here.
+	tooFine = "^(TestPrintsTheLinesOfTheArticle|TestWorksInAUserNamespace|TestManyAddressesFromAFileAreAllHit|TestGateNeverOutlivesTheDeadline)$"
+	// owned are checks that only a kernel with the owner flag of nftables can hold. What it leaves is inert until the next start, which
+	// TestOldKernelLosesTheImpactOfADeadAttackAndTheNextStartSweeps proves.
+	owned = "/^LeavesNothingWhenKilledAnywhere$"
+)
+
+// boots are all machines, in the order in which they are switched on. 5.10 knows no owner flag of nftables tables, so that the gate alone
+// ends an attack there; 6.12 is the newest kernel of a stable release.
+var boots = []boot{
+	{name: "linux-6.1", release: "bookworm", suites: []suite{
+		{folder: "internal/attack/blackhole", skip: tooFine},
+		{folder: "tools/vm/whole", run: "Clock|Travel"},
+	}},
+	{name: "restart", release: "bookworm", suites: []suite{
+		down("TestHostRestarts"), down("TestHostIsSwitchedOff"), down("TestCrashLosesWhatWasNotSynced"), down("TestHostThatRestartsInTheMiddleIsCleanAtTheNextStart"),
+	}},
+	{name: "linux-6.12", release: "trixie", suites: []suite{
+		{folder: "internal/attack/blackhole", skip: tooFine},
+	}},
+	{name: "linux-5.10", release: "bullseye", suites: []suite{
+		{folder: "internal/attack/blackhole", skip: tooFine + "|" + owned},
+	}},
+}

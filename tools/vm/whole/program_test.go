@@ -1,0 +1,191 @@
+//go:build vm
+
+package whole
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack/procs"
+	"firedrill/internal/history"
+	"firedrill/tools/vm/guest"
+)
+
+func TestMain(m *testing.M) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil || !slices.Contains(strings.Fields(string(line)), guest.OptionVM) {
+		fmt.Fprintln(os.Stderr, "these tests set the clock and restart the machine: they run on one of tools/vm only")
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// patience bounds how long anything is waited for on an emulated processor.
+const patience = 90 * time.Second
+
+const pollEvery = 10 * time.Millisecond
+
+// await polls until check says nil.
+func await(t *testing.T, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("gave up after %s: %v", patience, err)
+		}
+		<-time.After(pollEvery)
+	}
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// program is a run of firedrill.
+type program struct {
+	cmd     *exec.Cmd
+	stdin   io.Closer
+	stderr  strings.Builder
+	reading sync.WaitGroup
+
+	mu     sync.Mutex // guards events
+	events []history.Event
+}
+
+// start starts firedrill with --json; it ends with the test.
+func start(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := &program{cmd: exec.Command("/vm/firedrill", append(args, "--json")...)}
+	p.cmd.Stderr = &p.stderr
+	stdout, err := p.cmd.StdoutPipe()
+	must(t, err)
+	p.stdin, err = p.cmd.StdinPipe()
+	must(t, err)
+	must(t, p.cmd.Start())
+	p.reading.Go(func() { p.read(stdout) })
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		p.wait()
+		if t.Failed() {
+			t.Logf("firedrill %s said: %s", strings.Join(args, " "), p.stderr.String())
+		}
+	})
+	return p
+}
+
+func (p *program) read(from io.Reader) {
+	for lines := bufio.NewScanner(from); lines.Scan(); {
+		var event history.Event
+		if json.Unmarshal(lines.Bytes(), &event) == nil {
+			p.mu.Lock()
+			p.events = append(p.events, event)
+			p.mu.Unlock()
+		}
+	}
+}
+
+// wait waits for the end and returns the exit code and the account.
+func (p *program) wait() (int, *history.AttackAccount) {
+	p.reading.Wait()
+	_ = p.cmd.Wait()
+	account, _ := said[*history.AttackAccount](p)
+	return p.cmd.ProcessState.ExitCode(), account
+}
+
+// said returns the first event of this type.
+func said[T history.Fact](p *program) (T, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, event := range p.events {
+		if fact, ok := event.Fact.(T); ok {
+			return fact, true
+		}
+	}
+	return *new(T), false
+}
+
+// inForce starts an attack and waits until it is in force.
+func inForce(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := start(t, append([]string{"attack"}, args...)...)
+	await(t, func() error {
+		if _, ok := said[*history.AttackInForce](p); ok {
+			return nil
+		}
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid)); err != nil || strings.Contains(string(text), ") Z ") {
+			t.Fatalf("the attack ended before it was in force")
+		}
+		return errors.New("the attack is not in force")
+	})
+	return p
+}
+
+// guardianName begins the command line of a guardian, for people who look at a list of processes.
+const guardianName = "firedrill: guardian"
+
+// guardians returns who guards attacks now.
+func guardians(t *testing.T) []procs.ID {
+	t.Helper()
+	all, err := procs.List()
+	must(t, err)
+	var ids []procs.ID
+	for _, p := range all {
+		if strings.HasPrefix(p.Command, guardianName) && !p.Ended() {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
+}
+
+const journals = guest.State + "/journal"
+
+// noJournal fails the test when something is still to be taken back.
+func noJournal() error {
+	left, err := filepath.Glob(journals + "/*.*")
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("journals are left: %v", left)
+	}
+	return err
+}
+
+// stage says how often this test was started before on this machine, and counts it. It is on the disk before the test goes on.
+func stage(t *testing.T) int {
+	t.Helper()
+	name := filepath.Join(guest.State, "stage-"+t.Name())
+	count := 0
+	if text, err := os.ReadFile(name); err == nil {
+		count, err = strconv.Atoi(string(text))
+		must(t, err)
+	}
+	must(t, os.WriteFile(name, []byte(strconv.Itoa(count+1)), 0o644))
+	unix.Sync()
+	return count
+}
+
+// goesDown waits for the end of the machine, which is the end of this process too.
+func goesDown(t *testing.T) {
+	t.Helper()
+	<-time.After(patience)
+	t.Fatalf("the machine is up %s after it should have gone down", patience)
+}
