@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	_ "time/tzdata" // hosts without a zone database keep to the schedule too
@@ -51,6 +53,9 @@ A run that leaves impact behind (exit status 5) halts the schedule: nothing star
 Ctrl-C or SIGTERM takes every impact back first and then ends. What was started or missed is kept in --out, so that a restart neither
 forgets nor repeats a run.
 
+The file is read again when it changes, within seconds; a run under way goes on as it began. A file that is wrong is told, here and on the
+page, and the schedule goes on with the one before. A new entry starts with its next moment; it catches up with none.
+
 --listen serves a page: the runs with their verdicts, and for each entry when it runs next, or why not. It asks nobody for a name, so
 let it listen where only the right people are.
 ` + exitStatusHelp,
@@ -76,22 +81,21 @@ let it listen where only the right people are.
 }
 
 func runSchedule(parent context.Context, s streams, options scheduleOptions) error {
-	service, err := loadService(options.file)
-	if err != nil {
+	file := serviceFile{path: options.file}
+	first := file.read()
+	if first.wrong != "" {
+		_, err := loadService(options.file)
 		return err
 	}
-	entries, err := schedule.FromService(service)
-	if err != nil {
-		return err
-	}
-	if len(entries) == 0 {
+	if len(first.entries) == 0 {
 		return &drill.Error{Op: options.file, Kind: drill.Invalid, Err: errors.New("schedule: is missing; nothing would ever run"), Hint: `Add one: schedule: [{drill: NAME, cron: "0 10 * * TUE", window: "Mon-Fri 09:00-15:00 Europe/Berlin"}]`}
 	}
 	ctx, caught := catchSignals(parent)
 	defer caught.stop()
-	loop := &scheduler{entries: entries, leashed: !options.unleash, tell: teller(s.out)}
+	loop := &scheduler{entries: first.entries, leashed: !options.unleash, tell: teller(s.out), read: file.read}
 	loop.run = func(ctx context.Context, items []string) (int, string) {
-		return carryOutDue(ctx, s, runOptions{file: options.file, out: options.out, dryRun: !options.unleash}, items)
+		service := file.taken() // what the schedule was made of, also while the file is wrong
+		return carryOutDue(ctx, s, runOptions{file: options.file, out: options.out, dryRun: !options.unleash, service: &service}, items)
 	}
 	if options.unleash {
 		unlock, err := loop.keep(options)
@@ -115,6 +119,51 @@ func runSchedule(parent context.Context, s streams, options scheduleOptions) err
 		return exitError{caught.code()}
 	}
 	return nil
+}
+
+// serviceFile is the file of a schedule, and what was last taken from it.
+type serviceFile struct {
+	path string
+
+	mu      sync.Mutex // guards the fields below
+	seen    []byte     // as it was at the last look
+	fault   string     // why it could not be read then
+	service drill.Service
+}
+
+// read looks at the file. What is wrong with it is told once for each content.
+func (f *serviceFile) read() reading {
+	text, err := os.ReadFile(f.path)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		if f.fault == err.Error() {
+			return reading{}
+		}
+		f.seen, f.fault = nil, err.Error()
+		return reading{changed: true, wrong: f.fault}
+	}
+	if f.fault == "" && f.seen != nil && bytes.Equal(text, f.seen) {
+		return reading{}
+	}
+	f.seen, f.fault = text, ""
+	service, err := drill.ParseService(text, f.path)
+	if err != nil {
+		return reading{changed: true, wrong: err.Error()}
+	}
+	entries, err := schedule.FromService(service)
+	if err != nil {
+		return reading{changed: true, wrong: err.Error()}
+	}
+	f.service = service
+	return reading{changed: true, entries: entries}
+}
+
+// taken is the service as it was last read whole.
+func (f *serviceFile) taken() drill.Service {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.service
 }
 
 // teller prints a line with the time in front.

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,8 @@ import (
 const (
 	// lookEvery bounds how long the scheduler sleeps: a clock that was set, or a host that slept, is noticed within this.
 	lookEvery = 30 * time.Second
+	// fileEvery is how often the service file is read again: a person who has saved it looks whether it was taken.
+	fileEvery = 2 * time.Second
 	// bookRunsMax is how many runs the book keeps; the logs themselves are kept for ever.
 	bookRunsMax = 200
 )
@@ -42,11 +45,13 @@ type scheduler struct {
 	leashed bool
 	run     func(ctx context.Context, items []string) (code int, why string)
 	save    func(scheduleBook) error // nil: nothing is remembered
+	read    func() reading           // looks at the service file; nil: it never changes
 	tell    func(format string, args ...any)
 
 	mu       sync.Mutex // guards the fields below
 	book     scheduleBook
 	decision schedule.Decision
+	wrong    string            // what is wrong with the service file as it is now; the entries are those of before
 	told     map[string]string // by entry: what was said of it last
 }
 
@@ -58,6 +63,7 @@ func (l *scheduler) loop(ctx context.Context) error {
 	running := 0
 	var failed error
 	for ctx.Err() == nil && failed == nil {
+		l.readAgain(time.Now())
 		due, wait, err := l.step(time.Now())
 		failed = err
 		for _, one := range due {
@@ -100,6 +106,7 @@ func (l *scheduler) open(now time.Time) {
 		state.Done = map[string]time.Time{}
 	}
 	state.Running = map[string]string{}
+	l.meet(now)
 	l.told = map[string]string{}
 	for i := range l.book.Runs {
 		if run := &l.book.Runs[i]; run.Ended.IsZero() && !run.Started.IsZero() {
@@ -108,6 +115,42 @@ func (l *scheduler) open(now time.Time) {
 	}
 	if l.leashed {
 		l.tell("leashed: prints the plan of what is due and touches nothing; --unleash lets it run")
+	}
+}
+
+// reading is a look at the service file.
+type reading struct {
+	changed bool
+	entries []schedule.Entry
+	wrong   string // why the file was not taken
+}
+
+// readAgain takes the entries of a file that has changed. A run under way goes on as it began.
+func (l *scheduler) readAgain(now time.Time) {
+	if l.read == nil {
+		return
+	}
+	found := l.read()
+	if !found.changed {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wrong = found.wrong; found.wrong != "" {
+		l.tell("the service file has changed and is wrong; the schedule goes on with the one before: %s", found.wrong)
+		return
+	}
+	l.entries = found.entries
+	l.meet(now)
+	l.tell("the service file has changed; the schedule has %d entries", len(l.entries))
+}
+
+// meet notes entries that were never seen before: moments before that are nobody's business, or a new entry that may catch up would run at once.
+func (l *scheduler) meet(now time.Time) {
+	for _, entry := range l.entries {
+		if _, known := l.book.Done[entry.Name]; !known {
+			l.book.Done[entry.Name] = now
+		}
 	}
 }
 
@@ -137,6 +180,9 @@ func (l *scheduler) step(now time.Time) (due []schedule.Due, wait time.Duration,
 		}
 	}
 	wait = lookEvery
+	if l.read != nil {
+		wait = fileEvery
+	}
 	if !decision.Next.IsZero() {
 		wait = min(wait, decision.Next.Sub(now))
 	}
@@ -196,11 +242,8 @@ func (l *scheduler) close(ended scheduledRun) error {
 			run.Ended, run.Code, run.Why = ended.Ended, ended.Code, ended.Why
 		}
 	}
-	for _, entry := range l.entries {
-		if l.book.Running[entry.Service] == ended.Name {
-			delete(l.book.Running, entry.Service)
-		}
-	}
+	// By name, because its entry may have left the file meanwhile.
+	maps.DeleteFunc(l.book.Running, func(_, name string) bool { return name == ended.Name })
 	l.tell("ended %s: exit status %d (%s)%s", ended.Name, ended.Code, codeWord(ended.Code), suffix(ended.Why))
 	if ended.Code == exitNotReverted {
 		l.book.Halted = fmt.Sprintf("%s of %s may have left impact behind; look at the hosts (firedrill status), then start again with --resume", ended.Name, ended.Moment.Format(time.RFC3339))
@@ -222,12 +265,12 @@ func (l *scheduler) halted() string {
 }
 
 // look is what there is to show, as it is now.
-func (l *scheduler) look() (book scheduleBook, statuses []schedule.Status) {
+func (l *scheduler) look() (book scheduleBook, statuses []schedule.Status, wrong string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	book = l.book
 	book.Runs = slices.Clone(l.book.Runs)
-	return book, slices.Clone(l.decision.Statuses)
+	return book, slices.Clone(l.decision.Statuses), l.wrong
 }
 
 // codeWord is an exit code in a word.

@@ -40,16 +40,17 @@ func schedulePage(l *scheduler, out string) http.Handler {
 	index := template.Must(template.New("index").Parse(schedulePageText)) // our own words
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		book, statuses := l.look()
+		book, statuses, wrong := l.look()
 		shown := struct {
 			Leashed   bool
 			Halted    string
+			Wrong     string
 			Now       time.Time
 			Entries   []shownEntry
 			Scheduled []scheduledRun
 			Runs      []shownRun
 			Word      func(int) string
-		}{Leashed: l.leashed, Halted: book.Halted, Now: time.Now().Truncate(time.Second), Runs: runsBelow(out), Word: codeWord}
+		}{Leashed: l.leashed, Halted: book.Halted, Wrong: wrong, Now: time.Now().Truncate(time.Second), Runs: runsBelow(out), Word: codeWord}
 		for _, status := range statuses {
 			shown.Entries = append(shown.Entries, shownEntry{Name: status.Entry.Name, Text: statusText(status)})
 		}

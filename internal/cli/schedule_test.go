@@ -213,6 +213,90 @@ func TestSchedulerOutlivesAFaultOfARun(t *testing.T) {
 	})
 }
 
+// The file is read again: a new entry starts with its next moment, a wrong file changes nothing and is told once, and the run under way ends.
+func TestSchedulerTakesAChangedFileAndKeepsAWrongOneOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs := &fakeRuns{length: 2 * time.Hour}
+		l := scheduled(t, runs, dailyPipeline)
+		late := drill.Scheduled{Drill: "lose-host", Cron: "0 8 * * *", CatchUp: drill.CatchUp(5 * time.Hour)}
+		after := scheduled(t, runs, late).entries
+		begun, looks := time.Now(), 0
+		var told []string
+		l.tell = func(format string, args ...any) { told = append(told, fmt.Sprintf(format, args...)) }
+		l.read = func() reading {
+			ago := time.Since(begun)
+			switch {
+			case ago >= 10*time.Hour && looks == 0: // in the middle of the run of 09:00
+				looks++
+				return reading{changed: true, entries: after}
+			case ago >= 30*time.Hour && looks == 1:
+				looks++
+				return reading{changed: true, wrong: "line 3: endpiont"}
+			}
+			return reading{}
+		}
+		if err := play(t, l, 60*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"Sat 09:00 deploy idle, promote", "Sun 08:00 drill lose-host", "Mon 08:00 drill lose-host"}
+		if diff := cmp.Diff(want, runs.started); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+		if got := strings.Count(strings.Join(told, "\n"), "goes on with the one before: line 3: endpiont"); got != 1 {
+			t.Errorf("the wrong file was told %d times: %q", got, told)
+		}
+		if _, _, wrong := l.look(); wrong == "" || runs.ended != len(runs.started) {
+			t.Errorf("the page knows of %q, and %d of %d runs ended", wrong, runs.ended, len(runs.started))
+		}
+	})
+}
+
+func TestServiceFileIsTakenWholeOrNotAtAll(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "firedrill.yaml")
+	good, err := os.ReadFile("../e2e/testdata/small/firedrill.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := &serviceFile{path: path}
+	write(string(good))
+	if first := file.read(); !first.changed || first.wrong != "" || len(first.entries) != 1 {
+		t.Fatalf("%+v", first)
+	}
+	if again := file.read(); again.changed {
+		t.Errorf("unchanged: %+v", again)
+	}
+	for _, wrong := range []string{"service: [", strings.Replace(string(good), "endpoint:", "endpiont:", 1), ""} {
+		write(wrong)
+		if found := file.read(); !found.changed || found.wrong == "" {
+			t.Errorf("%.20q was taken: %+v", wrong, found)
+		}
+		if found := file.read(); found.changed {
+			t.Errorf("%.20q is told twice", wrong)
+		}
+		if got := file.taken(); got.Name != "bookstore" {
+			t.Errorf("after %.20q the service is %q", wrong, got.Name)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if gone := file.read(); !gone.changed || gone.wrong == "" {
+		t.Errorf("gone: %+v", gone)
+	}
+	if gone := file.read(); gone.changed {
+		t.Errorf("gone, told twice: %+v", gone)
+	}
+	write(strings.Replace(string(good), "service: bookstore", "service: library", 1))
+	if found := file.read(); !found.changed || found.wrong != "" || file.taken().Name != "library" {
+		t.Errorf("%+v", found)
+	}
+}
+
 func TestTwoSchedulersDoNotShareADirectory(t *testing.T) {
 	directory := t.TempDir()
 	first, second := scheduled(t, &fakeRuns{}, dailyPipeline), scheduled(t, &fakeRuns{}, dailyPipeline)
