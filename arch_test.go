@@ -31,8 +31,6 @@ var mayImport = map[string][]string{
 	"internal/attack":                   {"internal/attack/cgroups", "internal/attack/procs", "internal/attack/policy", "internal/drill", "internal/history"},
 	"internal/attack/blackhole":         {"internal/attack", "internal/attack/traffic", "internal/drill"},
 	"internal/attack/traffic":           {"internal/attack", "internal/attack/cgroups", "internal/attack/netem", "internal/attack/nfqueue", "internal/attack/procs", "internal/drill", "internal/history"},
-	"internal/attack/traffictest":       {"internal/attack", "internal/attack/attacktest", "internal/attack/traffic"},
-	"internal/attack/traffic":           {"internal/attack", "internal/attack/cgroups", "internal/attack/nfqueue", "internal/attack/procs", "internal/drill", "internal/history"},
 	"internal/attack/traffictest":       {"internal/attack", "internal/attack/attacktest", "internal/attack/traffic", "internal/history"},
 	"internal/attack/pause":             {"internal/attack", "internal/attack/cgroups", "internal/attack/procs", "internal/drill", "internal/history"},
 	"internal/attack/hostfacts":         {"internal/attack", "internal/drill"},
