@@ -32,7 +32,7 @@ import (
 //
 // A program that is there counts only when nobody but root and us can write to it: its digest must still be true when it is started.
 const holdScript = `umask 077
-size=$1 silence=$2 whole=$3 why= first=` + firstBytes + `
+size=$1 silence=$2 whole=$3 why= tries=3 first=` + firstBytes + `
 uid=$(id -u)
 echo "host $(uname -s) $(uname -m) $uid"
 hold() {
@@ -40,16 +40,20 @@ hold() {
 ` + stayScript + `
 }
 same() {
- [ -n "$(find -L "$1" -prune -type f -size "$2c" ! -perm -020 ! -perm -002 \( -user 0 -o -user "$uid" \) 2>/dev/null)" ] || return 1
  { command exec 8<"$1"; } 2>/dev/null || return 1
  sum=$(sha256sum <"$1" 2>/dev/null) && echo "there $2 ${sum%% *}" && read -r said && [ "$said" = use ]
 }
+ours() { find -L "$@" -prune -type f -size "${bytes}c" ! -perm -020 ! -perm -002 \( -user 0 -o -user "$uid" \) 2>/dev/null; }
 if command -v sha256sum >/dev/null; then
- held=$(find /proc/[0-9]*/fd/8 -lname '*/.firedrill-*/firedrill (deleted)' 2>/dev/null) held=${held%%
-*}
- [ -n "$held" ] && same "$held" "$size" && { hold; exit; }
- for f in /usr/bin/firedrill /usr/local/bin/firedrill; do
-  [ -f "$f" ] && same "$f" "$whole" && { hold; exit; }
+ held=$(find /proc/[0-9]*/fd/8 -lname '*/.firedrill-*/firedrill (deleted)' 2>/dev/null) bytes=$size
+ [ -z "$held" ] || for f in $(ours $held); do
+  [ "$tries" != 0 ] || break
+  same "$f" "$size" && { hold; exit; }
+  tries=$((tries-1))
+ done
+ bytes=$whole
+ for f in $(ours /usr/bin/firedrill /usr/local/bin/firedrill); do
+  same "$f" "$whole" && { hold; exit; }
  done
 fi
 dir=

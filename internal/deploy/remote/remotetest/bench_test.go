@@ -20,7 +20,7 @@ func BenchmarkAttackOverSSH(b *testing.B) {
 		b.Skip("needs root, for a network of its own")
 	}
 	binary := filepath.Join(b.TempDir(), "firedrill")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "firedrill")
+	build := exec.Command("go", "run", "firedrill/tools/build", "-o", binary)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)

@@ -2,9 +2,12 @@ package remotetest
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	mathrand "math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,6 +123,116 @@ func pushLeavesNothing(t *testing.T, serve Make) {
 	if left := traces(t); len(left) > 0 {
 		t.Errorf("%q are left", left)
 	}
+}
+
+func pushOfTheSame(t *testing.T, serve Make) {
+	a := serve(t, Wish{})
+	client := a.Dial(t)
+	held := func(path string) *remote.Pushed {
+		t.Helper()
+		pushed, err := client.Push(t.Context(), remote.PushOptions{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pushed
+	}
+	runs := func(pushed *remote.Pushed, text string) {
+		t.Helper()
+		var out bytes.Buffer
+		process, err := pushed.Start(t.Context(), remote.Invocation{Args: []string{programArg, "echo", text}, Stdout: &out, Stderr: &out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := process.Wait(); err != nil || out.String() != text {
+			t.Errorf("got %q, %v", out.String(), err)
+		}
+	}
+	mine := changed(t, "mine") // unlike what other tests may hold on this machine
+	one := held(mine)
+	if !one.Travelled() {
+		t.Fatal("the first push found its bytes there")
+	}
+	two := held(mine)
+	if two.Travelled() {
+		t.Error("the same bytes travelled again")
+	}
+	if err := one.Close(); err != nil {
+		t.Error(err)
+	}
+	runs(two, "on its own") // it does not live by the first
+	// The planted twin is as long as the one that is held, and differs in its last bytes.
+	twin := held(changed(t, "twin"))
+	if !twin.Travelled() {
+		t.Error("planted: other bytes of the same length pass for the same")
+	}
+	runs(twin, "the twin")
+	if err := errors.Join(two.Close(), twin.Close()); err != nil {
+		t.Error(err)
+	}
+	if left := traces(t); len(left) > 0 {
+		t.Errorf("%q are left", left)
+	}
+}
+
+// changed makes a copy of the running program that ends in other bytes, which say nothing to it.
+func changed(t *testing.T, mark string) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "program")
+	write(t, name, append(append(text, rand.Text()...), mark...), 0o700)
+	return name
+}
+
+func slowWay(t *testing.T, serve Make) {
+	a := serve(t, Wish{})
+	var cutter Cutter // for its count of the bytes
+	a.Options.DialNet = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := cutter.DialNet(ctx, network, address)
+		return &slowConn{Conn: conn}, err
+	}
+	client := a.Dial(t)
+	path := changed(t, "slow")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cutter.CutAfter()
+	pushed, err := client.Push(t.Context(), remote.PushOptions{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if spent := cutter.Spent(); spent > info.Size()*3/4 {
+		t.Errorf("%d bytes travelled for a program of %d: not compressed", spent, info.Size())
+	}
+	var out bytes.Buffer
+	process, err := pushed.Start(t.Context(), remote.Invocation{Args: []string{programArg, "echo", "whole"}, Stdout: &out, Stderr: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := process.Wait(); err != nil || out.String() != "whole" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+	if err := pushed.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// slowConn lets few bytes pass in a second at first.
+type slowConn struct {
+	net.Conn
+	waited int
+}
+
+// Write is slow for the first writes only: that is all that is measured.
+func (c *slowConn) Write(p []byte) (int, error) {
+	if c.waited < 30 && len(p) > 1024 {
+		c.waited++
+		<-time.After(5 * time.Millisecond)
+	}
+	return c.Conn.Write(p)
 }
 
 func cutPush(t *testing.T, serve Make) {

@@ -47,6 +47,8 @@ func Run(t *testing.T, serve Make) {
 		{"SFTP disabled is said, and not needed", noSFTP},
 		{"a pushed binary leaves nothing", pushLeavesNothing},
 		{"a cut push leaves nothing", cutPush},
+		{"a push of the same does not travel", pushOfTheSame},
+		{"a slow way is travelled compressed", slowWay},
 		{"a pushed process is signalled and fed", pushedProcess},
 		{"a lock excludes until its holder is gone", locks},
 		{"the clocks of one machine agree", clock},
