@@ -85,6 +85,7 @@ type Facts struct {
 	Memory     uint64                `json:"memory,omitempty"`     // bytes that can be taken without swapping, by /proc and our cgroups
 	Volume     Volume                `json:"volume,omitzero"`      // where a Surveying order writes
 	Scope      ScopeFacts            `json:"scope,omitzero"`       // what the scope of a network attack means here
+	Shaping    ShapingFacts          `json:"shaping,omitzero"`     // how packets can be delayed; only for an order that does
 	Group      Group                 `json:"group,omitzero"`       // the control group that a Surveying order names
 	Room       Room                  `json:"room,omitzero"`        // of what a Surveying order uses up
 	Consent    bool                  `json:"consent,omitempty"`    // a person said --yes to this very attack

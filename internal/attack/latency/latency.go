@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/netem"
 	"firedrill/internal/attack/nfqueue"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
@@ -25,6 +26,7 @@ const (
 // Kind is the latency attack. Its zero value is ready to use.
 type Kind struct {
 	traffic.Sweeper
+	netem.Undoer
 	hooks traffic.Hooks
 }
 

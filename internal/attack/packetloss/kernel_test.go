@@ -18,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if code, hidden := attack.Reexec([]attack.Kind{makeKind("-", nil)}); hidden {
+		os.Exit(code)
+	}
 	at.ChildMain(makeKind)
 	os.Exit(m.Run())
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/netem"
 	"firedrill/internal/attack/nfqueue"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
@@ -16,6 +17,7 @@ const Name = "packet_loss"
 // Kind is the packet_loss attack. Its zero value is ready to use.
 type Kind struct {
 	traffic.Sweeper
+	netem.Undoer
 	hooks traffic.Hooks
 }
 

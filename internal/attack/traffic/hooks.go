@@ -26,7 +26,8 @@ type Hooks struct {
 	Anonymous   bool // planted bug: hits are counted in total alone
 	OwnRefusals bool // planted bug: our own refusals are refused on their way out
 
-	Queue nfqueue.Hooks // planted bugs of the queue
+	Queue    nfqueue.Hooks // planted bugs of the queue
+	KeepRoot bool          // planted bug: netem's disciplines are not deleted
 }
 
 func (h Hooks) mark(name string) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/netem"
 	"firedrill/internal/drill"
 )
 
@@ -43,8 +44,15 @@ func (o Order) Names() []string { return o.Targets.Names() }
 // Device implements attack.OnDevice.
 func (o Order) Device() string { return o.Targets.Device }
 
-// Survey implements attack.Surveying: it finds out what the scope means here.
+// Survey implements attack.Surveying: it finds out what the scope means here, and in which ways packets can be treated.
 func (o Order) Survey(_ context.Context, facts *attack.Facts) error {
+	if o.Effect.treats() && o.Effect.Way != WayQueue {
+		found, err := netem.Survey()
+		if err != nil {
+			return err
+		}
+		facts.Shaping = found
+	}
 	return survey(o.Kind, o.Targets.Scope, &facts.Scope)
 }
 
@@ -53,16 +61,21 @@ func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 	if d := o.Targets.Device; d != "" && !slices.Contains(facts.Interfaces, d) {
 		return attack.Plan{}, attack.Refuse(o.Kind, "see: ip link", "there is no network device %q; there are %s", d, strings.Join(facts.Interfaces, ", "))
 	}
-	if err := o.decide(facts); err != nil {
-		return attack.Plan{}, err
-	}
 	hit, spare := o.Targets.Resolve(facts.Names)
 	if !o.Targets.All() && len(hit) == 0 {
 		return attack.Plan{}, &drill.Error{Op: "attack " + o.Kind, Kind: drill.Refused, Err: fmt.Errorf("every target is spared too, so nothing would be hit"),
 			Hint: "take the target out of the list of spares, or the spare out"}
 	}
-	cut := &cut{kind: o.Kind, guid: facts.GUID, effect: o.Effect, targets: o.Targets, hit: hit, spare: spare, control: facts.Control, names: facts.Names, scope: facts.Scope, hooks: o.Hooks}
-	return attack.Plan{GUID: facts.GUID, Attack: o.Kind, Host: facts.Host, Length: o.Length, Steps: []attack.Step{cut}}, nil
+	chosen, err := o.choose(facts, hit)
+	if err != nil {
+		return attack.Plan{}, err
+	}
+	cut := &cut{kind: o.Kind, guid: facts.GUID, effect: chosen.effect, whyQueue: chosen.why, shape: chosen.shape, targets: o.Targets, hit: hit, spare: spare, control: facts.Control, names: facts.Names, scope: facts.Scope, hooks: o.Hooks}
+	plan := attack.Plan{GUID: facts.GUID, Attack: o.Kind, Host: facts.Host, Length: o.Length, Steps: []attack.Step{cut}}
+	if chosen.shape != nil {
+		plan.Steps = []attack.Step{chosen.shape, cut} // nothing leads there before our table is in force, nor after
+	}
+	return plan, nil
 }
 
 // shown bounds how many addresses a plan prints; a list of 100,000 is not for reading.
@@ -105,7 +118,7 @@ func (c *cut) Lines() []string {
 		ways = " ingress from "
 	}
 	lines = append(lines, c.effect.verb()+ways+what+c.narrowed())
-	lines = append(lines, c.effect.wayLines()...)
+	lines = append(lines, c.wayLines()...)
 	if again := c.targets.Names(); len(again) > 0 {
 		lines = append(lines, "resolve again, and only ever add: "+strings.Join(again, ", "))
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/netem"
 	"firedrill/internal/attack/nfqueue"
 	"firedrill/internal/history"
 )
@@ -25,6 +26,9 @@ type cut struct {
 	names   map[string]attack.Resolution
 	scope   attack.ScopeFacts
 	hooks   Hooks
+
+	shape    *netem.Step // only in the way of netem
+	whyQueue string      // why the queue was chosen though the kernel has netem
 
 	mu       sync.Mutex // guards the fields below
 	table    *table

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -13,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/netem"
 	"firedrill/internal/attack/nfqueue"
 	"firedrill/internal/drill"
 )
@@ -44,17 +47,71 @@ func ParseWay(kind string, flags attack.Values) (Way, error) {
 	}
 }
 
-// decide chooses the way of an effect that treats packets.
-func (o *Order) decide(facts attack.Facts) error {
-	e := &o.Effect
+// choice is the way in which an effect is carried out.
+type choice struct {
+	effect Effect
+	shape  *netem.Step // only in the way of netem
+	why    string      // the queue was chosen though the kernel has netem
+}
+
+// choose decides on the way: netem where the kernel has it and what it needs can be put back exactly, else the queue.
+func (o Order) choose(facts attack.Facts, hit []attack.Named) (choice, error) {
+	chosen := choice{effect: o.Effect}
+	e := &chosen.effect
 	if !e.treats() {
-		return nil
+		return chosen, nil
 	}
-	if e.Way == "" {
-		e.Way = WayQueue
+	if e.Way == WayQueue {
+		e.EgressOnly = !e.ingressOnly()
+		return chosen, nil
 	}
+	links, err := o.links(facts, hit)
+	switch {
+	case err == nil:
+		e.Way, e.EgressOnly = WayNetem, true
+		chosen.shape = netem.New(netem.Order{Kind: o.Kind, GUID: facts.GUID, How: netem.Treatment(e.Treat), Links: links,
+			Hooks: netem.Hooks{Step: o.Hooks.Step, Keep: o.Hooks.KeepRoot}})
+		return chosen, nil
+	case e.Way == WayNetem:
+		return choice{}, err
+	case facts.Shaping.Netem:
+		chosen.why = err.Error()
+	}
+	e.Way = WayQueue
 	e.EgressOnly = !e.ingressOnly()
-	return nil
+	return chosen, nil
+}
+
+// links returns the devices through which targets can be reached, or why netem cannot be used there.
+func (o Order) links(facts attack.Facts, hit []attack.Named) ([]attack.Link, error) {
+	refuse := func(kind drill.ErrorKind, hint, format string, args ...any) error {
+		return &drill.Error{Op: "attack " + o.Kind, Kind: kind, Hint: hint, Err: fmt.Errorf(format, args...)}
+	}
+	if !facts.Shaping.Netem {
+		return nil, refuse(drill.Unsupported, "modprobe sch_prio sch_netem; or leave --way out: a queue of this process does it too", "this kernel has no netem")
+	}
+	// What goes to an address of this host goes through its loopback device, and nothing else does. As everywhere, a CIDR does not mean it.
+	toUs := slices.ContainsFunc(hit, func(n attack.Named) bool {
+		return n.Prefix.IsSingleIP() && slices.ContainsFunc(facts.Shaping.Links, func(l attack.Link) bool { return slices.Contains(l.Addrs, n.Prefix.Addr()) })
+	})
+	var links []attack.Link
+	for _, link := range facts.Shaping.Links {
+		if d := o.Targets.Device; d != "" && d != link.Name {
+			continue
+		}
+		if link.Loopback && !toUs {
+			continue
+		}
+		if link.Taken != "" {
+			return nil, refuse(drill.Refused, "tc qdisc del dev "+link.Name+" root, name another device with --device, or choose --way=queue",
+				"the root queueing discipline of %s could not be put back exactly: %s", link.Name, link.Taken)
+		}
+		links = append(links, link)
+	}
+	if len(links) == 0 {
+		return nil, refuse(drill.Refused, "see: ip addr; or choose --way=queue", "no device with an address is up, through which targets could be reached")
+	}
+	return links, nil
 }
 
 // drainWithin bounds how long a revert waits for held packets to be let go: it is one system call for a thousand of them.
@@ -74,15 +131,27 @@ func (e Effect) treatment() string {
 }
 
 // wayLines say in which way packets are treated.
-func (e Effect) wayLines() []string {
-	if e.Way != WayQueue {
-		return nil
+func (c *cut) wayLines() []string {
+	var lines []string
+	if c.whyQueue != "" {
+		lines = append(lines, "not by netem: "+c.whyQueue)
 	}
-	return []string{"do it in a queue of this process; when it dies the kernel passes by, and only what was in the queue is lost"}
+	if c.effect.Way == WayQueue {
+		lines = append(lines, "do it in a queue of this process; when it dies the kernel passes by, and only what was in the queue is lost")
+	}
+	return lines
 }
 
 // treat sends a packet that is hit to where it is treated.
 func (l *layout) treat(chain string) {
+	if l.cut.effect.Way == WayNetem {
+		byDevice := l.cut.shape.Priorities()
+		for _, index := range slices.Sorted(maps.Keys(byDevice)) {
+			l.add(chain, metaIs(expr.MetaKeyOIF, native(uint32(index))), []expr.Any{&expr.Immediate{Register: 1, Data: native(byDevice[index])},
+				&expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: 1}}, accept())
+		}
+		return
+	}
 	number := l.cut.getHolder().Number()
 	if l.features.queue {
 		l.add(chain, []expr.Any{&expr.Queue{Num: number, Total: 1, Flag: expr.QueueFlagBypass}})

@@ -15,7 +15,7 @@ func Plant(bug string, step func(string)) traffic.Hooks {
 		"whole host": &h.WholeHost, "no replies": &h.NoReplies,
 		"anonymous": &h.Anonymous, "coin": &h.Coin, "two minds": &h.TwoMinds, "no ramp": &h.NoRamp, "stuck ramp": &h.StuckRamp,
 		"all of them": &h.AllOfThem, "none of them": &h.NoneOfThem, "own refusals": &h.OwnRefusals,
-		"keep held": &h.Queue.Keep, "instant": &h.Queue.Instant, "whole": &h.Queue.Whole,
+		"keep held": &h.Queue.Keep, "instant": &h.Queue.Instant, "whole": &h.Queue.Whole, "keep root": &h.KeepRoot,
 	}
 	switch at := plant[bug]; {
 	case at != nil:

@@ -1,0 +1,78 @@
+package netem
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack"
+)
+
+// Undoer takes back what a Step put there. Kinds that use a Step hold one.
+type Undoer struct{ Hooks Hooks }
+
+// Undo implements attack.Undoer: it deletes the netem of the attack, and the root that is ours when nothing is below it any more; then the
+// kernel puts its default back. What other attacks hold is seen from the kernel itself, for they may be of another kind.
+func (u Undoer) Undo(_ context.Context, change attack.Change, _ []attack.Change) error {
+	var p placed
+	if err := json.Unmarshal(change.Undo, &p); err != nil {
+		return fmt.Errorf("netem: where it was put: %w", err)
+	}
+	return within(p.Namespace, func() error { return u.takeBack(p) })
+}
+
+func (u Undoer) takeBack(p placed) error {
+	link, err := netlink.LinkByName(p.Device)
+	if isGone(err) || err == nil && link.Attrs().Index != p.Index {
+		return nil // the device is gone, and with it what was on it
+	}
+	if err != nil {
+		return fmt.Errorf("netem: look for %s: %w", p.Device, err)
+	}
+	if u.Hooks.Keep {
+		return nil
+	}
+	for _, q := range listed(p.Index, &err) {
+		a := q.Attrs()
+		if q.Type() == "netem" && a.Handle == p.Handle && a.Parent == rootHandle(p.Index)|uint32(p.Band) {
+			u.Hooks.mark("delete netem")
+			if err := netlink.QdiscDel(q); err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("netem: delete netem of %s: %w", p.Device, err)
+			}
+		}
+	}
+	root := netlink.Qdisc(nil)
+	for _, q := range listed(p.Index, &err) {
+		switch {
+		case isOurs(q, p.Index):
+			root = q
+		case q.Attrs().Parent&0xffff0000 == rootHandle(p.Index):
+			return err // the last one deletes the root
+		}
+	}
+	if err != nil || root == nil {
+		return err
+	}
+	u.Hooks.mark("delete prio")
+	if err := netlink.QdiscDel(root); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("netem: delete prio of %s: %w", p.Device, err)
+	}
+	return nil
+}
+
+func listed(index int, failed *error) []netlink.Qdisc {
+	all, err := netlink.QdiscList(nil)
+	if err != nil {
+		*failed = errors.Join(*failed, fmt.Errorf("netem: list queueing disciplines: %w", err))
+	}
+	return of(all, index)
+}
+
+func isGone(err error) bool {
+	var missing netlink.LinkNotFoundError
+	return errors.As(err, &missing)
+}
