@@ -87,6 +87,7 @@ type Facts struct {
 	Scope      ScopeFacts            `json:"scope,omitzero"`       // what the scope of a network attack means here
 	Shaping    ShapingFacts          `json:"shaping,omitzero"`     // how packets can be delayed; only for an order that does
 	Group      Group                 `json:"group,omitzero"`       // the control group that a Surveying order names
+	Units      []Unit                `json:"units,omitempty"`      // of systemd: the one that a Surveying order names, then those that go with it
 	Room       Room                  `json:"room,omitzero"`        // of what a Surveying order uses up
 	Consent    bool                  `json:"consent,omitempty"`    // a person said --yes to this very attack
 }
@@ -96,6 +97,16 @@ type Group struct {
 	cgroups.Group
 	Processes []int `json:"processes"` // sorted
 	Tasks     int   `json:"tasks"`     // threads of them; only where they are counted
+}
+
+// Unit is a unit of systemd, in its words.
+type Unit struct {
+	Name      string `json:"name"`
+	Load      string `json:"load"`   // loaded, not-found, masked
+	Active    string `json:"active"` // active, inactive, failed, ...
+	Enabled   string `json:"enabled,omitempty"`
+	Because   string `json:"because,omitempty"`   // why it goes with the one that is named
+	Processes []int  `json:"processes,omitempty"` // sorted
 }
 
 // Room is how much there is of something that the whole host shares.

@@ -19,6 +19,7 @@ import (
 	"firedrill/internal/attack/processkiller"
 	"firedrill/internal/attack/reject"
 	"firedrill/internal/attack/reset"
+	"firedrill/internal/attack/service"
 	"firedrill/internal/attack/shutdown"
 	"firedrill/internal/attack/timetravel"
 	"firedrill/internal/attack/worker"
@@ -29,7 +30,7 @@ import (
 func All() []attack.Kind {
 	return []attack.Kind{
 		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, latency.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
-		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{},
+		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{}, service.Kind{},
 		cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{}, fd.Kind{}, pid.Kind{},
 	}
 }
