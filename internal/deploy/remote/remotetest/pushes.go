@@ -230,7 +230,7 @@ type slowConn struct {
 func (c *slowConn) Write(p []byte) (int, error) {
 	if c.waited < 30 && len(p) > 1024 {
 		c.waited++
-		<-time.After(5 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 	return c.Conn.Write(p)
 }

@@ -214,8 +214,8 @@ func TestSettingsAreThoseOfSSH(t *testing.T) {
 	}
 }
 
-// randomsDefault are few enough for every run; -count and more hosts find the same in the end.
-const randomsDefault = 120
+// randomsDefault are few enough for every run; -count 12 takes half a minute and tries 1,000.
+const randomsDefault = 80
 
 func TestRandomConfigurationsAreReadAsSSHReadsThem(t *testing.T) {
 	requireSSH(t)
@@ -247,6 +247,39 @@ func TestRandomConfigurationsAreReadAsSSHReadsThem(t *testing.T) {
 	}
 	if agreed < randomsDefault/4 {
 		t.Errorf("ssh accepted only %d of %d files: nothing was compared", agreed, randomsDefault)
+	}
+}
+
+func TestOracleCatchesBlocksTakenWrongly(t *testing.T) {
+	requireSSH(t)
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each planted reader gets a text that says what it would make of the first one; ssh must disagree.
+	for name, one := range map[string]struct{ text, read string }{
+		"last value wins":       {"Host *\n Port 1\nHost a\n Port 2\n", "Host a\n Port 2\nHost *\n Port 1\n"},
+		"Match is passed over":  {"Match host a\n Port 1\n", "Host x\n Port 1\n"},
+		"Match exec is true":    {"Match exec false\n Port 1\n", "Match all\n Port 1\n"},
+		"one pass is enough":    {"Host a\n HostName b\nMatch final host b\n Port 1\n", "Host a\n HostName b\n"},
+		"negation is an option": {"Host !a *\n Port 1\n", "Host *\n Port 1\n"},
+		"quotes are kept":       {"User \"u\"\n", "User \\\"u\\\"\n"},
+	} {
+		dir := t.TempDir()
+		real, planted := filepath.Join(dir, "real"), filepath.Join(dir, "planted")
+		for file, text := range map[string]string{real: one.text, planted: one.read} {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, ok := oracle(t, real, "a")
+		got, err := ours(t, planted, "a", home)
+		if !ok || err != nil {
+			t.Fatalf("%s: %v, %v", name, want, err)
+		}
+		if cmp.Equal(want, got) || want["port"] == got["port"] && want["user"] == got["user"] {
+			t.Errorf("planted: %q is not noticed", name)
+		}
 	}
 }
 
