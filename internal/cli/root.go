@@ -39,7 +39,7 @@ func newRootCommand(s streams) *cobra.Command {
 	}
 	add("run", newDemoCommand(s), newPipelineCommand(s), newPlanCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
 	add("host", attackCmd, newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
-	add("stay", newWatchCommand(s), newAuthorityCommand(s), newScheduleCommand(s))
+	add("stay", newWatchCommand(s), newAuthorityCommand(s), newFailoverCommand(s), newScheduleCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
 	dress(root)

@@ -370,7 +370,7 @@ func (c *checker) failover() {
 		if len(failover.UnhealthyWhen) == 0 {
 			c.mistake(path, "unhealthy_when is missing; without it the answer never moves")
 		}
-		c.oneOf(path+".provider", failover.Provider, "authority")
+		c.provider(path, failover)
 		c.oneOf(path+".failback", failover.Failback, "manual", "auto")
 		c.oneOf(path+".on_all_unhealthy", failover.OnAllUnhealthy, "primary", "last_known")
 		if *failover.TTL > ttlMax {

@@ -163,7 +163,10 @@ type Datapoints struct {
 // Failover is a DNS name with a primary and a secondary environment.
 type Failover struct {
 	Name           string   `yaml:"-" json:"name"`
-	Provider       string   `yaml:"provider" json:"provider,omitempty"`   // "authority", the embedded server, is the only one so far
+	Provider       string   `yaml:"provider" json:"provider,omitempty"`   // authority (default), rfc2136, haproxy, nginx
+	Update         *Update  `yaml:"update" json:"update,omitempty"`       // for rfc2136
+	HAProxy        *HAProxy `yaml:"haproxy" json:"haproxy,omitempty"`     // for haproxy
+	Nginx          *Nginx   `yaml:"nginx" json:"nginx,omitempty"`         // for nginx
 	Servers        []string `yaml:"servers" json:"servers,omitempty"`     // name servers to verify the answer on, host or host:port
 	TTL            *Seconds `yaml:"ttl" json:"ttl_seconds"`               // 0 to 60s, default 5s
 	Drain          *Seconds `yaml:"drain" json:"drain_seconds,omitempty"` // how long after the TTL a promotion waits for requests on the old environment to end; 0 to 10m, default 30s
