@@ -84,7 +84,7 @@ var carried = map[string]string{
 	"<useAgentForwarding>true</useAgentForwarding>":   "agent forwarding",
 	"<useSftpForExec>true</useSftpForExec>":           "SFTP for exec",
 	"<keepFilePermissions>true</keepFilePermissions>": "keep file permissions",
-	"<excludes>*.bak</excludes>":                      `excludes "*.bak"`,
+	"<excludes>*.bak</excludes>":                      `exclude: ["*.bak"]`,
 	"<removePrefix>target</removePrefix>":             `remove_prefix: "target"`,
 	"<execTimeout>5000</execTimeout>":                 "timeout: 5s",
 	"<execTimeout>0</execTimeout>":                    "no limit on the exec command",

@@ -18,6 +18,7 @@ const (
 	depthMax      = 100
 	publishersMax = 200
 	transfersMax  = 1000
+	unreadMax     = 200 // more than this is no list that anybody reads
 )
 
 // Job is what a job does over SSH, in its order.
@@ -25,6 +26,13 @@ type Job struct {
 	Git        string // URL of the repository, if there is one
 	Branch     string
 	Publishers []Publisher
+	Unread     []Unread // everything else that the job says
+}
+
+// Unread is something in a job that this reader has no word for.
+type Unread struct {
+	Path  string // names of the elements from below the root, as builders/hudson.tasks.Shell/command
+	Value string // "" for a step without settings
 }
 
 // Publisher is one connection to a configured SSH server.
@@ -33,6 +41,8 @@ type Publisher struct {
 	Transfers   []Transfer
 	Label       string
 	Retries     int
+	RetryDelay  string
+	Unknown     []string // as in Transfer
 	Promotion   bool // of a promotion, or of a step after the build
 	ContinueOn  bool
 	FailOnError bool
@@ -51,6 +61,9 @@ type Transfer struct {
 
 // execTimeoutDefault is the plugin's, in milliseconds.
 const execTimeoutDefault = 120_000
+
+// separatorDefault is the plugin's expression between patterns.
+const separatorDefault = "[, ]+"
 
 // element is any XML element.
 type element struct {
@@ -83,10 +96,12 @@ func Read(input io.Reader) (Job, error) {
 	}
 	job := Job{}
 	c := collector{job: &job}
-	c.walk(root, false)
+	c.walk(root, nil, false)
 	switch {
 	case c.over:
 		return Job{}, invalid(fmt.Errorf("more than %d publishers or %d transfers", publishersMax, transfersMax), "")
+	case len(job.Publishers) == 0 && root.XMLName.Local == "flow-definition":
+		return Job{}, invalid(errors.New("its steps are a script"), "A pipeline job is Groovy, which is not read here. Put firedrill pipeline in place of its sshPublisher steps: ci/jenkins/Jenkinsfile.")
 	case len(job.Publishers) == 0:
 		return Job{}, invalid(errors.New("nothing in it publishes over SSH"), "Only jobs with steps of Publish Over SSH can be imported.")
 	}
@@ -138,22 +153,30 @@ type collector struct {
 	over      bool
 }
 
-func (c *collector) walk(e element, promotion bool) {
+func (c *collector) walk(e element, above []string, promotion bool) {
 	name := e.XMLName.Local
 	promotion = promotion || strings.HasSuffix(name, "Promotion") || strings.HasPrefix(name, "jenkins.plugins.publish__over__ssh.BapSshPromotion")
+	if isPublisher(e) {
+		c.publisher(e, promotion)
+		return
+	}
+	read := map[string]bool{}
 	switch {
 	case strings.HasSuffix(name, "UserRemoteConfig") && c.job.Git == "":
 		c.job.Git = e.child("url")
+		read["url"] = true
 	case strings.HasSuffix(name, "BranchSpec") && c.job.Branch == "":
 		c.job.Branch = strings.TrimPrefix(e.child("name"), "*/")
-	case isPublisher(e):
-		c.publisher(e, promotion)
-		return
+		read["name"] = true
 	}
 	failOnError, continueOn := e.child("failOnError") == "true", e.child("continueOnError") == "true"
 	before := len(c.job.Publishers)
 	for _, child := range e.Children {
-		c.walk(child, promotion)
+		path := append(above[:len(above):len(above)], child.XMLName.Local)
+		if !read[child.XMLName.Local] && !ofThePlugin[child.XMLName.Local] {
+			c.unread(child, path)
+		}
+		c.walk(child, path, promotion)
 	}
 	if failOnError || continueOn {
 		for i := before; i < len(c.job.Publishers); i++ {
@@ -161,6 +184,19 @@ func (c *collector) walk(e element, promotion bool) {
 			c.job.Publishers[i].ContinueOn = c.job.Publishers[i].ContinueOn || continueOn
 		}
 	}
+}
+
+// ofThePlugin are read, or say nothing about what the job does.
+var ofThePlugin = map[string]bool{"failOnError": true, "continueOnError": true, "consolePrefix": true, "configVersion": true, "canRoam": true}
+
+// unread notes what a leaf says, and a step that stands there without any setting: its name is that of a class.
+func (c *collector) unread(e element, path []string) {
+	value := strings.TrimSpace(e.Text)
+	isStep := strings.Contains(e.XMLName.Local, ".")
+	if len(e.Children) > 0 || value == "false" || value == "" && !isStep || len(c.job.Unread) > unreadMax {
+		return
+	}
+	c.job.Unread = append(c.job.Unread, Unread{Path: strings.Join(path, "/"), Value: value})
 }
 
 // isPublisher tells a server's part from the list of them, which may have the same name.
@@ -204,12 +240,36 @@ func (c *collector) publisher(e element, promotion bool) {
 				p.Transfers = append(p.Transfers, readTransfer(transfer))
 			}
 		case strings.HasSuffix(name, "SshRetry") || name == "retry":
-			p.Retries, _ = strconv.Atoi(child.child("retries")) // not a number: none
+			p.RetryDelay = child.child("retryDelay")
+			var err error
+			if p.Retries, err = strconv.Atoi(child.child("retries")); err != nil {
+				p.Unknown = append(p.Unknown, said(child)...)
+			}
 		case strings.HasSuffix(name, "SshLabel") || name == "label":
 			p.Label = child.child("label")
+		case name == "configName":
+		default:
+			p.Unknown = append(p.Unknown, said(child)...)
 		}
 	}
 	c.job.Publishers = append(c.job.Publishers, p)
+}
+
+// said lists what an element says, with what is below it.
+func said(e element) []string {
+	if len(e.Children) == 0 {
+		if value := strings.TrimSpace(e.Text); value != "" && value != "false" {
+			return []string{e.XMLName.Local + " " + strconv.Quote(value)}
+		}
+		return nil
+	}
+	var all []string
+	for _, child := range e.Children {
+		for _, text := range said(child) {
+			all = append(all, e.XMLName.Local+"/"+text)
+		}
+	}
+	return all
 }
 
 func readTransfer(e element) Transfer {
@@ -228,7 +288,7 @@ func readTransfer(e element) Transfer {
 		switch {
 		case texts[name] != nil:
 			*texts[name] = value
-		case switches[name] != nil:
+		case switches[name] != nil && (value == "true" || value == "false" || value == ""):
 			*switches[name] = value == "true"
 		case name == "execTimeout":
 			milliseconds, err := strconv.Atoi(value)
@@ -237,8 +297,8 @@ func readTransfer(e element) Transfer {
 				continue
 			}
 			t.ExecTimeout = milliseconds
-		case value != "" && value != "false":
-			t.Unknown = append(t.Unknown, name+" "+strconv.Quote(value))
+		default:
+			t.Unknown = append(t.Unknown, said(child)...)
 		}
 	}
 	return t

@@ -29,6 +29,8 @@ type importer struct {
 
 	hosts        []string // names of the servers' configurations, in the order of the job
 	deploy       *Transfer
+	after        bool                // something was published already
+	attackedOn   map[string][]string // by the command of an attack: where it ran
 	dependencies []dependency
 	drills       []attackDrill
 }
@@ -43,10 +45,12 @@ type attackDrill struct {
 
 // Import writes the job as a service file. kinds is the catalogue of attacks, which commands of the job are read with.
 func Import(job Job, kinds []drill.AttackKind) Result {
-	m := importer{kinds: kinds}
+	m := importer{kinds: kinds, attackedOn: map[string][]string{}}
 	for _, p := range job.Publishers {
 		m.publisher(p)
 	}
+	m.wherever()
+	m.unread(job.Unread)
 	if len(m.hosts) > hostsMax {
 		m.leave("%d servers after the first %d: write them yourself", len(m.hosts)-hostsMax, hostsMax)
 		m.hosts = m.hosts[:hostsMax]
@@ -63,12 +67,56 @@ func (m *importer) leave(format string, args ...any) {
 	}
 }
 
+// wherever says of attacks that ran on some of the servers that a drill is not told which.
+func (m *importer) wherever() {
+	for _, made := range m.drills {
+		if on := m.attackedOn[made.source]; len(on) < len(m.hosts) {
+			m.leave("%q ran on %s alone: a drill hits the hosts of one environment, the idle or the answered one", "attack "+made.source, strings.Join(on, ", "))
+		}
+	}
+}
+
+// What to do about a part of a job that is not of this importer, by the last of its path that fits.
+var elsewhere = []struct{ part, cure string }{
+	{"TimerTrigger/spec", "the job runs by itself: write its times into schedule:, and start firedrill schedule"},
+	{"SCMTrigger/spec", "the job starts when the repository changes: let the CI server do that"},
+	{"hudson.tasks.Shell/command", "a build step: let the CI server do that before firedrill pipeline"},
+	{"hudson.tasks.BatchFile/command", "a build step: let the CI server do that before firedrill pipeline"},
+	{"credentialsId", "credentials of Jenkins stay there: git and ssh find their own keys"},
+	{"UserRemoteConfig/url", "a second repository: a release comes from one"},
+	{"BranchSpec/name", "a second branch: a release comes from one"},
+	{"description", "for people"},
+	{"disabled", "the job is switched off"},
+}
+
+// unread names everything else that the job says.
+func (m *importer) unread(all []Unread) {
+	for i, one := range all {
+		if i == unreadMax {
+			m.leave("more than that: look at the rest of the job yourself")
+			return
+		}
+		cure := "not known to this importer"
+		for _, known := range elsewhere {
+			if strings.HasSuffix(one.Path, known.part) {
+				cure = known.cure
+				break
+			}
+		}
+		if one.Value == "" {
+			m.leave("%s: %s", one.Path, cure)
+			continue
+		}
+		m.leave("%s %q: %s", one.Path, one.Value, cure)
+	}
+}
+
 func (m *importer) publisher(p Publisher) {
 	if !slices.Contains(m.hosts, p.Config) {
 		m.hosts = append(m.hosts, p.Config)
 	}
 	if p.Retries > 0 {
-		m.leave("%q: %d retries: an exec command is never run twice; a deployment that failed goes back to the release before", p.Config, p.Retries)
+		m.leave("%q: %d retries, %s ms apart: an exec command is never run twice; a deployment that failed goes back to the release before", p.Config, p.Retries, p.RetryDelay)
 	}
 	if p.ContinueOn {
 		m.leave("%q: continue on error: a failed host stops the deployment; stop_at_failures in deploy: lets more of them fail", p.Config)
@@ -82,6 +130,9 @@ func (m *importer) publisher(p Publisher) {
 	if p.Label != "" {
 		m.leave("%q: label %q: there are no labels; run firedrill where you want the run to be", p.Config, p.Label)
 	}
+	for _, unknown := range p.Unknown {
+		m.leave("%q: %s: not known to this importer", p.Config, unknown)
+	}
 	for i, t := range p.Transfers {
 		m.transfer(fmt.Sprintf("%q, transfer %d", p.Config, i+1), t)
 	}
@@ -93,36 +144,79 @@ func (m *importer) transfer(place string, t Transfer) {
 	}
 	if t.SourceFiles == "" {
 		m.odd(place, t)
+		m.onlyCommands(place, t)
 		m.commands(place, t.ExecCommand)
 		return
 	}
 	m.publishing(place, t)
+	if len(m.drills) > 0 && !m.after {
+		m.leave("%s: the job attacks before it publishes; the pipeline publishes first", place)
+	}
+	m.after = true
 	switch {
 	case m.deploy == nil:
 		m.deploy = &t
 		m.commandsBeyondRestart(place, t)
 	case !sameFiles(*m.deploy, t):
-		m.leave("%s: publishes %q to %q: a service publishes one set of files to all of its hosts, and an earlier one was taken", place, t.SourceFiles, t.RemoteDirectory)
+		m.leave("%s: publishes %s: a service publishes one set of files to all of its hosts, and an earlier one was taken", place, inWords(t))
 	case m.deploy.ExecCommand != t.ExecCommand:
 		m.leave("%s: runs %q after publishing, another host runs %q: there is one restart command", place, t.ExecCommand, m.deploy.ExecCommand)
+	}
+	if t.ExecTimeout != m.deploy.ExecTimeout {
+		m.leave("%s: exec timeout of %d ms, another host has %d: there is one timeout", place, t.ExecTimeout, m.deploy.ExecTimeout)
+	}
+	if t.UsePty != m.deploy.UsePty {
+		m.leave("%s: exec in pty: %t, another host: %t: there is one restart_pty", place, t.UsePty, m.deploy.UsePty)
+	}
+}
+
+// inWords lists what a set of files is.
+func inWords(t Transfer) string {
+	text := fmt.Sprintf("%q to %q", t.SourceFiles, t.RemoteDirectory)
+	for _, field := range []struct{ name, value string }{
+		{"without", t.Excludes}, {"split at", t.PatternSeparator}, {"removing the prefix", t.RemovePrefix}, {"then running", t.ExecCommand},
+	} {
+		if field.value != "" {
+			text += fmt.Sprintf(", %s %q", field.name, field.value)
+		}
+	}
+	return text
+}
+
+// onlyCommands says what is set for files although there are none, and of commands that a drill has another word for.
+func (m *importer) onlyCommands(place string, t Transfer) {
+	for _, field := range []struct{ name, value string }{{"excludes", t.Excludes}, {"remove prefix", t.RemovePrefix}, {"remote directory", t.RemoteDirectory}} {
+		if field.value != "" {
+			m.leave("%s: %s %q: it publishes no files", place, field.name, field.value)
+		}
+	}
+	if t.CleanRemote {
+		m.leave("%s: clean remote: it publishes no files, and a drill deletes none", place)
+	}
+	if t.ExecTimeout != execTimeoutDefault && t.ExecCommand != "" {
+		m.leave("%s: exec timeout of %d ms: an attack has its own length, and its end is enforced on the host", place, t.ExecTimeout)
+	}
+	if t.UsePty {
+		m.leave("%s: exec in pty: attacks need none", place)
 	}
 }
 
 // sameFiles says whether two transfers differ in what they run alone.
 func sameFiles(a, b Transfer) bool {
-	return a.SourceFiles == b.SourceFiles && a.RemoteDirectory == b.RemoteDirectory && a.RemovePrefix == b.RemovePrefix && a.Excludes == b.Excludes && a.Flatten == b.Flatten
+	return a.SourceFiles == b.SourceFiles && a.RemoteDirectory == b.RemoteDirectory && a.RemovePrefix == b.RemovePrefix && a.Excludes == b.Excludes && a.Flatten == b.Flatten &&
+		a.NoDefaultExcludes == b.NoDefaultExcludes && a.PatternSeparator == b.PatternSeparator
 }
 
 // publishing says which fields of a set of files have no counterpart.
 func (m *importer) publishing(place string, t Transfer) {
-	if t.Excludes != "" {
-		m.leave("%s: excludes %q: source.files has no exclusions; name what belongs to the release", place, t.Excludes)
+	if t.PatternSeparator != "" && t.PatternSeparator != separatorDefault {
+		m.leave("%s: pattern separator %q: needless, patterns are a list here", place, t.PatternSeparator)
 	}
 	if t.RemoteDirectorySDF {
 		m.leave("%s: the remote directory %q is a date pattern: every release gets a directory of its own, named by time and revision", place, t.RemoteDirectory)
 	}
 	if t.CleanRemote {
-		m.leave("%s: clean remote: needless, every release begins in an empty directory", place)
+		m.leave("%s: clean remote: needless, every release begins in an empty directory (with layout: in-place it is clean: true)", place)
 	}
 	if t.MakeEmptyDirs {
 		m.leave("%s: make empty dirs: git has none, so no release does; let restart make them, or put them into shared:", place)
@@ -130,7 +224,7 @@ func (m *importer) publishing(place string, t Transfer) {
 	if t.KeepFilePermissions {
 		m.leave("%s: keep file permissions: needless, they are always kept", place)
 	}
-	if strings.Contains(t.SourceFiles+t.RemoteDirectory+t.RemovePrefix, "$") {
+	if strings.Contains(t.SourceFiles+t.Excludes+t.RemoteDirectory+t.RemovePrefix, "$") {
 		m.leave("%s: variables of Jenkins in file names are not replaced", place)
 	}
 	m.odd(place, t)
@@ -185,6 +279,13 @@ func (m *importer) commands(place, command string) {
 				continue
 			}
 			m.add(made)
+			server, _, _ := strings.Cut(place, ", transfer")
+			if on := m.attackedOn[made.source]; !slices.Contains(on, server) {
+				m.attackedOn[made.source] = append(on, server)
+			}
+			if strings.HasPrefix(line, "sudo") {
+				m.leave("%s: sudo: say become: sudo in ssh: of the host", place)
+			}
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // write prints the service file. Everything that comes out of the job is quoted, in comments too, so that it stays where it is put.
 func (m *importer) write(job Job) string {
 	var b strings.Builder
-	b.WriteString("# Made of a Jenkins job that publishes over SSH. Lines with TODO hold what the job does not say: write it, then look at\n# firedrill pipeline --dry-run.\n")
+	b.WriteString("# Made of a Jenkins job that publishes over SSH. Lines with TODO hold what the job does not say: write it, then look at\n# firedrill plan.\n")
 	if len(m.left) > 0 {
 		b.WriteString("#\n# Not carried over:\n")
 		for _, reason := range m.left {
@@ -100,11 +100,10 @@ func (m *importer) writeDeploy(b *strings.Builder, job Job) {
 	if job.Branch != "" {
 		fmt.Fprintf(b, "    revision: %s\n", quoted(job.Branch))
 	}
-	var files []string
-	for _, pattern := range patterns(*t) {
-		files = append(files, quoted(pattern))
+	fmt.Fprintf(b, "    files: [%s]\n", strings.Join(patterns(*t, t.SourceFiles), ", "))
+	if t.Excludes != "" {
+		fmt.Fprintf(b, "    exclude: [%s]\n", strings.Join(patterns(*t, t.Excludes), ", "))
 	}
-	fmt.Fprintf(b, "    files: [%s]\n", strings.Join(files, ", "))
 	if t.RemovePrefix != "" {
 		fmt.Fprintf(b, "    remove_prefix: %s\n", quoted(t.RemovePrefix))
 	}
@@ -127,17 +126,23 @@ func (m *importer) writeDeploy(b *strings.Builder, job Job) {
 	b.WriteString("  healthy: {http: /, status: 200, within: 30s} # TODO: what tells that a host is well?\n")
 }
 
-// patterns splits the source files as the plugin does.
-func patterns(t Transfer) []string {
+// patterns splits a list of patterns as the plugin does, and quotes each.
+func patterns(t Transfer, list string) []string {
 	separator := t.PatternSeparator
 	if separator == "" {
-		separator = "[, ]+"
+		separator = separatorDefault
 	}
-	expression, err := regexp.Compile(separator)
-	if err != nil {
-		return []string{t.SourceFiles}
+	split := []string{list}
+	if expression, err := regexp.Compile(separator); err == nil {
+		split = expression.Split(list, -1)
 	}
-	return slices.DeleteFunc(expression.Split(t.SourceFiles, -1), func(pattern string) bool { return pattern == "" })
+	var all []string
+	for _, pattern := range split {
+		if pattern != "" {
+			all = append(all, quoted(pattern))
+		}
+	}
+	return all
 }
 
 // directory is the remote directory below a root that the job does not know.
