@@ -3,6 +3,7 @@ package attacktest
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -56,7 +57,11 @@ type Check struct {
 // Contract lists what every attack that is taken back must hold.
 func Contract() []Check {
 	return []Check{
+		{"DryRunTouchesNothing", DryRunTouchesNothing},
 		{"RevertsOnTerm", RevertsOnTerm},
+		{"RevertsOnInterrupt", func(w *World, s Subject, bug string) error { return revertsOn(w, s, bug, unix.SIGINT) }},
+		{"RevertsOnHangUp", func(w *World, s Subject, bug string) error { return revertsOn(w, s, bug, unix.SIGHUP) }},
+		{"RevertsOnceWhenToldOften", RevertsOnceWhenToldOften},
 		{"RevertsAtDeadline", RevertsAtDeadline},
 		{"LeavesNothingWhenKilledAnywhere", LeavesNothingWhenKilledAnywhere},
 		{"EndsAtDeadlineWhileStopped", EndsAtDeadlineWhileStopped},
@@ -100,7 +105,7 @@ func inForce(w *World, s Subject, bug string, length int) (a *Attack, before str
 	if before, err = w.Snapshot(); err != nil {
 		return nil, "", err
 	}
-	if err := s.Clear(w); err != nil {
+	if err := Await(func() error { return s.Clear(w) }); err != nil { // a busy machine may lose a datagram by itself
 		return nil, "", fmt.Errorf("before the attack: %w", err)
 	}
 	if a, err = w.Start(Spec{Bug: bug, Args: s.args(length, GUID)}); err != nil {
@@ -119,29 +124,125 @@ func inForce(w *World, s Subject, bug string, length int) (a *Attack, before str
 
 // asBefore checks that the world is as it was, byte for byte, and that nothing is felt.
 func asBefore(w *World, s Subject, before string) error {
-	now, err := w.Snapshot()
-	if err != nil {
+	// What the kernel ends with a process is gone a moment after the process is.
+	if err := Await(func() error {
+		now, err := w.Snapshot()
+		if err != nil {
+			return err
+		}
+		if lost, fresh := differ(before, now); len(lost)+len(fresh) > 0 {
+			return fmt.Errorf("not as before; it lacks:\n%s\nand has:\n%s", strings.Join(lost, "\n"), strings.Join(fresh, "\n"))
+		}
+		return nil
+	}); err != nil {
 		return err
-	}
-	if now != before {
-		return fmt.Errorf("not as before; it was:\n%s\nand is:\n%s", before, now)
 	}
 	return s.Clear(w)
 }
 
+// differ returns the lines that only the one has, and those that only the other has.
+func differ(before, now string) (lost, fresh []string) {
+	if before == now {
+		return nil, nil
+	}
+	was, is := strings.Split(before, "\n"), strings.Split(now, "\n")
+	only := func(these, those []string) (found []string) {
+		count := map[string]int{}
+		for _, line := range those {
+			count[line]++
+		}
+		for _, line := range these {
+			if count[line]--; count[line] < 0 {
+				found = append(found, line)
+			}
+		}
+		return found
+	}
+	lost, fresh = only(was, is), only(is, was)
+	if len(lost)+len(fresh) == 0 {
+		fresh = []string{"the same lines in another order"}
+	}
+	return lost, fresh
+}
+
+// DryRunTouchesNothing: a dry run prints the plan, and nothing is changed or felt.
+func DryRunTouchesNothing(w *World, s Subject, bug string) error {
+	before, err := w.Snapshot()
+	if err != nil {
+		return err
+	}
+	a, err := w.Start(Spec{Bug: bug, Args: append(s.args(long, GUID), "--dry-run")})
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	if bug == BugDryRunActs {
+		if a, err = w.Start(Spec{Args: s.args(long, GUID)}); err != nil {
+			return err
+		}
+		defer a.Stop()
+		if _, err := a.AwaitInForce(); err != nil {
+			return err
+		}
+		return asBefore(w, s, before)
+	}
+	if code, _ := a.Wait(); code != 0 {
+		return fmt.Errorf("the dry run ended with %d: %s", code, a.Stderr())
+	}
+	for _, event := range a.Events() {
+		if _, acted := event.Fact.(*history.AttackInForce); acted {
+			return errors.New("the dry run said that it is in force")
+		}
+	}
+	return asBefore(w, s, before)
+}
+
+// BugDryRunActs plants an attack in the place of a dry run.
+const BugDryRunActs = "dry run acts"
+
 // RevertsOnTerm: SIGTERM reverts, says so, and exits 143.
-func RevertsOnTerm(w *World, s Subject, bug string) error {
+func RevertsOnTerm(w *World, s Subject, bug string) error { return revertsOn(w, s, bug, unix.SIGTERM) }
+
+func revertsOn(w *World, s Subject, bug string, signal unix.Signal) error {
 	a, before, err := inForce(w, s, bug, long)
 	if err != nil {
 		return err
 	}
 	defer a.Stop()
-	if err := a.Signal(unix.SIGTERM); err != nil {
+	if err := a.Signal(signal); err != nil {
 		return err
 	}
 	code, account := a.Wait()
-	if account == nil || !account.Reverted || code != 143 {
-		return fmt.Errorf("exit code %d and account %+v, want 143 and reverted", code, account)
+	if want := 128 + int(signal); account == nil || !account.Reverted || code != want {
+		return fmt.Errorf("exit code %d and account %+v, want %d and reverted", code, account, want)
+	}
+	return asBefore(w, s, before)
+}
+
+// RevertsOnceWhenToldOften: signals during the revert, and a halt after it, undo nothing twice.
+func RevertsOnceWhenToldOften(w *World, s Subject, bug string) error {
+	a, before, err := inForce(w, s, bug, long)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+		if err := a.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	_, account := a.Wait()
+	reverted := 0
+	for _, event := range a.Events() {
+		if _, ok := event.Fact.(*history.AttackReverted); ok {
+			reverted++
+		}
+	}
+	if account == nil || !account.Reverted || reverted != 1 {
+		return fmt.Errorf("account %+v, %d times reverted, want once", account, reverted)
+	}
+	if _, err := w.Halt(); err != nil {
+		return err
 	}
 	return asBefore(w, s, before)
 }

@@ -44,6 +44,8 @@ func TestContractCatchesPlantedBugs(t *testing.T) {
 		{"keep table", attacktest.RevertsOnTerm},
 		{"never bites", attacktest.RevertsAtDeadline},
 		{"plain drop", attacktest.RevertsOnTerm},
+		{attacktest.BugDryRunActs, attacktest.DryRunTouchesNothing},
+		{"keep table", attacktest.RevertsOnceWhenToldOften},
 	} {
 		t.Run(planted.bug, func(t *testing.T) {
 			t.Parallel()
