@@ -15,6 +15,7 @@ import (
 
 const attackExitStatus = `EXIT STATUS
   0    it bit, and it is gone
+  1    certificate: one would be expired
   2    usage: a wrong flag, or a name that does not resolve
   3    nothing shows that it bit, or it ended before its time
   4    refused by a safeguard, or this host lacks what is needed

@@ -6,6 +6,7 @@ import (
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/bandwidth"
 	"firedrill/internal/attack/blackhole"
+	"firedrill/internal/attack/certificate"
 	"firedrill/internal/attack/cpu"
 	"firedrill/internal/attack/disk"
 	"firedrill/internal/attack/dns"
@@ -30,7 +31,7 @@ import (
 func All() []attack.Kind {
 	return []attack.Kind{
 		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, latency.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
-		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{}, service.Kind{},
+		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{}, service.Kind{}, certificate.Kind{},
 		cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{}, fd.Kind{}, pid.Kind{},
 	}
 }

@@ -98,7 +98,7 @@ Besides its own flags every kind has:
 | ` + "`--guid GUID`" + ` | name of the attack; the same one cannot run twice |
 | ` + "`--yes`" + ` | consent, where the policy of the host asks for it; process_killer wants it for sshd and process 1, service for units that hold them |
 
-Exit codes: 0 it bit and is gone; 2 usage; 3 nothing shows that it bit; 4 refused by a safeguard, or the host lacks something; 5 **not
+Exit codes: 0 it bit and is gone; 1 certificate: one would be expired; 2 usage; 3 nothing shows that it bit; 4 refused by a safeguard, or the host lacks something; 5 **not
 reverted**, act by hand; 70 our own fault; 129, 130, 143 ended early, reverted.
 
 `
