@@ -58,7 +58,11 @@ type claim struct {
 
 // takeClaim takes the GUID or refuses: the same one can run only once on a host. halt is called when someone asks for the end.
 func takeClaim(guid string, status func() Status, halt func()) (*claim, error) {
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: claimPrefix + guid, Net: "unix"})
+	var listener *net.UnixListener
+	err := atHome(func() (err error) {
+		listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: claimPrefix + guid, Net: "unix"})
+		return err
+	})
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, &drill.Error{Op: "attack", Kind: drill.Refused, Err: fmt.Errorf("an attack with guid %s is running on this host already", guid),
 			Hint: "see: firedrill status; end it with: firedrill halt"}
@@ -125,7 +129,7 @@ func peerOf(conn net.Conn) (*unix.Ucred, error) {
 
 // Alive reports whether an attack with this GUID runs in our network namespace. When in doubt it says yes.
 func Alive(guid string) bool {
-	conn, err := net.DialTimeout("unix", claimPrefix+guid, askTimeout)
+	conn, err := dialHome(context.Background(), claimPrefix+guid)
 	if err != nil {
 		return !errors.Is(err, unix.ECONNREFUSED)
 	}
@@ -151,7 +155,11 @@ func Running(ctx context.Context) ([]Status, error) {
 
 // claimed lists the GUIDs that are held. It reads the table of the calling thread, which may be in another namespace than the process.
 func claimed() ([]string, error) {
-	text, err := os.ReadFile("/proc/thread-self/net/unix")
+	var text []byte
+	err := atHome(func() (err error) {
+		text, err = os.ReadFile("/proc/thread-self/net/unix")
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("attack: list running attacks: %w", err)
 	}
@@ -167,8 +175,7 @@ func claimed() ([]string, error) {
 
 // askStatus sends one word to an attack. ok is false when nobody holds the GUID, or one whom we must not trust.
 func askStatus(ctx context.Context, guid, word string) (status Status, ok bool) {
-	dialer := net.Dialer{Timeout: askTimeout}
-	conn, err := dialer.DialContext(ctx, "unix", claimPrefix+guid)
+	conn, err := dialHome(ctx, claimPrefix+guid)
 	if err != nil {
 		return Status{}, false
 	}

@@ -46,7 +46,7 @@ func ResolveEvery(ttl time.Duration) time.Duration {
 // Resolver asks the name servers of this host, with sockets that our own attacks spare. It keeps no cache: each call asks, so that an
 // address is seen as soon as DNS shows it.
 type Resolver struct {
-	Conf  string // resolver configuration, /etc/resolv.conf when empty
+	Conf  string // resolver configuration, /etc/resolv.conf when empty; the container's for an attack on one
 	Hosts string // hosts file, /etc/hosts when empty
 }
 
@@ -56,12 +56,12 @@ func (r Resolver) Lookup(ctx context.Context, name string) (Resolution, error) {
 	if found := r.fromHosts(name); len(found) > 0 {
 		return Resolution{Addresses: found, TTL: ttlMax}, nil
 	}
-	conf, err := dns.ClientConfigFromFile(orDefault(r.Conf, "/etc/resolv.conf"))
+	conf, err := dns.ClientConfigFromFile(orDefault(r.Conf, resolverFile("/etc/resolv.conf")))
 	if err != nil {
 		return Resolution{}, fmt.Errorf("resolve %s: %w", name, err)
 	}
 	if len(conf.Servers) == 0 {
-		return Resolution{}, fmt.Errorf("resolve %s: no name server in %s", name, orDefault(r.Conf, "/etc/resolv.conf"))
+		return Resolution{}, fmt.Errorf("resolve %s: no name server in %s", name, orDefault(r.Conf, resolverFile("/etc/resolv.conf")))
 	}
 	var errs []error
 	for _, full := range conf.NameList(name) {
@@ -96,7 +96,7 @@ func (r Resolver) LookupAll(ctx context.Context, names []string) (map[string]Res
 
 func (r Resolver) fromHosts(name string) []netip.Addr {
 	// A missing hosts file is the same as an empty one.
-	text, _ := os.ReadFile(orDefault(r.Hosts, "/etc/hosts"))
+	text, _ := os.ReadFile(orDefault(r.Hosts, resolverFile("/etc/hosts")))
 	wanted := strings.ToLower(strings.TrimSuffix(name, "."))
 	var found []netip.Addr
 	for line := range strings.Lines(string(text)) {

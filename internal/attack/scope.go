@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"firedrill/internal/attack/cgroups"
+	"firedrill/internal/attack/containers"
 	"firedrill/internal/drill"
 )
 
@@ -12,6 +13,8 @@ import (
 type Scope struct {
 	User   string // name or number: only traffic of sockets that this user made
 	Cgroup string // only traffic of sockets that were made in this control group or below
+	// Container is the ID or name of a container: all traffic of its network namespace. Start makes the attack run there.
+	Container string
 }
 
 // Whole reports whether nothing is narrowed.
@@ -21,6 +24,8 @@ func (s Scope) Whole() bool { return s == Scope{} }
 type ScopeFacts struct {
 	UID    *uint32      `json:"uid,omitempty"`
 	Cgroup *CgroupScope `json:"cgroup,omitempty"`
+
+	Container *containers.Container `json:"container,omitempty"`
 }
 
 // CgroupScope is a control group as the kernel tells packets of it apart.
@@ -37,12 +42,13 @@ func ScopeFlags() []drill.AttackFlag {
 	return []drill.AttackFlag{
 		{Name: "user", Short: "u", Type: TypeString, Usage: "name or number of a user, only traffic of this user's sockets, both ways"},
 		{Name: "cgroup", Short: "g", Type: TypeString, Usage: "control group, as /proc/PID/cgroup shows it; only traffic of sockets made in it or below, both ways"},
+		{Name: "container", Short: "C", Type: TypeString, Usage: "ID of a container, the first characters of one, or its name; the attack runs in its network, and DNS is the container's"},
 	}
 }
 
 // ParseScope reads the flags of ScopeFlags. Flags that a kind does not have are simply not given.
 func ParseScope(v Values) (Scope, error) {
-	s := Scope{User: v.Text("user", ""), Cgroup: v.Text("cgroup", "")}
+	s := Scope{User: v.Text("user", ""), Cgroup: v.Text("cgroup", ""), Container: v.Text("container", "")}
 	var given []string
 	for _, flag := range ScopeFlags() {
 		if len(v[flag.Name]) == 0 {

@@ -30,6 +30,8 @@ type Invocation struct {
 	Yes      bool     // a person consents to what this host's policy asks consent for, and to what a kind never does without
 	Others   []Kind   // all kinds of this build: what dead attacks of theirs left is taken back first, and the host's policy may name them
 
+	StayOutside bool // planted bug: an attack on a container stays in the host's network
+
 	mark func(name string) // as in Options
 
 	policyFile  string // tests: instead of the host's own, which nothing that a caller can reach replaces
@@ -87,6 +89,10 @@ const setupGC = 800
 // Start carries out an invocation: it sweeps what dead attacks left, runs the plan until its end, a signal, or the loss of the one who
 // asked, and prints. Errors are those of Run; a refusal is printed as an event too when JSON is asked for.
 func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
+	inside, err := i.enter(ctx)
+	if err != nil {
+		return history.AttackAccount{Reverted: true}, i.refuse(err)
+	}
 	ctx, heed, stop := StopOnSignals(ctx)
 	defer stop()
 	collect := debug.SetGCPercent(setupGC)
@@ -123,6 +129,13 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 			cancel(err)
 		}
 	})
+	if inside != nil {
+		watching.Go(func() {
+			if err := watchContainer(ctx, *inside); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	options := Options{Canaries: i.Canaries, mark: i.mark, settled: func() { debug.SetGCPercent(collect) }}
 	// Once more when the GUID is ours: of two that start at the same time each then sees the other.
 	options.Admit = func() error { return bounds.admit(ctx, plan) }

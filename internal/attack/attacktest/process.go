@@ -26,6 +26,9 @@ const (
 	envResolv = "FIREDRILL_ATTACKTEST_RESOLV" // file to use as /etc/resolv.conf
 )
 
+// StaysOutside is the bug of an attack on a container that does not enter the container's network.
+const StaysOutside = "stays outside"
+
 // Making makes the kind with a planted bug ("-" for none); step is to be called before each durable effect.
 type Making func(bug string, step func(name string)) attack.Kind
 
@@ -52,6 +55,7 @@ func child(makeKind Making, bug string) int {
 		return halt(makeKind(bug, func(string) {}))
 	}
 	invocation := attack.Invocation{Kind: makeKind(bug, dieAt(os.Getenv(envDieAt))), Flags: attack.Values{}, JSON: true, In: os.Stdin, Out: os.Stdout}
+	invocation.StayOutside = bug == StaysOutside
 	for _, arg := range os.Args[1:] {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 		switch name {
@@ -129,6 +133,7 @@ type Spec struct {
 	DieAt  int    // SIGKILL itself at the mark of this number, from 1; 0 for never
 	Resolv string // resolver configuration
 	SSH    string // SSH_CONNECTION
+	Engine string // the socket of a container runtime
 	Args   []string
 }
 
@@ -158,6 +163,9 @@ func (w *World) Start(spec Spec) (*Attack, error) {
 	}
 	a := &Attack{cmd: exec.Command(self, spec.Args...)}
 	a.cmd.Env = append(os.Environ(), envChild+"="+bug, envResolv+"="+spec.Resolv, "GORACE=atexit_sleep_ms=0", "SSH_CONNECTION="+spec.SSH)
+	if spec.Engine != "" {
+		a.cmd.Env = append(a.cmd.Env, "DOCKER_HOST=unix://"+spec.Engine)
+	}
 	if spec.DieAt > 0 {
 		a.cmd.Env = append(a.cmd.Env, fmt.Sprintf("%s=%d", envDieAt, spec.DieAt))
 	}

@@ -145,6 +145,9 @@ func (w *World) AddGuest() (*Namespace, error) {
 	return w.guest, err
 }
 
+// Guest returns the container that AddGuest has made.
+func (w *World) Guest() *Namespace { return w.guest }
+
 func route(to string, via netip.Addr) error {
 	prefix := netip.MustParsePrefix(to)
 	return netlink.RouteAdd(&netlink.Route{Gw: via.AsSlice(), Dst: &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), 32)}})
@@ -251,9 +254,12 @@ func (w *World) close() {
 }
 
 // Tables lists the names of all tables on the attacked host.
-func (w *World) Tables() ([]string, error) {
+func (w *World) Tables() ([]string, error) { return w.Host.Tables() }
+
+// Tables lists the names of all tables.
+func (n *Namespace) Tables() ([]string, error) {
 	var names []string
-	err := w.Host.Do(func() error {
+	err := n.Do(func() error {
 		conn, err := nftables.New()
 		if err != nil {
 			return err

@@ -45,7 +45,7 @@ func (o Order) Names() []string { return o.Targets.Names() }
 func (o Order) Device() string { return o.Targets.Device }
 
 // Survey implements attack.Surveying: it finds out what the scope means here, and in which ways packets can be treated.
-func (o Order) Survey(_ context.Context, facts *attack.Facts) error {
+func (o Order) Survey(ctx context.Context, facts *attack.Facts) error {
 	if o.Effect.treats() && o.Effect.Way != WayQueue {
 		found, err := netem.Survey()
 		if err != nil {
@@ -53,7 +53,7 @@ func (o Order) Survey(_ context.Context, facts *attack.Facts) error {
 		}
 		facts.Shaping = found
 	}
-	return survey(o.Kind, o.Targets.Scope, &facts.Scope)
+	return survey(ctx, o.Kind, o.Targets.Scope, &facts.Scope)
 }
 
 // Plan implements attack.Order.

@@ -122,7 +122,12 @@ func (c *cut) oneWay(events []history.AttackTarget) []history.AttackTarget {
 func (c *cut) Wording() string { return c.effect.wording() }
 
 // Answers implements attack.Answering.
-func (c *cut) Answers() attack.Answers { return c.effect.answers() }
+func (c *cut) Answers() attack.Answers {
+	if c.scoped() {
+		return attack.AnswersSome // a canary's socket is ours, not the scope's
+	}
+	return c.effect.answers()
+}
 
 // Hits implements attack.Counting.
 func (c *cut) Hits(context.Context) (history.AttackHits, error) {

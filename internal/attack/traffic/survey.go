@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -24,7 +25,7 @@ var cgroupPackets = cgroups.Interface{V2: "cgroup.procs", V1: classFile, Control
 const classFile = "net_cls.classid"
 
 // survey finds out what a scope means on this host.
-func survey(kind string, scope attack.Scope, facts *attack.ScopeFacts) error {
+func survey(ctx context.Context, kind string, scope attack.Scope, facts *attack.ScopeFacts) error {
 	switch {
 	case scope.User != "":
 		uid, err := procs.UserNumber(scope.User)
@@ -38,6 +39,12 @@ func survey(kind string, scope attack.Scope, facts *attack.ScopeFacts) error {
 			return err
 		}
 		facts.Cgroup = &group
+	case scope.Container != "":
+		container, err := attack.FindContainer(ctx, kind, scope.Container)
+		if err != nil {
+			return err
+		}
+		facts.Container = &container
 	}
 	return nil
 }
@@ -87,11 +94,16 @@ func scopeText(scope attack.Scope, facts attack.ScopeFacts) string {
 	case facts.Cgroup != nil:
 		return fmt.Sprintf("sockets of %s, class 0x%08x", facts.Cgroup, facts.Cgroup.Class)
 	}
+	if facts.Container != nil {
+		return fmt.Sprintf("in the network of %s, process %d", facts.Container, facts.Container.Init.PID)
+	}
 	return ""
 }
 
-// scoped reports whether the attack is narrower than the host.
-func (c *cut) scoped() bool { return c.scope != attack.ScopeFacts{} && !c.hooks.WholeHost }
+// scoped reports whether the attack is narrower than its network namespace.
+func (c *cut) scoped() bool {
+	return (c.scope.UID != nil || c.scope.Cgroup != nil) && !c.hooks.WholeHost
+}
 
 // owner asks whether the packet's socket is the scope's, or somebody else's. Where no socket is known neither holds.
 func (c *cut) owner() (is, isNot []expr.Any) {

@@ -3,6 +3,7 @@ package traffictest
 import (
 	"fmt"
 
+	at "firedrill/internal/attack/attacktest"
 	"firedrill/internal/attack/traffic"
 )
 
@@ -17,12 +18,12 @@ func Plant(bug string, step func(string)) traffic.Hooks {
 		"all of them": &h.AllOfThem, "none of them": &h.NoneOfThem, "own refusals": &h.OwnRefusals,
 		"keep held": &h.Queue.Keep, "instant": &h.Queue.Instant, "whole": &h.Queue.Whole, "keep root": &h.KeepRoot,
 	}
-	switch at := plant[bug]; {
-	case at != nil:
-		*at = true
+	switch field := plant[bug]; {
+	case field != nil:
+		*field = true
 	case bug == "no owner, no gate":
 		h.NoOwner, h.NoGate = true, true
-	case bug != "-":
+	case bug != "-" && bug != at.StaysOutside:
 		panic(fmt.Sprintf("no such bug: %q", bug))
 	}
 	return h
