@@ -16,7 +16,11 @@
 //	unhealthy healthy    | the other                 | the other
 //	unhealthy unhealthy  | the preferred one, or stay if on_all_unhealthy is last_known
 //
+// Beside that stand the decision tables of Route 53 as they are, for names that several records share: which record is answered by failover,
+// weighted and multivalue routing (records.go), and when a health check is healthy, calculated, inverted or disabled (checks.go).
+//
 // The invariant: Decide and Switch raise the serial number with every change of the answer and with nothing else.
 //
-// Start reading at Policy and State (policy.go), then Decide, then Switch (switch.go).
+// Start reading at Policy and State (policy.go), then Decide, then Switch (switch.go). What a decision is on its way to the servers that
+// give it stands in publish.go.
 package failover
