@@ -14,6 +14,7 @@ type Link struct {
 	Index    int          `json:"index"`
 	Loopback bool         `json:"loopback,omitempty"`
 	Addrs    []netip.Addr `json:"addresses"`
+	Length   int          `json:"txqueuelen"`      // packets that it may queue
 	Root     string       `json:"root"`            // kind of the root discipline, as "fq_codel"
 	Taken    string       `json:"taken,omitempty"` // why what is there could not be put back exactly; empty when it can
 }

@@ -134,7 +134,7 @@ func (f Facts) of(need Need) Fact {
 // Can says whether a kind of attack can run here.
 type Can struct {
 	State  State  `json:"state"`
-	Reason string `json:"reason,omitempty"` // why not, or why nobody knows
+	Reason string `json:"reason,omitempty"` // why not, or why nobody knows; or in which of its ways, where a kind has several
 	Cure   string `json:"cure,omitempty"`
 }
 
@@ -155,6 +155,9 @@ func (f Facts) Here(kind drill.AttackKind) Can {
 	worst := Can{State: Yes}
 	for _, needed := range kind.Needs {
 		can := f.any(Alternatives(needed))
+		if can.State == Yes && worst.State == Yes && can.Reason != "" {
+			worst.Reason = can.Reason
+		}
 		if can.State == No || can.State == Unknown && worst.State == Yes {
 			worst = can
 		}
@@ -175,6 +178,8 @@ func (f Facts) any(alternatives []Need) Can {
 			reason += ": " + found.Detail
 		}
 		switch {
+		case found.State == Yes && len(alternatives) > 1:
+			return Can{State: Yes, Reason: "by " + string(need)}
 		case found.State == Yes:
 			return Can{State: Yes}
 		case best.State == "" || found.State == Unknown && best.State == No:

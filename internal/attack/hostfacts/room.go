@@ -216,4 +216,7 @@ func tryQueues(all map[Need]found) {
 	netem := netlink.NewNetem(netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(2, 0), Parent: parent},
 		netlink.NetemQdiscAttrs{Latency: uint32(time.Millisecond / time.Microsecond)})
 	all[Netem] = told(netlink.QdiscAdd(netem))
+	if all[Netem].State == Yes && all[Prio].State != Yes {
+		all[Netem] = found{State: No, Detail: "it is there, but without prio it would hit every packet"}
+	}
 }

@@ -104,7 +104,7 @@ func TestNetemDelaysOnlyItsTargetsAndDiesWithUs(t *testing.T) {
 func TestNetemIsNotPutWhereSomebodyHasSetUpARoot(t *testing.T) {
 	w := at.NewWorld(t)
 	traffictest.Must(t, w.Host.Do(func() error {
-		out, err := exec.Command("tc", "qdisc", "add", "dev", "eth0", "root", "handle", "7:", "htb", "default", "1").CombinedOutput()
+		out, err := exec.Command("tc", "qdisc", "add", "dev", "eth0", "root", "handle", "7:", "pfifo", "limit", "99").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("tc: %w: %s", err, out)
 		}
@@ -115,7 +115,7 @@ func TestNetemIsNotPutWhereSomebodyHasSetUpARoot(t *testing.T) {
 	a, err := w.Start(at.Spec{Args: []string{"--length=2", targets, "--way=netem"}})
 	traffictest.Must(t, err)
 	code, _ := a.Wait()
-	if code == 0 || !strings.Contains(a.Stderr(), "somebody has set up htb there") {
+	if code == 0 || !strings.Contains(a.Stderr(), "somebody has set up pfifo there") {
 		t.Errorf("exit code %d: %s", code, a.Stderr())
 	}
 	// Without a way named the queue is taken.

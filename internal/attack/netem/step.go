@@ -134,6 +134,7 @@ type placed struct {
 	Index     int    `json:"index"`
 	Band      uint16 `json:"band"`
 	Handle    uint32 `json:"handle"`
+	Length    int    `json:"txqueuelen"`
 }
 
 // Apply implements attack.Step.
@@ -175,7 +176,7 @@ func (s *Step) record(ctx context.Context) (band uint16, err error) {
 		}
 		var changes []attack.Change
 		for _, link := range s.order.Links {
-			undo, err := json.Marshal(placed{Namespace: namespace, Device: link.Name, Index: link.Index, Band: band, Handle: s.handle()})
+			undo, err := json.Marshal(placed{Namespace: namespace, Device: link.Name, Index: link.Index, Band: band, Handle: s.handle(), Length: link.Length})
 			if err != nil {
 				return nil, err
 			}
@@ -218,6 +219,21 @@ func (s *Step) put(band uint16) error {
 		if err := netlink.QdiscAdd(netlink.NewNetem(attrs, how)); err != nil {
 			return fmt.Errorf("netem: put netem on %s: %w", link.Name, err)
 		}
+		if err := putLength(link.Index, link.Length); err != nil {
+			return fmt.Errorf("netem: %s: %w", link.Name, err)
+		}
+	}
+	return nil
+}
+
+// putLength sets back how much a device may queue. Of one that queues nothing by itself, 0, the kernel makes more with each discipline.
+func putLength(index, length int) error {
+	link, err := netlink.LinkByIndex(index)
+	if err != nil || link.Attrs().TxQLen == length {
+		return err
+	}
+	if err := netlink.LinkSetTxQLen(link, length); err != nil {
+		return fmt.Errorf("set txqueuelen back to %d: %w", length, err)
 	}
 	return nil
 }

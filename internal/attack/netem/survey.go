@@ -40,13 +40,13 @@ func Survey() (attack.ShapingFacts, error) {
 		if err != nil || len(addrs) == 0 {
 			continue // it does not send by itself: a port of a bridge or a bond has no address of its own
 		}
-		found := attack.Link{Name: attrs.Name, Index: attrs.Index, Loopback: loopback}
+		found := attack.Link{Name: attrs.Name, Index: attrs.Index, Loopback: loopback, Length: attrs.TxQLen}
 		for _, a := range addrs {
 			if addr, ok := netip.AddrFromSlice(a.IP); ok {
 				found.Addrs = append(found.Addrs, addr.Unmap())
 			}
 		}
-		found.Root, found.Taken = judge(of(all, attrs.Index), attrs.Index, attrs.TxQLen, defaultKind())
+		found.Root, found.Taken = judge(of(all, attrs.Index), attrs.Index, defaultKind())
 		facts.Links = append(facts.Links, found)
 	}
 	return facts, nil
@@ -73,7 +73,7 @@ func of(all []netlink.Qdisc, index int) []netlink.Qdisc {
 }
 
 // judge returns the kind at the root of a device, and why it could not be put back exactly, if so. Ours, of another attack, can be.
-func judge(found []netlink.Qdisc, index, length int, byDefault string) (root, taken string) {
+func judge(found []netlink.Qdisc, index int, byDefault string) (root, taken string) {
 	for _, q := range found {
 		if q.Attrs().Parent == netlink.HANDLE_ROOT {
 			root = q.Type()
@@ -90,8 +90,6 @@ func judge(found []netlink.Qdisc, index, length int, byDefault string) (root, ta
 	switch {
 	case root == "":
 		return root, "it has no root queueing discipline that we can see"
-	case root == "noqueue" && length == 0:
-		return root, "its txqueuelen is 0, which the kernel would change"
 	case root != "noqueue" && root != "mq" && byDefault != "" && root != byDefault:
 		return root, fmt.Sprintf("it has %s, and the kernel would put %s back", root, byDefault)
 	}

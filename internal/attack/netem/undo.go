@@ -26,9 +26,9 @@ func (u Undoer) Undo(_ context.Context, change attack.Change, _ []attack.Change)
 }
 
 func (u Undoer) takeBack(p placed) error {
-	link, err := netlink.LinkByName(p.Device)
-	if isGone(err) || err == nil && link.Attrs().Index != p.Index {
-		return nil // the device is gone, and with it what was on it
+	link, err := netlink.LinkByIndex(p.Index) // its name may have changed
+	if isGone(err) {
+		return nil // and with it what was on it
 	}
 	if err != nil {
 		return fmt.Errorf("netem: look for %s: %w", p.Device, err)
@@ -36,7 +36,27 @@ func (u Undoer) takeBack(p placed) error {
 	if u.Hooks.Keep {
 		return nil
 	}
-	for _, q := range listed(p.Index, &err) {
+	if err := u.deleteNetem(p); err != nil {
+		return err
+	}
+	if err := u.deleteRoot(p); err != nil {
+		return err
+	}
+	if link.Attrs().Name != p.Device {
+		return nil // another device with the number of one that is gone: nothing on it was ours, and its length is not either
+	}
+	if err := putLength(p.Index, p.Length); err != nil {
+		return fmt.Errorf("netem: %s: %w", p.Device, err)
+	}
+	return nil
+}
+
+func (u Undoer) deleteNetem(p placed) error {
+	all, err := listed(p.Index)
+	if err != nil {
+		return err
+	}
+	for _, q := range all {
 		a := q.Attrs()
 		if q.Type() == "netem" && a.Handle == p.Handle && a.Parent == rootHandle(p.Index)|uint32(p.Band) {
 			u.Hooks.mark("delete netem")
@@ -45,31 +65,38 @@ func (u Undoer) takeBack(p placed) error {
 			}
 		}
 	}
-	root := netlink.Qdisc(nil)
-	for _, q := range listed(p.Index, &err) {
-		switch {
-		case isOurs(q, p.Index):
-			root = q
-		case q.Attrs().Parent&0xffff0000 == rootHandle(p.Index):
-			return err // the last one deletes the root
-		}
-	}
-	if err != nil || root == nil {
+	return nil
+}
+
+// deleteRoot deletes our root, unless another attack has something below it: the last one does it.
+func (u Undoer) deleteRoot(p placed) error {
+	all, err := listed(p.Index)
+	if err != nil {
 		return err
 	}
-	u.Hooks.mark("delete prio")
-	if err := netlink.QdiscDel(root); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("netem: delete prio of %s: %w", p.Device, err)
+	for _, q := range all {
+		if q.Attrs().Parent&0xffff0000 == rootHandle(p.Index) {
+			return nil
+		}
+	}
+	for _, q := range all {
+		if !isOurs(q, p.Index) {
+			continue
+		}
+		u.Hooks.mark("delete prio")
+		if err := netlink.QdiscDel(q); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("netem: delete prio of %s: %w", p.Device, err)
+		}
 	}
 	return nil
 }
 
-func listed(index int, failed *error) []netlink.Qdisc {
+func listed(index int) ([]netlink.Qdisc, error) {
 	all, err := netlink.QdiscList(nil)
 	if err != nil {
-		*failed = errors.Join(*failed, fmt.Errorf("netem: list queueing disciplines: %w", err))
+		return nil, fmt.Errorf("netem: list queueing disciplines: %w", err)
 	}
-	return of(all, index)
+	return of(all, index), nil
 }
 
 func isGone(err error) bool {
