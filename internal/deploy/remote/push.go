@@ -28,16 +28,22 @@ import (
 // "there SIZE SHA256" and is told "use" or "send". Else, or after "send", it says "ready", reads the first bytes, says "first" with "gzip"
 // where that is to be had, is told how the rest comes, reads it, and answers "held PID". It stays for as long as it hears from us. From "ready"
 // on nothing of it is in any directory: the file is unlinked, /proc/PID/fd/8 is the only way to it, and that ends with the process.
-// Directories of a push that was killed before its unlink are removed when they are an hour old.
+// Directories of a push that was killed before its unlink are removed by the next one, when they are an hour old. Each program that the script
+// starts costs a busy host 10 ms: hence the reading of /proc.
 //
 // A program that is there counts only when nobody but root and us can write to it: its digest must still be true when it is started.
 const holdScript = `umask 077
 size=$1 silence=$2 whole=$3 why= tries=3 first=` + firstBytes + `
-uid=$(id -u)
-echo "host $(uname -sm) $uid"
+uid=
+while read -r k v _; do [ "$k" != Uid: ] || { uid=$v; break; }; done 2>/dev/null </proc/self/status
+[ -n "$uid" ] || uid=$(id -u)
+{ read -r os </proc/sys/kernel/ostype && read -r arch </proc/sys/kernel/arch && os="$os $arch"; } 2>/dev/null || os=$(uname -sm)
+echo "host $os $uid"
 hold() {
  echo "held $$"
 ` + stayScript + `
+ exec 8<&-
+ find "$XDG_RUNTIME_DIR" /dev/shm /tmp /var/tmp "$HOME" -maxdepth 1 -name '.firedrill-*' -user "$uid" -mmin +60 -exec rm -rf {} + </dev/null >/dev/null 2>&1 &
 }
 same() {
  { command exec 8<"$1"; } 2>/dev/null || return 1
@@ -52,7 +58,8 @@ if command -v sha256sum >/dev/null; then
   tries=$((tries-1))
  done
  bytes=$whole
- for f in $(ours /usr/bin/firedrill /usr/local/bin/firedrill); do
+ for f in /usr/bin/firedrill /usr/local/bin/firedrill; do
+  [ -f "$f" ] && [ -n "$(ours "$f")" ] || continue
   same "$f" "$whole" && { hold; exit; }
  done
 fi
@@ -61,8 +68,8 @@ trap '[ -z "$dir" ] || rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
 for d in "$XDG_RUNTIME_DIR" /dev/shm /tmp /var/tmp "$HOME"; do
  [ -n "$d" ] && [ -d "$d" ] && [ -w "$d" ] || continue
- free=$(df -Pk "$d" 2>/dev/null | { read -r _; read -r _ _ _ k _; echo "$k"; })
- case $free in ''|*[!0-9]*) ;; *) [ "$free" -gt $((size/1024+1024)) ] || { why="$why $d is full;"; continue; };; esac
+ set -- $(df -Pk "$d" 2>/dev/null)
+ case ${11} in ''|*[!0-9]*) ;; *) [ "${11}" -gt $((size/1024+1024)) ] || { why="$why $d is full;"; continue; };; esac
  dir=$(mktemp -d "$d/.firedrill-XXXXXXXX" 2>/dev/null) || { dir=; continue; }
  printf '#!/bin/sh\nexit 0\n' >"$dir/firedrill" && chmod 700 "$dir/firedrill"
  if "$dir/firedrill" 2>/dev/null; then break; fi
@@ -72,7 +79,6 @@ done
 exec 7>"$dir/firedrill" 8<"$dir/firedrill"
 rm -rf "$dir"; dir=
 echo ready
-find "$XDG_RUNTIME_DIR" /dev/shm /tmp /var/tmp "$HOME" -maxdepth 1 -name '.firedrill-*' -user "$uid" -mmin +60 -exec rm -rf {} + </dev/null >/dev/null 2>&1 7>&- 8<&- &
 if [ "$size" -gt "$first" ]; then
  head -c "$first" >&7
  if command -v gzip >/dev/null; then echo first gzip; else echo first plain; fi
