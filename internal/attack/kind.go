@@ -97,6 +97,7 @@ type Group struct {
 	cgroups.Group
 	Processes []int `json:"processes"` // sorted
 	Tasks     int   `json:"tasks"`     // threads of them; only where they are counted
+	Freezer   bool  `json:"freezer"`   // it can be frozen as a whole; only where that is asked
 }
 
 // Unit is a unit of systemd, in its words.

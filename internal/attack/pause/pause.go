@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/cgroups"
 	"firedrill/internal/attack/procs"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
@@ -50,10 +51,20 @@ func (Kind) Describe() drill.AttackKind {
 		Name:    Name,
 		Group:   "state",
 		Summary: "Stop processes for a while, as a hang does: they are there and do nothing",
-		Flags:   append([]drill.AttackFlag{attack.LengthFlag()}, attack.ProcessFlags()...),
+		Flags:   flags(),
 		Remains: string(attack.RemainsUntilStart),
 		Needs:   []string{"pidfd", "journal"},
 	}
+}
+
+func flags() []drill.AttackFlag {
+	all := append([]drill.AttackFlag{attack.LengthFlag()}, attack.ProcessFlags()...)
+	for i := range all {
+		if all[i].Name == "process" {
+			all[i].Usage = "name, regular expression or number of the process; this or --cgroup"
+		}
+	}
+	return append(all, attack.CgroupFlag("a whole control group, at once by the kernel's freezer where there is one"))
 }
 
 // Order implements attack.Kind.
@@ -65,17 +76,24 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if err != nil {
 		return nil, attack.Refuse(Name, "", "%w", err)
 	}
-	which, err := flags.Processes()
-	if err != nil {
+	order := Order{Length: length, Cgroup: flags.Text("cgroup", ""), hooks: k.hooks}
+	if order.Cgroup != "" {
+		if len(flags) > len(flags["length"])+1 {
+			return nil, attack.Refuse(Name, "", "--cgroup means all in it: it goes with no other flag but --length")
+		}
+		return order, nil
+	}
+	if order.Which, err = flags.Processes(); err != nil {
 		return nil, attack.Refuse(Name, "see: firedrill help attack pause", "%w", err)
 	}
-	return Order{Length: length, Which: which, hooks: k.hooks}, nil
+	return order, nil
 }
 
 // Order is a pause as a user asks for it.
 type Order struct {
 	Length time.Duration
 	Which  procs.Selector
+	Cgroup string // instead of Which; empty for none
 	hooks  hooks
 }
 
@@ -83,7 +101,15 @@ type Order struct {
 func (Order) Names() []string { return nil }
 
 // Survey implements attack.Surveying.
-func (Order) Survey(_ context.Context, facts *attack.Facts) error {
+func (o Order) Survey(_ context.Context, facts *attack.Facts) error {
+	if o.Cgroup != "" {
+		err := facts.SurveyGroup(Name, cgroups.Freezer, o.Cgroup)
+		if errors.Is(err, cgroups.ErrNone) {
+			return facts.SurveyGroup(Name, cgroups.Members, o.Cgroup)
+		}
+		facts.Group.Freezer = err == nil
+		return err
+	}
 	all, err := procs.Survey()
 	facts.Processes = all
 	return err
@@ -91,17 +117,29 @@ func (Order) Survey(_ context.Context, facts *attack.Facts) error {
 
 // Plan implements attack.Order.
 func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
-	meant, spared, err := attack.MeantProcesses(Name, o.Which, facts)
+	plan := attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Length: o.Length}
+	s := &step{which: o.Which, hooks: o.hooks, seen: map[procs.ID]bool{}}
+	var err error
+	if o.Cgroup == "" {
+		s.meant, s.spared, err = attack.MeantProcesses(Name, o.Which, facts)
+	} else {
+		s.meant, err = attack.MeantGroup(Name, facts)
+		s.group = &facts.Group.Group
+	}
 	if err != nil {
 		return attack.Plan{}, err
 	}
-	s := &step{which: o.Which, meant: meant, spared: spared, hooks: o.hooks, seen: map[procs.ID]bool{}}
-	return attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Length: o.Length, Steps: []attack.Step{s}}, nil
+	plan.Steps = []attack.Step{s}
+	if facts.Group.Freezer {
+		plan.Steps = []attack.Step{&freeze{group: facts.Group.Group, members: len(s.meant), hooks: o.hooks}}
+	}
+	return plan, nil
 }
 
 // step is the one step.
 type step struct {
 	which   procs.Selector
+	group   *cgroups.Group  // instead of which; nil for none
 	meant   []procs.Process // at the time of the plan
 	spared  []procs.Process
 	hooks   hooks
@@ -179,6 +217,13 @@ func (s *step) round(ctx context.Context) error {
 		return err
 	}
 	meant, _ := s.which.Select(all)
+	if s.group != nil {
+		inside, err := s.group.Processes()
+		if err != nil {
+			return err
+		}
+		meant = slices.DeleteFunc(all, func(p procs.Process) bool { return p.Protected != "" || !slices.Contains(inside, p.PID) })
+	}
 	s.mu.Lock()
 	held := slices.Clone(s.held)
 	s.mu.Unlock()
@@ -309,6 +354,10 @@ func (s *step) Revert(ctx context.Context) error { return s.journal.Undo(ctx, Ki
 
 // Undo implements attack.Undoer. SIGCONT is sent even to one that does not look stopped: a SIGSTOP may be on its way to it still.
 func (k Kind) Undo(_ context.Context, change attack.Change, others []attack.Change) error {
+	var group frozen
+	if err := json.Unmarshal(change.Undo, &group); err == nil && group.Directory != "" {
+		return k.thaw(group, others)
+	}
 	var id procs.ID
 	if err := json.Unmarshal(change.Undo, &id); err != nil {
 		return fmt.Errorf("who was stopped: %w", err)
