@@ -149,6 +149,27 @@ func TestShutdownIsCalledOffDuringTheDelay(t *testing.T) {
 	}
 }
 
+// systemd ends every process before the host goes down, and waits 90 seconds for one that does not end at SIGTERM: the attack that gave the
+// order must not be that one.
+func TestWhoOrdersTheHostDownDoesNotHoldItUp(t *testing.T) {
+	t.Parallel()
+	w := at.NewWorld(t)
+	a, err := w.Start(at.Spec{Bug: "survive", Args: []string{"--delay=10ms"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Stop)
+	if _, err := at.AwaitFact(a, func(account *history.AttackAccount) bool { return account.Bit }); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := a.Wait(); code != 0 {
+		t.Errorf("exit code %d: %s; want 0, at the signal", code, a.Stderr())
+	}
+}
+
 func TestShutdownPrintsTheLinesOfTheArticle(t *testing.T) {
 	t.Parallel()
 	w := at.NewWorld(t)
