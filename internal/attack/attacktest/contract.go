@@ -309,13 +309,13 @@ func EndsAtDeadlineWhileStopped(w *World, s Subject, bug string) error {
 
 // EndsWhenStdinEnds: the one who started it is gone.
 func EndsWhenStdinEnds(w *World, s Subject, bug string) error {
-	began := time.Now()
 	a, before, err := inForce(w, s, bug, long)
 	if err != nil {
 		return err
 	}
 	defer a.Stop()
-	// An input that ends right after the start is no lifeline, so let that time pass.
+	// An input that ends right after the start is no lifeline, so let that time pass. On a slow host the start itself takes longer.
+	began := time.Now()
 	if err := Await(func() error {
 		if time.Since(began) < 3*time.Second {
 			return errMissing
