@@ -57,15 +57,34 @@ const (
 var boots = []boot{
 	{name: "linux-6.1", release: "bookworm", suites: []suite{
 		{folder: "internal/attack/blackhole", skip: tooFine},
-		{folder: "tools/vm/whole", run: "Clock|Travel"},
+		{folder: "tools/vm/whole", run: "Clock|Travel|DoctorKnowsThisKernel"},
+	}},
+	{name: "netem", release: "bookworm", suites: []suite{
+		{folder: "internal/attack/latency", run: "Netem"},
+		{folder: "internal/attack/packetloss", run: "Netem"},
+	}},
+	{name: "cgroups", release: "bookworm", suites: []suite{
+		{folder: "tools/vm/whole", run: "Group"},
+		{folder: "internal/attack/cpu", skip: tooFine},
+		{folder: "internal/attack/memory", skip: tooFine},
+		{folder: "internal/attack/pause", skip: tooFine},
+		{folder: "internal/attack/fd", skip: tooFine},
+		{folder: "internal/attack/pid", skip: tooFine},
 	}},
 	{name: "restart", release: "bookworm", suites: []suite{
 		down("TestHostRestarts"), down("TestHostIsSwitchedOff"), down("TestCrashLosesWhatWasNotSynced"), down("TestHostThatRestartsInTheMiddleIsCleanAtTheNextStart"),
 	}},
+	{name: "systemd", release: "bookworm", systemd: true, suites: []suite{
+		{folder: "tools/vm/whole", run: "AsAService|DoctorKnowsSystemd"},
+		down("TestSystemdRestartsTheHostInOrder"), down("TestSystemdSwitchesTheHostOffInOrder"), down("TestRestartByTheKernelStopsNoService"),
+	}},
 	{name: "linux-6.12", release: "trixie", suites: []suite{
 		{folder: "internal/attack/blackhole", skip: tooFine},
+		{folder: "internal/attack/latency", run: "Netem"},
+		{folder: "tools/vm/whole", run: "Clock|DoctorKnowsThisKernel"},
 	}},
 	{name: "linux-5.10", release: "bullseye", suites: []suite{
 		{folder: "internal/attack/blackhole", skip: tooFine + "|" + owned},
+		{folder: "tools/vm/whole", run: "DoctorKnowsThisKernel"},
 	}},
 }

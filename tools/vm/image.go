@@ -114,7 +114,8 @@ func (i image) errand(errand guest.Errand, init string, files map[string]string)
 		err = errors.Join(err, i.file("vm/"+name, 0o755, files[name]))
 	}
 	if errand.Systemd {
-		err = errors.Join(err, i.text("etc/systemd/system/firedrill-vm.service", 0o644, []byte(serviceUnit)),
+		// With an ID the machine is not new, and systemd does not set it up.
+		err = errors.Join(err, i.text("etc/machine-id", 0o444, []byte("0367cfe2f9fc11e8acea0242db4d1180\n")), i.text("etc/systemd/system/firedrill-vm.service", 0o644, []byte(serviceUnit)),
 			i.directory("etc/systemd/system/graphical.target.wants"), i.symlink("etc/systemd/system/graphical.target.wants/firedrill-vm.service", "../firedrill-vm.service"))
 	}
 	return err

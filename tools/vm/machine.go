@@ -126,7 +126,7 @@ func (m machine) power(ctx context.Context, number int, l *life) (why string, er
 
 func (m machine) options(console, port string) []string {
 	// A panic must stand still, so that it is seen, and an oops must become one.
-	line := "console=ttyS0 quiet panic=0 panic_on_oops=1 oops=panic " + guest.OptionVM
+	line := "console=ttyS0 quiet panic=0 panic_on_oops=1 oops=panic systemd.getty_auto=0 systemd.show_status=0 " + guest.OptionVM
 	return []string{
 		"-M", "q35", "-accel", m.accel, "-cpu", "max", "-smp", "2", "-m", memory, "-nodefaults", "-no-user-config", "-display", "none",
 		"-serial", "file:" + console, "-serial", "file:" + port, "-rtc", "base=utc",

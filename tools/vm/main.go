@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"firedrill/tools/vm/guest"
 )
 
@@ -43,6 +45,11 @@ func run(ctx context.Context, only, accel string, verbose bool) error {
 	if err := errors.Join(os.MkdirAll(cache, 0o755), install()); err != nil {
 		return err
 	}
+	release, err := alone(cache)
+	if err != nil {
+		return err
+	}
+	defer release()
 	root, err := fetchRoot(cache)
 	if err != nil {
 		return err
@@ -72,6 +79,24 @@ func run(ctx context.Context, only, accel string, verbose bool) error {
 		}
 	}
 	return sum(all, began)
+}
+
+// alone waits until no other run uses the cache: one machine at a time is as much as two cores can emulate.
+func alone(cache string) (release func(), err error) {
+	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	release = func() { _ = lock.Close() }
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+		return release, nil
+	}
+	fmt.Println("Another run is at work; waiting for its end")
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		release()
+		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	return release, nil
 }
 
 func choose(only string) ([]boot, error) {

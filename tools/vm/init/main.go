@@ -49,7 +49,7 @@ func first() error {
 		return err
 	}
 	if errand.Systemd {
-		return fmt.Errorf("become systemd: %w", unix.Exec("/lib/systemd/systemd", []string{"systemd"}, []string{"container="}))
+		return fmt.Errorf("become systemd: %w", unix.Exec("/lib/systemd/systemd", []string{"systemd"}, []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}))
 	}
 	if err := groups(); err != nil {
 		return err

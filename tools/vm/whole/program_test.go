@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,7 +77,13 @@ type program struct {
 // start starts firedrill with --json; it ends with the test.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
+	return startIn(t, nil, args...)
+}
+
+func startIn(t *testing.T, where *syscall.SysProcAttr, args ...string) *program {
+	t.Helper()
 	p := &program{cmd: exec.Command("/vm/firedrill", append(args, "--json")...)}
+	p.cmd.SysProcAttr = where
 	p.cmd.Stderr = &p.stderr
 	stdout, err := p.cmd.StdoutPipe()
 	must(t, err)
@@ -129,6 +136,12 @@ func said[T history.Fact](p *program) (T, bool) {
 func inForce(t *testing.T, args ...string) *program {
 	t.Helper()
 	p := start(t, append([]string{"attack"}, args...)...)
+	awaitInForce(t, p)
+	return p
+}
+
+func awaitInForce(t *testing.T, p *program) {
+	t.Helper()
 	await(t, func() error {
 		if _, ok := said[*history.AttackInForce](p); ok {
 			return nil
@@ -138,7 +151,6 @@ func inForce(t *testing.T, args ...string) *program {
 		}
 		return errors.New("the attack is not in force")
 	})
-	return p
 }
 
 // guardianName begins the command line of a guardian, for people who look at a list of processes.
