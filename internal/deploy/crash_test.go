@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,51 +17,124 @@ import (
 	"firedrill/internal/history"
 )
 
+// cuts is how often the connection is cut against Debian's sshd, and by how many at a time.
+const (
+	cuts      = 100
+	cutAtOnce = 4
+)
+
 func TestCutAtAnyByteLeavesCurrentOnOneWholeRelease(t *testing.T) {
-	eachServer(t, func(t *testing.T, serve remotetest.Make) {
-		w := newWorld(t, serve, remotetest.Wish{})
-		cutter := new(remotetest.Cutter)
-		w.account.Options.DialNet = cutter.DialNet
-		w.request.Deploy.Healthy.Times = 1
-		big := make([]byte, 200_000)
-		_, _ = rand.Read(big)
-		w.commit("big", map[string]string{"big": string(big)})
-		cutter.CutAfter()
-		w.mustDeploy()
-		total := cutter.Spent()
-		seed := mathrand.Uint64()
-		random := mathrand.New(mathrand.NewPCG(seed, 0))
-		failed := 0
-		for i := range 30 {
-			cuts := []int64{1 + random.Int64N(total)}
-			status := "200\n"
-			if i%2 == 1 { // after the upload, of a release that would not pass, and while going back
-				cuts, status = []int64{total - random.Int64N(total/8), 1 + random.Int64N(total/8)}, "500\n"
-			}
-			cutter.CutAfter(cuts...)
-			w.commit("next", map[string]string{"status": status})
-			w.request.Deploy.Healthy.Within = drill.Seconds(400e6)
-			if _, err := w.deploy(); err != nil {
-				failed++
-			}
-			if _, err := w.whole(); err != nil {
-				t.Fatalf("SEED=%d cut %d at %d of %d bytes: %v", seed, i, cuts, total, err)
-			}
-		}
-		if failed < 15 {
-			t.Errorf("only %d of 30 cut deployments failed: the cuts do not hit", failed)
-		}
-		cutter.CutAfter()
-		w.commit("last", map[string]string{"status": "200\n"})
-		w.notes = nil
-		w.mustDeploy()
-		w.current()
-		for _, name := range w.releases() {
-			if strings.HasPrefix(name, ".tmp-") {
-				t.Errorf("%s is left of a cut upload", name)
-			}
-		}
+	for i := range cutAtOnce {
+		t.Run(fmt.Sprintf("openssh %d", i), func(t *testing.T) {
+			t.Parallel()
+			cutAndLook(t, remotetest.OpenSSH, "", cuts/cutAtOnce)
+		})
+	}
+	t.Run("own server", func(t *testing.T) {
+		t.Parallel()
+		cutAndLook(t, remotetest.Serve, "", 10)
 	})
+	t.Run("in place", func(t *testing.T) {
+		t.Parallel()
+		cutAndLook(t, remotetest.OpenSSH, "in-place", 10)
+	})
+}
+
+// cutAndLook deploys two releases in turn over connections that break, and looks after each whether one of them is whole.
+func cutAndLook(t *testing.T, serve remotetest.Make, layout string, times int) {
+	w := newWorld(t, serve, remotetest.Wish{})
+	w.request.Deploy.Layout = layout
+	cutter := new(remotetest.Cutter)
+	w.account.Options.DialNet = cutter.DialNet
+	var releases [2]map[string]string // files by their content
+	var commits [2]string
+	for i, status := range []string{"200\n", "500\n"} { // the second one does not pass, so that it goes back
+		big := make([]byte, 40_000)
+		_, _ = rand.Read(big)
+		releases[i] = map[string]string{"status": status, "version": fmt.Sprintln(i), "bin/run": "#!/bin/sh\n", "a dir/né\nw": "odd name\n", "big": string(big)}
+		commits[i] = w.commit("a release", releases[i])
+	}
+	w.request.Deploy.Healthy.Times, w.request.Deploy.Healthy.Within = 1, drill.Seconds(100e6)
+	if layout != "" {
+		w.request.Deploy.Healthy, w.request.Deploy.Restart = drill.Healthy{}, "grep -q 200 "+shellQuoted(filepath.Join(w.dir, "status"))
+	}
+	deploy := func(which int) error {
+		w.request.Deploy.Source.Revision = commits[which]
+		_, err := w.deploy()
+		return err
+	}
+	cutter.CutAfter()
+	if err := deploy(0); err != nil {
+		t.Fatal(err)
+	}
+	if layout == "" { // so that it does not stay as it is
+		w.request.hooks.anew = true
+	}
+	cutter.CutAfter()
+	_ = deploy(1)
+	total := cutter.Spent()
+	seed := mathrand.Uint64()
+	random := mathrand.New(mathrand.NewPCG(seed, 0))
+	failed := 0
+	for i := range times {
+		at := []int64{1 + random.Int64N(total)}
+		if i%2 == 1 { // after the upload, and while going back
+			at = []int64{total - random.Int64N(total/4), 1 + random.Int64N(total/4)}
+		}
+		cutter.CutAfter(at...)
+		if err := deploy(i % 2); err != nil {
+			failed++
+		}
+		if err := w.wholeAmong(commits, releases); err != nil {
+			t.Fatalf("SEED=%d cut %d at %d of %d bytes: %v", seed, i, at, total, err)
+		}
+	}
+	if failed < times/2 {
+		t.Errorf("only %d of %d cut deployments failed: the cuts do not hit", failed, times)
+	}
+	cutter.CutAfter()
+	w.request.Deploy.Healthy = drill.Healthy{}
+	if err := deploy(0); err != nil {
+		t.Fatalf("the next deployment: %v (%s)", err, drill.HintOf(err))
+	}
+	if err := w.wholeAmong(commits, releases); err != nil {
+		t.Error(err)
+	}
+	left, err := filepath.Glob(filepath.Join(w.dir, "releases", ".tmp-*"))
+	more, _ := filepath.Glob(filepath.Join(w.dir, keptInPlace, "undo*"))
+	if err != nil || len(left)+len(more) > 0 {
+		t.Errorf("%q is left of cut uploads, %v", append(left, more...), err)
+	}
+}
+
+// wholeAmong looks whether what a host says that it runs is there, byte for byte. In place it says nothing while files are exchanged.
+func (w *world) wholeAmong(commits [2]string, releases [2]map[string]string) error {
+	root, commit := w.dir, ""
+	if w.request.Deploy.InPlace() {
+		text, err := os.ReadFile(filepath.Join(w.dir, keptInPlace, "state"))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		line, _, _ := strings.Cut(string(text), "\n")
+		_, commit, _ = strings.Cut(line, " ")
+	} else {
+		root = filepath.Join(w.dir, "current")
+		text, err := os.ReadFile(filepath.Join(root, "REVISION"))
+		if err != nil {
+			return err
+		}
+		commit = strings.TrimSpace(string(text))
+	}
+	which := slices.Index(commits[:], commit)
+	if which < 0 {
+		return fmt.Errorf("%q runs, which is no release", commit)
+	}
+	for name, want := range releases[which] {
+		if got, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(got) != want {
+			return fmt.Errorf("%s has %d bytes that are not those of release %d (%d): %w", name, len(got), which, len(want), err)
+		}
+	}
+	return nil
 }
 
 // damagingPath makes a PATH whose tar unpacks and then adds a byte to one file, as a bad disk would.

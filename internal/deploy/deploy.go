@@ -53,6 +53,7 @@ type hooks struct {
 	inPlace      func(script string) string // in place of a script that changes what is in place
 	trusting     bool                       // believe the digest list of the release that runs
 	sealedScript string                     // in place of a look at change times
+	now          func() time.Time           // our clock, for the name of a release
 	anew         bool                       // a new release even when the same one runs
 	gzip         bool                       // pack every stream
 }

@@ -53,7 +53,11 @@ func (r *run) fetch(ctx context.Context, work string) error {
 	for _, f := range files {
 		r.result.Bytes += f.size
 	}
-	r.result.Release = time.Now().UTC().Format("20060102T150405.000Z") + "-" + short(found.commit)
+	now := time.Now
+	if r.request.hooks.now != nil {
+		now = r.request.hooks.now
+	}
+	r.result.Release = now().UTC().Format("20060102T150405.000Z") + "-" + short(found.commit)
 	r.say(history.Deploy{Stage: history.DeployFetched, Release: r.result.Release, Files: count, Bytes: r.result.Bytes})
 	return nil
 }

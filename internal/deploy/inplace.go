@@ -138,7 +138,7 @@ func (p *inPlace) kinds(ctx context.Context, tree string, names []string) ([]str
 	}
 	kinds := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 	if len(kinds) != len(names) {
-		return nil, p.run.failed(p.host.Name, drill.Failed, fmt.Errorf("look at what is in place: %d answers for %d names: %s", len(kinds), len(names), lastLine(out)))
+		return nil, p.run.failed(p.host.Name, drill.Failed, fmt.Errorf("look at what is in place: %d answers for %d names: %s", len(kinds), len(names), inOneLine(out)))
 	}
 	return kinds, nil
 }
@@ -210,7 +210,7 @@ func (p *inPlace) changed(ctx context.Context, tree string, files []file) (chang
 		}
 	}
 	if len(modes) != len(files) || len(sums) != len(files) {
-		return nil, "", p.run.failed(p.host.Name, drill.Failed, fmt.Errorf("%d of %d files in place can be read: %s", len(sums), len(files), lastLine(out)))
+		return nil, "", p.run.failed(p.host.Name, drill.Failed, fmt.Errorf("%d of %d files in place can be read: %s", len(sums), len(files), inOneLine(out)))
 	}
 	for i, f := range files {
 		if sums[i] != f.digest || modes[i] != strconv.FormatUint(uint64(f.mode), 8) {
@@ -331,7 +331,7 @@ func (p *inPlace) exchange(ctx context.Context, input, script string, args ...st
 	out, err := p.script(ctx, input, script, args...)
 	var ended scriptError
 	if errors.As(err, &ended) {
-		err = p.run.failed(p.host.Name, drill.Failed, fmt.Errorf("exchange files in place: %s", lastLine(ended.text)))
+		err = p.run.failed(p.host.Name, drill.Failed, fmt.Errorf("exchange files in place: %s", inOneLine(ended.text)))
 	}
 	return out, err
 }
@@ -413,10 +413,13 @@ func listed0(words []string) string {
 	return strings.Join(words, "\x00") + "\x00"
 }
 
-func lastLine(text string) string {
-	text = strings.TrimSpace(text)
-	return text[strings.LastIndexByte(text, '\n')+1:]
+// inOneLine makes an error of what a script printed.
+func inOneLine(text string) string {
+	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+	return text[:min(len(text), errorMax)]
 }
+
+const errorMax = 500 // the rest of many lines says the same
 
 // brief names the first few.
 func brief(names []string) string {

@@ -35,7 +35,7 @@ cat >"$kept/.seal-names" || exit 1
 sync -f "$kept" 2>/dev/null || sync
 ` + sealTimes + `cd "$tree" || exit 1
 xargs -0 stat -c 'm %a' <"$kept/.seal-names" || exit 1
-xargs -0 sha256sum <"$kept/.seal-names" | sed -n 's/^\\\{0,1\}\([0-9a-f]\{64\}\) .*/s \1/p'
+xargs -0 sha256sum <"$kept/.seal-names" | LC_ALL=C sed -n 's/^\\\{0,1\}\([0-9a-f]\{64\}\) .*/s \1/p'
 echo "times ${times%% *}"`
 
 // inPlaceBrought names what deployments brought: by the digest list of what stands in place, or stood there before one that was killed, and by
@@ -70,7 +70,11 @@ for w; do f=${w#?}
  *) if [ -e "$f" ] || [ -L "$f" ]; then printf "%s\0" "$f" >&3; else case $w in p*) printf "%s\0" "$f" >&4 ;; esac; fi ;;
  esac
 done' "$new" <"$new/words" || exit 1
-tar --null -T "$new/there" -cf "$new/files.tar" || exit 1
+tar --null -T "$new/there" -cf "$new/files.tar" || { # which does not say it when the disk is full
+ free=$(df -Pk "$new" | { read -r _; read -r _ _ _ k _; echo "$k"; })
+ [ "$free" -gt 64 ] || echo "No space left on device"
+ exit 1
+}
 [ "$n" != 1 ] || [ ! -f "$1/state" ] || cp "$1/state" "$new/state" || exit 1
 sync -f "$new" 2>/dev/null || sync
 mv "$new" "$1/undo/$n"`

@@ -341,7 +341,7 @@ func survives(t *testing.T, hook func(string) string, at func(calls int) int) st
 }
 
 func TestInPlaceSurvivesTheDeathOfTheHostAtAnyStep(t *testing.T) {
-	const parts = 10
+	const parts = 8
 	for part := range parts {
 		t.Run(fmt.Sprintf("%d of %d", part, parts), func(t *testing.T) {
 			t.Parallel()
@@ -353,15 +353,15 @@ func TestInPlaceSurvivesTheDeathOfTheHostAtAnyStep(t *testing.T) {
 }
 
 func TestInPlaceDeathWithoutAnUndoIsSeen(t *testing.T) {
-	seen := 0
-	for part := range 3 {
+	seen := false
+	for part := 0; part < 3 && !seen; part++ {
 		if survives(t, func(script string) string {
 			return strings.Replace(script, `mv "$new" "$1/undo/$n"`, `rm -rf "$new"`, 1)
 		}, func(calls int) int { return calls - 2 - part*4 }) != "" {
-			seen++
+			seen = true
 		}
 	}
-	if seen == 0 {
+	if !seen {
 		t.Error("a deployment that keeps no undo passes")
 	}
 }

@@ -30,7 +30,7 @@ func (t *target) clear(ctx context.Context) error {
 }
 
 // wholeScript compares all digests at once, and gives a whole upload its name. Everything is on the disk before: a power cut must not
-// leave a release of empty files. Names come over standard input, each ended by NUL. What was compared is sealed (seal.go).
+// leave a release of empty files. LC_ALL: elsewhere than in C, sed takes bytes that are no characters for nothing that it knows. Names come over standard input, each ended by NUL. What was compared is sealed (seal.go).
 //
 //	$1 directory   $2 name of the upload, or of a release that only is compared   $3 release   $4 digest of all digests; "" compares nothing
 //	$5 digest of the digest list
@@ -40,7 +40,7 @@ sync -f "$2" 2>/dev/null || sync
 if [ -n "$4" ]; then
 rm -f "$kept/.seal"
 cat >"$kept/.seal-names" || exit 1
-` + sealTimes + ` got=$(cd "$2" && xargs -0 sha256sum <"$kept/.seal-names" 2>/dev/null | sed 's/^\\//;s/ .*//' | sha256sum)
+` + sealTimes + ` got=$(cd "$2" && xargs -0 sha256sum <"$kept/.seal-names" 2>/dev/null | LC_ALL=C sed 's/^\\//;s/ .*//' | sha256sum)
  [ "${got%% *}" = "$4" ] || { echo differs; exit 0; }
 fi
 if [ "$2" != "$3" ]; then
