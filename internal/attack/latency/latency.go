@@ -41,9 +41,9 @@ func (Kind) Describe() drill.AttackKind {
 			attack.LengthFlag(),
 			{Name: "ms", Short: "m", Type: attack.TypeFloat, Default: "100", Usage: "milliseconds of delay, from 0.1 to 60000"},
 			{Name: "jitter", Short: "j", Type: attack.TypeFloat, Default: "0", Usage: "milliseconds more or less, evenly spread; packets may overtake each other then"},
-			{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "100", Usage: "share of the packets that is delayed, above 0 and up to 100"},
+			traffic.PercentFlag(),
 		}, slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port"),
-			attack.ScopeFlags(), []drill.AttackFlag{traffic.WayFlag()})...),
+			attack.ScopeFlags(), traffic.ShareFlags("packets"), []drill.AttackFlag{traffic.WayFlag()})...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_random", "netem or nfqueue"},
 		Remains: string(attack.RemainsNothing),
 	}
@@ -66,18 +66,14 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if jitter > delay {
 		return nil, attack.Refuse(Name, "write a jitter that is at most the delay", "--jitter=%s is more than --ms=%s", flags.Text("jitter", ""), flags.Text("ms", "100"))
 	}
-	share, err := attack.Share(Name, flags, "percent", "100")
-	if err != nil {
-		return nil, err
-	}
 	way, err := traffic.ParseWay(Name, flags)
 	if err != nil {
 		return nil, err
 	}
 	treat := nfqueue.Treatment{Delay: delay, Jitter: jitter}
-	order.Effect = traffic.Effect{Share: share, Treat: treat, Way: way, Wording: "Delaying by " + treat.String()}
-	if share < 100 {
-		order.Effect.Wording = fmt.Sprintf("Delaying %g%% by %s of", share, treat)
+	order.Effect = traffic.Effect{Treat: treat, Way: way}
+	if err := order.Portion(flags, "100", "packets", "Delaying by "+treat.String()+",", ""); err != nil {
+		return nil, err
 	}
 	return order, nil
 }

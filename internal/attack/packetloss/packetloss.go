@@ -1,7 +1,6 @@
 package packetloss
 
 import (
-	"fmt"
 	"slices"
 
 	"firedrill/internal/attack"
@@ -32,7 +31,7 @@ func (Kind) Describe() drill.AttackKind {
 			{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "1", Usage: "share of the packets that is lost, above 0 and up to 100"},
 			{Name: "corrupt", Short: "c", Type: attack.TypeBool, Default: "false", Usage: "flip one bit of each instead, which its receiver finds by the checksum"},
 		}, slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port"),
-			attack.ScopeFlags(), []drill.AttackFlag{traffic.WayFlag()})...),
+			attack.ScopeFlags(), traffic.ShareFlags("packets"), []drill.AttackFlag{traffic.WayFlag()})...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_random"}, // and netem or nfqueue to corrupt; to lose, neither
 		Remains: string(attack.RemainsNothing),
 	}
@@ -52,16 +51,16 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if err != nil {
 		return nil, err
 	}
-	percent, err := attack.Share(Name, flags, "percent", "1")
-	if err != nil {
-		return nil, err
-	}
-	order.Effect = traffic.Effect{Share: percent, EgressOnly: true, Wording: fmt.Sprintf("Dropping %g%% of", percent)}
+	verb := "Dropping"
+	order.Effect = traffic.Effect{EgressOnly: true}
 	if corrupt {
+		verb = "Corrupting"
 		order.Effect.Treat, order.Effect.Way = nfqueue.Treatment{Corrupt: true}, way
-		order.Effect.Wording = fmt.Sprintf("Corrupting %g%% of", percent)
 	} else if way != "" {
 		return nil, attack.Refuse(Name, "leave out --way: packets are lost in one way only", "--way is for --corrupt")
+	}
+	if err := order.Portion(flags, "1", "packets", verb, ""); err != nil {
+		return nil, err
 	}
 	return order, nil
 }

@@ -242,7 +242,7 @@ func (l *layout) incoming() {
 
 // throughVIP says whether virtual has rules.
 func (l *layout) throughVIP() bool {
-	return l.features.fib && l.cut.targets.Device == "" && !l.cut.targets.All() && !l.cut.scoped()
+	return l.features.fib && l.cut.targets.Device == "" && !l.cut.targets.All() && !l.cut.scoped() && !l.cut.effect.treats()
 }
 
 // virtual cuts what a container sends to a target that destination NAT turns into something else later: a service VIP. What is for this
