@@ -26,7 +26,13 @@ type Decision struct {
 // Answer returns the reply to a query as it goes out, of at most the size that the client takes. It is a pure function: the same query,
 // decisions and time give the same reply, on every server of the zone.
 func (z *Zone) Answer(query *dns.Msg, decided Decided, now time.Time, overTCP bool) *dns.Msg {
-	reply := new(dns.Msg).SetReply(query)
+	reply, _ := z.answer(query, decided, now, overTCP)
+	return reply
+}
+
+// answer also says whether the reply varies with the time.
+func (z *Zone) answer(query *dns.Msg, decided Decided, now time.Time, overTCP bool) (reply *dns.Msg, varies bool) {
+	reply = new(dns.Msg).SetReply(query)
 	reply.Compress = true
 	size := dns.MaxMsgSize
 	if !overTCP {
@@ -47,13 +53,15 @@ func (z *Zone) Answer(query *dns.Msg, decided Decided, now time.Time, overTCP bo
 	case len(options) == 1 && options[0].Version() != 0:
 		reply.Rcode = dns.RcodeBadVers
 	default:
-		(&answerer{zone: z, decided: decided, now: now, reply: reply}).answer(query.Question[0])
+		a := answerer{zone: z, decided: decided, now: now, reply: reply}
+		a.answer(query.Question[0])
+		varies = a.varies
 	}
 	if len(options) == 1 {
 		reply.SetEdns0(udpMax, options[0].Do())
 	}
 	reply.Truncate(size)
-	return reply
+	return reply, varies
 }
 
 // optionsOf returns the OPT records of a message.
@@ -72,6 +80,7 @@ type answerer struct {
 	decided Decided
 	now     time.Time
 	reply   *dns.Msg
+	varies  bool // with the time
 }
 
 func (a *answerer) answer(q dns.Question) {
@@ -158,6 +167,7 @@ func (a *answerer) addresses(name string, at *owner) []netip.Addr {
 	case at.failover && len(a.decided[name].Addresses) > 0:
 		return a.decided[name].Addresses
 	case at.rotation != nil:
+		a.varies = true
 		return at.rotation.at(a.now, at.addrs)
 	}
 	return at.addrs

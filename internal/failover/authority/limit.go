@@ -141,6 +141,8 @@ func (c *boundedConn) Close() error {
 // addressOf returns the IP address of a peer; the zero address when it has none.
 func addressOf(peer net.Addr) netip.Addr {
 	switch peer := peer.(type) {
+	case *fastPeer:
+		return peer.address.Addr()
 	case *net.UDPAddr:
 		return peer.AddrPort().Addr()
 	case *net.TCPAddr:

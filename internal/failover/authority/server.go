@@ -245,7 +245,11 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	s.address = tcp.Addr().(*net.TCPAddr).AddrPort()
-	s.sockets = []*dns.Server{{PacketConn: udp}, {Listener: newBoundedListener(tcp)}}
+	fast, err := newFastConn(udp, s)
+	if err != nil {
+		return errors.Join(fmt.Errorf("authority: %w", err), udp.Close(), tcp.Close())
+	}
+	s.sockets = []*dns.Server{{PacketConn: fast}, {Listener: newBoundedListener(tcp)}}
 	var opened sync.WaitGroup
 	for _, socket := range s.sockets {
 		socket.Handler = dns.HandlerFunc(s.handle)
