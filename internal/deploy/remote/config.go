@@ -122,7 +122,7 @@ func (e *environment) exec(ctx context.Context, command string) (bool, error) {
 	if held, ok := e.execs[command]; ok {
 		return held, nil
 	}
-	holds, err := sshconfig.Execute(ctx, command)
+	holds, err := sshconfig.Execute(ctx, command, withoutSecrets(os.Environ()))
 	if err == nil {
 		e.execs[command] = holds
 	}

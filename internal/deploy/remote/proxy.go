@@ -41,6 +41,7 @@ func dialCommand(h hop) (*proxied, error) {
 	}
 	shell := first(os.Getenv("SHELL"), "/bin/sh")
 	p := &proxied{Conn: conn, to: h.dial, command: exec.Command(shell, "-c", "exec "+h.command), said: &lastWords{}, ended: make(chan struct{})}
+	p.command.Env = withoutSecrets(os.Environ())
 	p.command.Stdin, p.command.Stdout, p.command.Stderr = theirs, theirs, p.said
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for us: reverts go over this connection
 	p.command.WaitDelay = proxyEnds

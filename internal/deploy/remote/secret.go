@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"firedrill/internal/drill"
@@ -45,4 +46,12 @@ func (s Secret) value() (text string, ok bool, err error) {
 		return "", false, &drill.Error{Op: "read secret", Kind: drill.Invalid, Err: errors.New(s.File + ": the first line is empty")}
 	}
 	return line, true, nil
+}
+
+// withoutSecrets is an environment for programs of others.
+func withoutSecrets(environment []string) []string {
+	return slices.DeleteFunc(slices.Clone(environment), func(line string) bool {
+		name, _, _ := strings.Cut(line, "=")
+		return name == PassphraseVariable || name == SudoVariable
+	})
 }

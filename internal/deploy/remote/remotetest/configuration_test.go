@@ -16,6 +16,7 @@ import (
 
 	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 
 	"firedrill/internal/deploy/remote"
 	"firedrill/internal/drill"
@@ -253,6 +254,56 @@ func TestKeysThatAreSkippedAreTold(t *testing.T) {
 	write(t, a.User.File, pem.EncodeToMemory(block), 0o600)
 	by := configured(t, a, "# the key is named by the configuration, so it may be passed over")
 	refusedLogin(t, by, "not offered: "+a.User.File, "is encrypted", "ssh-add")
+}
+
+func TestNamesCannotBeCommands(t *testing.T) {
+	a := OpenSSH(t, Wish{})
+	mark := filepath.Join(t.TempDir(), "ran")
+	for _, text := range []string{"ProxyCommand echo %h", "ProxyCommand echo %n", "ProxyCommand echo %r", "Match exec \"echo %n\"", "Match exec \"echo %h\"", "Match exec \"echo %r\""} {
+		by := configured(t, a, "%s", text)
+		by.Host = drill.Host{Name: "x", SSH: drill.SSH{Address: "x;touch${IFS}" + mark, User: "$(touch${IFS}" + mark + ")"}}
+		if _, err := remote.Dial(t.Context(), by.Host, by.Options); drill.KindOf(err) != drill.Invalid || !strings.Contains(err.Error(), "no name to put into a command") {
+			t.Errorf("%s: got %v, want Invalid", text, err)
+		}
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("a name was run as a command")
+	}
+}
+
+func TestSecretsReachNoProgramOfOthers(t *testing.T) {
+	a := OpenSSH(t, Wish{})
+	seen := filepath.Join(t.TempDir(), "seen")
+	t.Setenv(remote.SudoVariable, "open sesame")
+	t.Setenv(remote.PassphraseVariable, "open sesame")
+	by := configured(t, a, "Match exec \"env >>%s\"\n Compression no\nHost *\n ProxyCommand env >>%s", seen, seen)
+	if _, err := remote.Dial(t.Context(), by.Host, by.Options); err == nil {
+		t.Error("a command that carries nothing connected")
+	}
+	if text, err := os.ReadFile(seen); err != nil || strings.Count(string(text), "PATH=") < 2 || strings.Contains(string(text), "sesame") {
+		t.Errorf("%v: the programs saw %q", err, text)
+	}
+}
+
+func TestTheAgentOfTheConfigurationIsAsked(t *testing.T) {
+	a := OpenSSH(t, Wish{})
+	socket := serveAgent(t, agent.AddedKey{PrivateKey: a.User.Raw})
+	by := configured(t, a, "Match all\n IdentityFile /absent\n IdentityAgent %s\n", socket)
+	text, err := os.ReadFile(by.Options.ConfigFiles[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	only := strings.ReplaceAll(string(text), " IdentityFile "+a.User.File+"\n", "")
+	write(t, by.Options.ConfigFiles[0], []byte(only), 0o600)
+	by.Options.AgentSocket = ""
+	t.Setenv("SSH_AUTH_SOCK", "")
+	by.Dial(t)
+	write(t, by.Options.ConfigFiles[0], []byte("IdentitiesOnly yes\n"+only), 0o600)
+	refusedLogin(t, by, "accepts no key")
+	write(t, by.Options.ConfigFiles[0], []byte("IdentitiesOnly yes\nIdentityFile "+a.User.File+".pub\n"+only), 0o600)
+	by.Dial(t) // the agent's key is among those that are named
+	write(t, by.Options.ConfigFiles[0], []byte("IdentityAgent none\n"+only), 0o600)
+	refusedLogin(t, by, "there is no agent")
 }
 
 // slowly answers like a host whose sshd looks names up first: the banner comes late.

@@ -102,7 +102,11 @@ func (e *evaluation) exec(command string, open bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	expanded, err := percent(command, e.settings.tokens(host))
+	tokens := e.settings.tokens(host)
+	expanded, err := percent(command, tokens)
+	if err == nil {
+		err = harmless(command, tokens)
+	}
 	if err != nil {
 		return false, fmt.Errorf("match exec %s: %w", command, err)
 	}
@@ -120,8 +124,9 @@ func (e *evaluation) exec(command string, open bool) (bool, error) {
 	return holds, nil
 }
 
-// Execute runs a command in the user's shell, with its errors shown nowhere, and ends it with everything that it started.
-func Execute(ctx context.Context, line string) (bool, error) {
+// Execute runs the command of a Match exec in the user's shell, for at most 10 s, and reports whether it ended with 0. Its output is shown
+// nowhere. environment is what os/exec takes: nil for ours.
+func Execute(ctx context.Context, line string, environment []string) (bool, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, execTimeout, fmt.Errorf("no answer within %s", execTimeout))
 	defer cancel()
 	shell := os.Getenv("SHELL")
@@ -132,7 +137,7 @@ func Execute(ctx context.Context, line string) (bool, error) {
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = time.Second
-	command.Stdout, command.Stderr = io.Discard, io.Discard
+	command.Stdout, command.Stderr, command.Env = io.Discard, io.Discard, environment
 	err := command.Run()
 	if cause := context.Cause(ctx); cause != nil {
 		return false, cause

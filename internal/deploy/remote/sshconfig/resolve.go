@@ -155,7 +155,7 @@ func (q *Query) complete() {
 		q.Env = os.LookupEnv
 	}
 	if q.Exec == nil {
-		q.Exec = Execute
+		q.Exec = func(ctx context.Context, command string) (bool, error) { return Execute(ctx, command, nil) }
 	}
 	if q.LookupHost == nil {
 		q.LookupHost = net.DefaultResolver.LookupHost

@@ -37,9 +37,29 @@ func (s *Settings) tokens(host string) map[byte]string {
 	}
 }
 
-// ProxyTokens expands the tokens of ProxyCommand and ProxyJump. host is the name or address that is going to be dialled.
+// ProxyTokens expands the tokens of ProxyCommand and ProxyJump. host is the name or address that is going to be dialled. A name that a shell
+// would read as more than a word is an error: names come from elsewhere than the command that they end up in.
 func (s *Settings) ProxyTokens(value, host string) (string, error) {
-	return percent(value, map[byte]string{'h': host, 'n': s.typed, 'p': s.Port, 'r': s.User})
+	tokens := map[byte]string{'h': host, 'n': s.typed, 'p': s.Port, 'r': s.User}
+	if err := harmless(value, tokens); err != nil {
+		return "", err
+	}
+	return percent(value, tokens)
+}
+
+// harmless refuses names in a command line that are more than names.
+func harmless(value string, tokens map[byte]string) error {
+	for _, token := range []byte{'h', 'k', 'n', 'r'} {
+		text := tokens[token]
+		if !strings.Contains(value, "%"+string(token)) || text == "" {
+			continue
+		}
+		control := strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f })
+		if control || text[0] == '-' || strings.ContainsAny(text, "'`\"$\\;&<>|(){}") {
+			return fmt.Errorf("%q is no name to put into a command", text)
+		}
+	}
+	return nil
 }
 
 // Path expands what the names of files may hold: ~, tokens and ${VARIABLES}. host is the name or address that is going to be dialled.
