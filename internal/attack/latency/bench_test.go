@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	at "firedrill/internal/attack/attacktest"
+	"firedrill/internal/attack/netem"
 )
 
 const (
@@ -21,57 +22,90 @@ const (
 	benchPackets = 20000
 )
 
-// BenchmarkDelay sends 5,000 and 20,000 packets a second to the attacked host and prints how far from 100 ms they come later than without
-// an attack: in the mean, and the slowest hundredth. netem, set by hand, stands beside it where the kernel has it.
+// BenchmarkDelay sends 5,000 and 20,000 packets a second through an attack of 100 ms and prints how far from that they come later than
+// without an attack: in the mean, and the slowest hundredth. Where the kernel has netem, its way stands beside the queue, and netem set by
+// hand beside both.
 func BenchmarkDelay(b *testing.B) {
 	for _, rate := range []int{5000, 20000} {
 		b.Run(fmt.Sprintf("rate=%d", rate), func(b *testing.B) {
 			for b.Loop() {
-				w := at.NewWorld(b)
-				bare := flight(b, w, rate)
-				a, err := w.Start(at.Spec{Args: []string{"--length=120", targets, "--ms=100", way}})
-				if err != nil {
-					b.Fatal(err)
+				for name, late := range lateness(b, rate, benchPackets) {
+					for what, ms := range late.figures() {
+						b.ReportMetric(ms, name+"_"+what)
+					}
 				}
-				b.Cleanup(a.Stop)
-				if _, err := a.AwaitInForce(); err != nil {
-					b.Fatal(err)
-				}
-				print(b, "queue", flight(b, w, rate), bare)
-				a.Stop()
-				byHand(b, rate)
 				b.ReportMetric(0, "ns/op") // of no meaning here
 			}
 		})
 	}
 }
 
-func byHand(b *testing.B, rate int) {
-	b.Helper()
-	w := at.NewWorld(b)
-	bare := flight(b, w, rate)
-	err := w.Peer.Do(func() error {
-		return exec.Command("tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "100ms", "limit", "100000").Run()
-	})
-	if err != nil {
-		b.Logf("no netem here to compare with: %v", err)
-		return
-	}
-	print(b, "netem", flight(b, w, rate), bare)
+// late is how late packets were, against without an attack.
+type late struct {
+	delays, bare []time.Duration // sorted
+	sent         int
 }
 
-// print prints how much later than asked packets come, and how many do not.
-func print(b *testing.B, name string, delays, bare []time.Duration) {
-	b.Helper()
-	if len(delays) == 0 || len(bare) == 0 {
-		b.Fatalf("%s: nothing arrived", name)
+func (l late) figures() map[string]float64 {
+	if len(l.delays) == 0 || len(l.bare) == 0 {
+		return map[string]float64{"arrived_%": 0}
 	}
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	b.ReportMetric(ms(mean(delays)-mean(bare)-benchDelay), name+"_mean_error_ms")
-	b.ReportMetric(ms(delays[len(delays)/2]-benchDelay), name+"_p50_over_ms")
-	b.ReportMetric(ms(delays[len(delays)*99/100]-benchDelay), name+"_p99_over_ms")
-	b.ReportMetric(100*float64(len(delays))/benchPackets, name+"_arrived_%")
-	b.ReportMetric(ms(bare[len(bare)*99/100]), "bare_p99_ms")
+	return map[string]float64{
+		"mean_error_ms": ms(mean(l.delays) - mean(l.bare) - benchDelay),
+		"p50_over_ms":   ms(l.delays[len(l.delays)/2] - benchDelay),
+		"p99_over_ms":   ms(l.delays[len(l.delays)*99/100] - benchDelay),
+		"bare_p99_ms":   ms(l.bare[len(l.bare)*99/100]),
+		"arrived_%":     100 * float64(len(l.delays)) / float64(l.sent),
+	}
+}
+
+// lateness measures each way that this kernel has: the queue on what comes in, netem on what goes out.
+func lateness(tb testing.TB, rate, packets int) map[string]late {
+	tb.Helper()
+	byWay := map[string]late{"queue": attacked(tb, "queue", false, rate, packets)}
+	w := at.NewWorld(tb)
+	hasNetem := false
+	if err := w.Host.Do(func() error {
+		facts, err := netem.Survey()
+		hasNetem = facts.Netem
+		return err
+	}); err != nil {
+		tb.Fatal(err)
+	}
+	if !hasNetem {
+		return byWay
+	}
+	byWay["netem"] = attacked(tb, "netem", true, rate, packets)
+	byHand := late{bare: flight(tb, w, true, rate, packets), sent: packets}
+	if err := w.Host.Do(func() error {
+		out, err := exec.Command("tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "100ms", "limit", "100000").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("tc: %w: %s", err, out)
+		}
+		return nil
+	}); err != nil {
+		tb.Fatal(err)
+	}
+	byHand.delays = flight(tb, w, true, rate, packets)
+	byWay["by_hand"] = byHand
+	return byWay
+}
+
+func attacked(tb testing.TB, way string, outward bool, rate, packets int) late {
+	tb.Helper()
+	w := at.NewWorld(tb)
+	l := late{bare: flight(tb, w, outward, rate, packets), sent: packets}
+	a, err := w.Start(at.Spec{Args: []string{"--length=120", targets, "--ms=100", "--way=" + way}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer a.Stop()
+	if _, err := a.AwaitInForce(); err != nil {
+		tb.Fatal(err)
+	}
+	l.delays = flight(tb, w, outward, rate, packets)
+	return l
 }
 
 func mean(all []time.Duration) time.Duration {
@@ -82,38 +116,43 @@ func mean(all []time.Duration) time.Duration {
 	return sum / time.Duration(len(all))
 }
 
-// flight sends packets from the peer to the host, evenly spread, and returns how long each was on its way, sorted.
-func flight(b *testing.B, w *at.World, rate int) []time.Duration {
-	b.Helper()
-	in, err1 := datagrams(w.Host, at.Host4.As4(), benchPort)
-	out, err2 := datagrams(w.Peer, at.Target4.As4(), benchPort)
+// flight sends packets between the attacked host and its target, evenly spread, and returns how long each was on its way, sorted.
+func flight(tb testing.TB, w *at.World, outward bool, rate, packets int) []time.Duration {
+	tb.Helper()
+	from, to, fromAddr, toAddr := w.Peer, w.Host, at.Target4, at.Host4
+	if outward {
+		from, to, fromAddr, toAddr = to, from, toAddr, fromAddr
+	}
+	in, err1 := datagrams(to, toAddr.As4())
+	out, err2 := datagrams(from, fromAddr.As4())
 	if err := errors.Join(err1, err2); err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer unix.Close(in)
 	defer unix.Close(out)
 	arrived := make(chan []time.Duration)
-	go func() { arrived <- receive(in) }()
+	go func() { arrived <- receive(in, packets) }()
 	sent := make(chan error)
-	go func() { sent <- send(out, rate) }()
+	go func() { sent <- send(out, &unix.SockaddrInet4{Addr: toAddr.As4(), Port: benchPort}, rate, packets) }()
 	err := <-sent
 	all := <-arrived
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	slices.Sort(all)
 	return all
 }
 
-func datagrams(ns *at.Namespace, addr [4]byte, port int) (fd int, err error) {
+func datagrams(ns *at.Namespace, addr [4]byte) (fd int, err error) {
 	err = ns.Do(func() error {
 		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
 		timeout := unix.NsecToTimeval(time.Second.Nanoseconds())
 		return errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20), // what netem holds still counts as the sender's
 			unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
-			unix.Bind(fd, &unix.SockaddrInet4{Addr: addr, Port: port}))
+			unix.Bind(fd, &unix.SockaddrInet4{Addr: addr, Port: benchPort}))
 	})
 	return fd, err
 }
@@ -131,12 +170,11 @@ func punctual() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
 }
 
-func send(fd, rate int) error {
+func send(fd int, to unix.Sockaddr, rate, packets int) error {
 	punctual()
 	packet := make([]byte, 100)
-	to := &unix.SockaddrInet4{Addr: at.Host4.As4(), Port: benchPort}
 	next := monotonic()
-	for range benchPackets {
+	for range packets {
 		next += int64(time.Second) / int64(rate)
 		due := unix.NsecToTimespec(next)
 		_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &due, nil)
@@ -149,11 +187,11 @@ func send(fd, rate int) error {
 }
 
 // receive ends when all have come, or none for a second.
-func receive(fd int) []time.Duration {
+func receive(fd, packets int) []time.Duration {
 	punctual()
 	packet := make([]byte, 200)
-	all := make([]time.Duration, 0, benchPackets)
-	for len(all) < benchPackets {
+	all := make([]time.Duration, 0, packets)
+	for len(all) < packets {
 		n, _, err := unix.Recvfrom(fd, packet, 0)
 		switch {
 		case err == unix.EINTR:

@@ -148,3 +148,10 @@ func TestNetemThatIsForgottenIsCaught(t *testing.T) {
 		t.Error("the planted bug was not caught")
 	}
 }
+
+// Figures, never asserted: an emulated processor is slow, but the same for all three.
+func TestNetemPrintsItsFiguresBesideOneSetByHand(t *testing.T) {
+	for name, late := range lateness(t, 1000, 5000) {
+		t.Logf("%s: %.3v", name, late.figures())
+	}
+}
