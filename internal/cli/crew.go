@@ -213,6 +213,7 @@ func (c *crew) Attack(ctx context.Context, host drill.Host, order drill.Order, g
 	if err != nil {
 		return err
 	}
+	run.signals = true
 	patience := revertMax
 	if order.OneWay {
 		patience = oneWayPatience

@@ -127,6 +127,7 @@ type program struct {
 	process *remote.Process
 	lines   *eventLines
 	errors  *tail
+	signals bool // it is told by SIGTERM too: an attack takes an input that ends right after its start for no lifeline
 }
 
 // start runs our program on the host. Its events are corrected by the host's clock and passed on; input is sent first and then the
@@ -150,6 +151,11 @@ func (p *program) wait(stop context.Context, patience time.Duration) (remote.Exi
 	case <-p.process.Done():
 	case <-stop.Done():
 		_ = p.process.CloseStdin()
+		if p.signals {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(stop), killGrace)
+			defer cancel()
+			_ = p.process.Signal(ctx, "TERM") // when it does not arrive, the closed input or the loss of the connection says the same
+		}
 		select {
 		case <-p.process.Done():
 		case <-time.After(patience):

@@ -307,6 +307,27 @@ func TestAHostThatWentAwayIsNotCalledReverted(t *testing.T) {
 	}
 }
 
+// Interrupted right after the revert, before the alarms could clear: nothing has failed, and nothing is proven. A run that was not
+// interrupted and ends there has failed.
+func TestInterruptedDrillHasNotFailed(t *testing.T) {
+	for _, outcome := range []history.Outcome{history.Interrupted, history.Failed} {
+		plan, log := verdicttest.Bookstore(verdicttest.NoTwist)
+		for i, event := range log {
+			if account, is := event.Fact.(*history.AttackAccount); is && account.Reverted && stepAt(log, event.At) == 1 {
+				log = append(log[:i+1], history.New(event.At.Add(time.Millisecond), "ci", &history.RunFinished{Outcome: outcome}))
+				break
+			}
+		}
+		got := verdict.Judge(plan, log)
+		if failed := got.Steps[1].Outcome == history.Failed; failed != (outcome == history.Failed) {
+			t.Errorf("%s: step %s: %s", outcome, got.Steps[1].Outcome, got.Steps[1].Reason)
+		}
+		if outcome == history.Interrupted && got.ExitCode() != 130 {
+			t.Errorf("exit code %d", got.ExitCode())
+		}
+	}
+}
+
 func TestInterruptedAndRefusedRunsSaySo(t *testing.T) {
 	plan, log := alter(t, -1, func(_ *history.Event, f *history.RunFinished) bool { f.Outcome = history.Interrupted; return true })
 	if got := verdict.Judge(plan, log); got.ExitCode() != 130 || got.Outcome == history.Passed {

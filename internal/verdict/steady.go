@@ -182,6 +182,11 @@ func allWere(n int) string {
 	return fmt.Sprintf("All %d requests were", n)
 }
 
+// brokenOff says that somebody ended the run in the middle of this step.
+func (d *drillCase) brokenOff() bool {
+	return d.rec.end != nil && d.rec.end.fact.Outcome == history.Interrupted && !d.rec.steps[d.step].finished
+}
+
 // steadyAfter asks when all was well again for good: the last moment after the revert at which an alarm was not OK, a name server
 // answered wrongly or a client failed. All must then stay well until the end of what was watched.
 func (d *drillCase) steadyAfter(name string, allowed time.Duration) Check {
@@ -195,6 +200,9 @@ func (d *drillCase) steadyAfter(name string, allowed time.Duration) Check {
 	d.clientsAfter(well)
 	if len(well.silent) > 0 {
 		return inconclusive(GroupExpectation, name, "It cannot be told: "+list(well.silent)+".", well.seqs...)
+	}
+	if len(well.bad) > 0 && d.brokenOff() {
+		return inconclusive(GroupExpectation, name, "The run was interrupted before it could be told; then not all was well: "+list(well.bad)+".", well.seqs...)
 	}
 	if len(well.bad) > 0 {
 		return failed(GroupExpectation, name, "At the end not all was well: "+list(well.bad)+".", well.seqs...)
