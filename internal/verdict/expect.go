@@ -103,7 +103,7 @@ func (d *drillCase) clearedAgain(name string, raised seen[*history.Alarm], later
 	if len(later) > 0 {
 		state = later[len(later)-1].fact.To
 	}
-	if d.impact.To.IsZero() || d.phaseAt(history.PhaseSteadyAfter).IsZero() || state == history.AlarmInsufficient {
+	if d.impact.To.IsZero() || d.phaseAt(history.PhaseSteadyAfter).IsZero() || d.brokenOff() || state == history.AlarmInsufficient {
 		return inconclusive(GroupExpectation, name, fmt.Sprintf("%s was raised after %s, but is not known to have cleared: it was %s at the end.", raised.fact.Name, secs(took), state), before, raised.seq)
 	}
 	return failed(GroupExpectation, name, fmt.Sprintf("%s was raised after %s, but did not clear after the revert.", raised.fact.Name, secs(took)), before, raised.seq)
