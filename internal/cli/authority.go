@@ -19,6 +19,7 @@ import (
 	"firedrill/internal/drill"
 	"firedrill/internal/failover/authority"
 	"firedrill/internal/failover/tsig"
+	"firedrill/internal/history"
 )
 
 // authorityStopMax is how long queries under way may take at the end.
@@ -42,6 +43,17 @@ cannot be reached, the last answer stays, also over a restart if --state names a
 
 The zone file is one of ours (YAML) or a master file of RFC 1035, as BIND, Knot and NSD read it; in the latter --failover names
 what follows the watch.
+
+Names under "routed" choose among their records by failover, weights or several at once, by the health that "checks" see in the
+watch's alarms, as Route 53 does:
+
+  checks:
+    blue:  {alarm: bookstore-api-blue-StatusCheckFailed}
+    green: {alarm: bookstore-api-green-StatusCheckFailed}
+    both:  {healthy: 2, of: [blue, green]}
+  routed:
+    shop: {routing: weighted, ttl: 5s, records: {blue: {addresses: [10.77.1.10], weight: 9, check: blue},
+           green: {addresses: [10.77.1.20], weight: 1, check: green}}}
 
 Run it on at least two hosts with the same zone file, and name both under "servers": they answer alike. Other name servers can take
 the zone from it too (AXFR, told by NOTIFY): list them under "secondaries", [{address: 10.77.0.54, key: NAME}], or with --secondary.
@@ -104,7 +116,11 @@ func runAuthority(ctx context.Context, s streams, options authorityOptions) erro
 	var followErr error
 	if options.watch != "" {
 		following.Go(func() {
-			if followErr = authority.Follow(ctx, options.watch, log, server.Apply); followErr != nil {
+			var alarmed func(history.Alarm) error
+			if zone.Watches() {
+				alarmed = server.ApplyAlarm
+			}
+			if followErr = authority.FollowAlarms(ctx, options.watch, log, server.Apply, alarmed); followErr != nil {
 				cancel()
 			}
 		})

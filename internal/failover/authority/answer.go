@@ -19,8 +19,9 @@ type Decided map[string]Decision
 
 // Decision is one decided answer.
 type Decision struct {
-	Addresses []netip.Addr `json:"addresses"`
-	Serial    uint64       `json:"serial"`
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	Serial    uint64       `json:"serial,omitempty"`
+	Ill       []string     `json:"unhealthy_checks,omitempty"` // for names that are routed by health, which have nothing else
 }
 
 // Answer returns the reply to a query as it goes out, of at most the size that the client takes. It is a pure function: the same query,
@@ -164,6 +165,8 @@ func (a *answerer) minimal(name string, at *owner) []dns.RR {
 // initial answer.
 func (a *answerer) addresses(name string, at *owner) []netip.Addr {
 	switch {
+	case at.routed != nil:
+		return a.routedAddresses(name, at)
 	case at.failover && len(a.decided[name].Addresses) > 0:
 		return a.decided[name].Addresses
 	case at.rotation != nil:

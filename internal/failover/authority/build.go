@@ -85,7 +85,7 @@ func (b *zoneBuilder) build(read zoneFile) *Zone {
 	b.zone = &Zone{Name: name, labels: dns.CountLabel(name), owners: map[string]*owner{name: {}}}
 	b.zone.TTL = b.ttl("ttl", read.TTL, ttlDefault, 0, ttlMax)
 	b.zone.NegativeTTL = b.ttl("negative_ttl", read.NegativeTTL, negativeDefault, negativeMin, negativeMax)
-	if len(read.Records)+len(read.Failover) > namesMax {
+	if len(read.Records)+len(read.Failover)+len(read.Routed) > namesMax {
 		b.mistake("records", "more than %d names", namesMax)
 		return nil
 	}
@@ -94,6 +94,10 @@ func (b *zoneBuilder) build(read zoneFile) *Zone {
 	}
 	for _, failover := range read.Failover {
 		b.failover(failover)
+	}
+	b.checks(read.Checks)
+	for _, routed := range read.Routed {
+		b.routed(routed)
 	}
 	b.servers(read.Servers)
 	b.secondaries(read.Secondaries)

@@ -12,5 +12,11 @@
 // watch goes on above the Unix time when it starts, which is higher than any number that the one before it gave.
 // Where that was not kept to, stop the authority, remove its state file and start it again: it takes the next decision, whatever its number.
 //
+// # What decides an answer
+//
+// A failover name follows the watch's decision. A routed name has several records, and its routing (failover, weighted, multivalue) and the
+// health checks on the watch's alarms choose among them for each query, by the tables in package failover. A rotating name follows the
+// clock. Secondaries get all addresses of the last two.
+//
 // Start reading at Zone (zone.go), then Answer (answer.go), which is a pure function, then Server (server.go) and Follow (follow.go).
 package authority

@@ -37,6 +37,11 @@ const (
 // The stream begins with the current answers, so what was missed while it was away comes with the reconnect. An error of apply is logged
 // and does not end it. It returns an error only when base is no URL.
 func Follow(ctx context.Context, base string, log *slog.Logger, apply func(history.Answer) error) error {
+	return FollowAlarms(ctx, base, log, apply, nil)
+}
+
+// FollowAlarms is Follow that also passes the state of each alarm to alarmed, unless that is nil.
+func FollowAlarms(ctx context.Context, base string, log *slog.Logger, apply func(history.Answer) error, alarmed func(history.Alarm) error) error {
 	target, err := url.Parse(base)
 	if err != nil || target.Hostname() == "" || (target.Scheme != "http" && target.Scheme != "https") {
 		return &drill.Error{
@@ -45,11 +50,14 @@ func Follow(ctx context.Context, base string, log *slog.Logger, apply func(histo
 	}
 	target = target.JoinPath("v1", "events")
 	target.RawQuery = "follow=1&kinds=answer"
+	if alarmed != nil {
+		target.RawQuery += ",alarm"
+	}
 	client := followClient()
 	defer client.CloseIdleConnections()
 	wait := reconnectMin
 	for ctx.Err() == nil {
-		received, err := followOnce(ctx, client, target.String(), log, apply)
+		received, err := followOnce(ctx, client, target.String(), log, applying(ctx, log, apply, alarmed))
 		if received {
 			wait = reconnectMin
 		}
@@ -74,8 +82,30 @@ func followClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, ResponseHeaderTimeout: connectMax, TLSHandshakeTimeout: connectMax}}
 }
 
+// applying returns what is done with each fact of the stream. A fact that cannot be applied is said and does not end it.
+func applying(ctx context.Context, log *slog.Logger, apply func(history.Answer) error, alarmed func(history.Alarm) error) func(history.Fact) {
+	return func(fact history.Fact) {
+		switch fact := fact.(type) {
+		case *history.Answer:
+			if !fact.Decided {
+				return
+			}
+			if err := apply(*fact); err != nil {
+				log.WarnContext(ctx, "answer not applied", "name", fact.Name, "serial", fact.Serial, "error", err)
+			}
+		case *history.Alarm:
+			if alarmed == nil {
+				return
+			}
+			if err := alarmed(*fact); err != nil {
+				log.WarnContext(ctx, "alarm not applied", "name", fact.Name, "error", err)
+			}
+		}
+	}
+}
+
 // followOnce reads one stream to its end, and says whether anything came.
-func followOnce(ctx context.Context, client *http.Client, target string, log *slog.Logger, apply func(history.Answer) error) (received bool, err error) {
+func followOnce(ctx context.Context, client *http.Client, target string, log *slog.Logger, take func(history.Fact)) (received bool, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
 	if err != nil {
 		return false, err
@@ -101,13 +131,7 @@ func followOnce(ctx context.Context, client *http.Client, target string, log *sl
 			log.WarnContext(ctx, "event ignored", "error", err)
 			continue
 		}
-		answer, ok := event.Fact.(*history.Answer)
-		if !ok || !answer.Decided {
-			continue
-		}
-		if err := apply(*answer); err != nil {
-			log.WarnContext(ctx, "answer not applied", "name", answer.Name, "serial", answer.Serial, "error", err)
-		}
+		take(event.Fact)
 	}
 	if err := lines.Err(); err != nil {
 		return received, err

@@ -54,6 +54,7 @@ type Server struct {
 	limit   *limiter
 	keys    tsig.Keys
 	tellers []*notifier
+	alarms  map[string]failover.Seen // guarded by mu
 	frozen  map[string]bool
 	decided atomic.Pointer[Decided] // the map in it never changes
 	stateMu sync.Mutex              // one writer of the state file at a time; not mu, so that a slow disk holds up no answer
@@ -90,7 +91,7 @@ func New(options Options) (*Server, error) {
 	}
 	s := &Server{
 		zone: options.Zone, options: options, log: options.Log, limit: newLimiter(options.Rate), frozen: map[string]bool{},
-		keys: tsig.Keys{}, ready: make(chan struct{}), failed: make(chan error, 2), // one for each socket
+		keys: tsig.Keys{}, alarms: map[string]failover.Seen{}, ready: make(chan struct{}), failed: make(chan error, 2), // one for each socket
 	}
 	maps.Copy(s.keys, options.Keys)
 	for _, secondary := range options.Secondaries {
@@ -107,6 +108,7 @@ func New(options Options) (*Server, error) {
 		s.frozen[full] = true
 	}
 	decided := s.restored()
+	s.startHealth(decided)
 	s.decided.Store(&decided)
 	return s, nil
 }
@@ -140,6 +142,9 @@ func (s *Server) restored() Decided {
 	for name, decision := range saved {
 		name = dns.CanonicalName(name)
 		problem := s.check(name, decision.Addresses)
+		if at := s.zone.owners[name]; at != nil && at.routed != nil {
+			problem = s.checkRouted(name, decision)
+		}
 		if problem != nil {
 			s.log.Warn("saved answer ignored", "name", name, "error", problem)
 			continue

@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/failover"
 )
 
 // Limits and defaults of a zone. Resolvers keep what we say for as long as we say, so what may have to change is short-lived.
@@ -35,6 +36,7 @@ type Zone struct {
 	Servers     []string // absolute
 	Secondaries []SecondaryName
 
+	health health
 	soa    *dns.SOA // with the zone's own serial number, to which those of the decisions are added
 	labels int
 	owners map[string]*owner // by absolute name in lower case; names that exist only because of longer ones are empty
@@ -52,7 +54,8 @@ type owner struct {
 	addrs    []netip.Addr        // A and AAAA together
 	ttl      time.Duration       // of addrs
 	rotation *rotation
-	failover bool // addrs is only the initial answer
+	failover bool                // addrs is only the initial answer
+	routed   *failover.RecordSet // addrs are all of its addresses
 }
 
 // rotation says which part of the addresses is served when: a pure function of the time, so that all servers of a zone agree.
@@ -85,6 +88,8 @@ type zoneFile struct {
 	Secondaries []secondary    `yaml:"secondaries"`
 	Records     []recordFile   `yaml:"records,keyed"`
 	Failover    []failoverFile `yaml:"failover,keyed"`
+	Checks      []checkFile    `yaml:"checks,keyed"`
+	Routed      []routedFile   `yaml:"routed,keyed"`
 }
 
 type secondary struct {
