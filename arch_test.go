@@ -64,6 +64,7 @@ var mayImport = map[string][]string{
 	"internal/deploy/remote/remotetest": {"internal/deploy/remote", "internal/drill"},
 	"internal/conductor":                {"internal/drill", "internal/history", "internal/guard"},
 	"internal/watch":                    {"internal/drill", "internal/history", "internal/alarm", "internal/failover", "internal/probe"},
+	"internal/notify":                   {"internal/drill"},
 	"internal/lab":                      {"internal/drill"},
 	"internal/bookstore":                {},
 	"internal/e2e":                      {"internal/drill", "internal/history", "internal/lab", "internal/verdict"},

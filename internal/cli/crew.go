@@ -159,15 +159,18 @@ func (c *crew) Promote(ctx context.Context, to string) error {
 
 // switchAnswer posts a switch to the watch and turns a refusal into an error with its cure.
 func switchAnswer(ctx context.Context, watch drill.Watch, token, name, to, reason string) error {
-	op := "switch " + name + " to " + to
-	body, err := json.Marshal(map[string]string{"to": to, "reason": reason})
+	return orderWatch(ctx, watch, token, "switch "+name+" to "+to, "/v1/names/"+url.PathEscape(name)+"/switch", map[string]string{"to": to, "reason": reason})
+}
+
+// orderWatch posts an order to the watch and turns a refusal into an error with its cure.
+func orderWatch(ctx context.Context, watch drill.Watch, token, op, path string, order any) error {
+	body, err := json.Marshal(order)
 	if err != nil {
 		return err
 	}
-	target := strings.TrimSuffix(watch.URL, "/") + "/v1/names/" + url.PathEscape(name) + "/switch"
 	ctx, cancel := context.WithTimeout(ctx, watchAnswerMax)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(watch.URL, "/")+path, bytes.NewReader(body))
 	if err != nil {
 		return &drill.Error{Op: op, Kind: drill.Invalid, Err: err}
 	}
@@ -188,6 +191,32 @@ func switchAnswer(ctx context.Context, watch drill.Watch, token, name, to, reaso
 	return &drill.Error{Op: op, Kind: drill.Refused, Err: errors.New(refusal.Error), Hint: refusal.Cure}
 }
 
+// quietAfter is how long the alarms of an attacked host stay quiet after the impact: it may have to boot.
+const quietAfter = 2 * time.Minute
+
+// quieten keeps those asleep whom the alarms of the attacked host would wake. The alarms themselves move, and what is not expected is
+// told. A watch that does not listen wakes somebody; that is no reason not to drill.
+func (c *crew) quieten(ctx context.Context, host drill.Host, order drill.Order, emit func(history.Event)) {
+	if len(c.service.Actions) == 0 || c.service.Watch == nil {
+		return
+	}
+	var alarms []string
+	for _, alarm := range c.plan.Alarms {
+		if alarm.Host == host.Name {
+			alarms = append(alarms, alarm.Name)
+		}
+	}
+	if len(alarms) == 0 {
+		return
+	}
+	length := order.Delay.Duration() + order.Length.Duration() + quietAfter
+	err := orderWatch(ctx, *c.service.Watch, c.token, "mute", "/v1/mute",
+		map[string]any{"alarms": alarms, "seconds": length.Seconds(), "reason": "drill: " + order.Attack + " on " + host.Name})
+	if err != nil {
+		emit(history.New(time.Now(), c.source, &history.Note{Text: "the alarms of this drill may wake somebody: " + err.Error()}))
+	}
+}
+
 // Attack runs the order on the host and returns when it has ended there.
 func (c *crew) Attack(ctx context.Context, host drill.Host, order drill.Order, guid string, emit func(history.Event)) error {
 	op := "attack " + order.Attack
@@ -195,6 +224,7 @@ func (c *crew) Attack(ctx context.Context, host drill.Host, order drill.Order, g
 	if err != nil {
 		return err
 	}
+	c.quieten(ctx, host, order, emit)
 	args := []string{"attack", order.Attack, "--json", "--guid=" + guid}
 	for _, canary := range order.Canaries {
 		args = append(args, "--canary="+canary)

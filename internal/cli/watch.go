@@ -26,6 +26,7 @@ import (
 	"firedrill/internal/deploy/remote"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
+	"firedrill/internal/notify"
 	"firedrill/internal/probe"
 	"firedrill/internal/watch"
 )
@@ -43,6 +44,8 @@ const (
 	watchLineMax = 1 << 20
 	// watchTokenMin is the shortest secret that is taken: fewer characters can be guessed over a network.
 	watchTokenMin = 16
+	// watchTellMax is how long the end waits for notices that are on their way.
+	watchTellMax = 5 * time.Second
 )
 
 type watchOptions struct {
@@ -63,6 +66,7 @@ installed and nothing stays), turns the samples into alarms and the alarms into 
   GET  /v1/events?follow=1         the current state, then each change, as JSON lines; &kinds=alarm,answer chooses
   GET  /v1/history                 past alarms and answers
   POST /v1/names/NAME/switch       {"to":"green","reason":"..."} with Authorization: Bearer TOKEN
+  POST /v1/mute                    {"alarms":["..."],"seconds":300,"reason":"..."} with the token: alarms move, and nobody is told
   GET  /healthz                    200 while it works
 
 A name server (firedrill authority) follows the answers; it keeps the last one when the watch is gone.
@@ -107,8 +111,22 @@ func runWatch(ctx context.Context, s streams, options watchOptions) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: level}))
+	notifier, err := notify.New(service.Actions, filepath.Dir(options.file), func(d notify.Delivery) {
+		if d.Err != nil {
+			log.Error("nobody was told", "action", d.Action, "alarm", d.Notice.Alarm, "to", d.Notice.To, "tries", d.Tries, "error", d.Err)
+			return
+		}
+		log.Info("told", "action", d.Action, "alarm", d.Notice.Alarm, "to", d.Notice.To, "tries", d.Tries)
+	})
+	if err != nil {
+		return err
+	}
+	defer notifier.Close(watchTellMax)
 	w, err := watch.New(watch.Options{
 		Service: service, Sources: sshSources{log: log}, Token: token, Listen: listen, StateFile: options.state, Log: log,
+		Notify: func(n watch.Notice) {
+			notifier.Send(n.Action, notify.Notice{Service: service.Name, Alarm: n.Alarm, Host: n.Host, From: n.From, To: n.To, Reason: n.Reason, At: n.At})
+		},
 	})
 	if err != nil {
 		return err

@@ -152,6 +152,18 @@ func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 		{"pipeline:", "\tpipeline:", "found a tab character"},
 		{"directory: /home", "directory: home", "is not an absolute directory"},
 		{"pipeline:", "---\npipeline:", "a second document begins"},
+		{"pipeline:", "composites: {both: {}}\npipeline:", "composites.both: rule is missing"},
+		{"pipeline:", "composites: {\"{host}-x\": {rule: \"TRUE\"}}\npipeline:", "a composite alarm is there once"},
+		{"pipeline:", "actions: {page: {}}\npipeline:", "needs exactly one of webhook, slack, pagerduty, email, exec"},
+		{"pipeline:", "actions: {page: {exec: [true], slack: {url: \"http://x\"}}}\npipeline:", "needs exactly one of webhook"},
+		{"pipeline:", "actions: {page: {slack: {url: \"hooks\"}}}\npipeline:", `"hooks" is not a URL`},
+		{"pipeline:", "actions: {page: {slack: {}}}\npipeline:", "needs exactly one of url, url_file"},
+		{"pipeline:", "actions: {page: {exec: [x], alarms: [StatusCheckFaild]}}\npipeline:", `no alarm "StatusCheckFaild"`},
+		{"pipeline:", "actions: {page: {exec: [x], states: [RED]}}\npipeline:", `"RED" is no state of an alarm`},
+		{"pipeline:", "actions: {page: {exec: [x], wait: 5s}}\npipeline:", "wait and extension are about suppressed_by"},
+		{"pipeline:", "actions: {page: {exec: [x], suppressed_by: nobody}}\npipeline:", `no alarm "nobody"`},
+		{"pipeline:", "actions: {page: {email: {server: mail, from: a, to: [b]}}}\npipeline:", `"mail" is not host:port`},
+		{"pipeline:", "actions: {page: {email: {server: \"mail:25\", from: a, to: [b], user: c}}}\npipeline:", "user and password_file belong together"},
 	} {
 		planted := strings.Replace(string(text), test.old, test.planted, 1)
 		_, err := ParseService([]byte(planted), "firedrill.yaml")

@@ -80,6 +80,15 @@ func (s *Service) fillDefaults() {
 		orDefault(&alarm.Datapoints, Datapoints{M: 1, N: 1})
 		orDefault(&alarm.Missing, "missing")
 	}
+	for i := range s.Actions {
+		action := &s.Actions[i]
+		if len(action.Alarms) == 0 {
+			action.Alarms = []string{"*"}
+		}
+		if len(action.States) == 0 {
+			action.States = []string{"ALARM", "OK"}
+		}
+	}
 	for i := range s.Failover {
 		failover := &s.Failover[i]
 		orDefault(&failover.Provider, "authority")
@@ -191,6 +200,8 @@ func (c *checker) all() {
 	}
 	c.metrics()
 	c.alarms()
+	c.composites()
+	c.actions()
 	c.failover()
 	for _, d := range s.Drills {
 		c.drill(d)

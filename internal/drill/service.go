@@ -15,6 +15,8 @@ type Service struct {
 	Watch        *Watch        `yaml:"watch" json:"watch,omitempty"`
 	Metrics      []Metric      `yaml:"metrics,keyed" json:"metrics,omitempty"`
 	Alarms       []Alarm       `yaml:"alarms,keyed" json:"alarms,omitempty"`
+	Composites   []Composite   `yaml:"composites,keyed" json:"composites,omitempty"`
+	Actions      []Action      `yaml:"actions,keyed" json:"actions,omitempty"`
 	Failover     []Failover    `yaml:"failover,keyed" json:"failover,omitempty"`
 	Drills       []Drill       `yaml:"drills,keyed" json:"drills,omitempty"`
 	Pipeline     []string      `yaml:"pipeline" json:"pipeline,omitempty"`
@@ -152,6 +154,49 @@ type Alarm struct {
 	Datapoints  Datapoints `yaml:"datapoints" json:"datapoints"`           // "2 of 3", default 1 of 1
 	Missing     string     `yaml:"missing" json:"missing,omitempty"`       // missing (default), ignore, breaching, notBreaching
 	Disabled    bool       `yaml:"disabled" json:"disabled,omitempty"`     // keeps its state, does nothing
+}
+
+// Composite is an alarm on other alarms.
+type Composite struct {
+	Name string `yaml:"-" json:"name"`
+	Rule string `yaml:"rule,required" json:"rule"` // as ALARM("a") AND NOT ALARM("b"); names of alarms are those with the host filled in
+}
+
+// Action tells somebody when alarms move. Exactly one of Webhook, Slack, PagerDuty, Email and Exec is set.
+type Action struct {
+	Name         string       `yaml:"-" json:"name"`
+	Alarms       []string     `yaml:"alarms" json:"alarms,omitempty"`               // names, of composites too, {host} or "*"; default all
+	States       []string     `yaml:"states" json:"states,omitempty"`               // that are told: default ALARM and OK
+	SuppressedBy string       `yaml:"suppressed_by" json:"suppressed_by,omitempty"` // an alarm; while it is raised nothing is told
+	Wait         Seconds      `yaml:"wait" json:"wait_seconds,omitempty"`           // how long it is waited for that alarm
+	Extension    Seconds      `yaml:"extension" json:"extension_seconds,omitempty"` // how long nothing is told after it has cleared
+	Webhook      *HTTPAction  `yaml:"webhook" json:"webhook,omitempty"`
+	Slack        *HTTPAction  `yaml:"slack" json:"slack,omitempty"`
+	PagerDuty    *PagerAction `yaml:"pagerduty" json:"pagerduty,omitempty"`
+	Email        *EmailAction `yaml:"email" json:"email,omitempty"`
+	Exec         []string     `yaml:"exec" json:"exec,omitempty"` // a program and its arguments; gets the notice as JSON on standard input
+}
+
+// HTTPAction posts JSON.
+type HTTPAction struct {
+	URL     string `yaml:"url" json:"url,omitempty"`
+	URLFile string `yaml:"url_file" json:"url_file,omitempty"` // in place of URL, when the address itself is a secret
+	KeyFile string `yaml:"key_file" json:"key_file,omitempty"` // webhook: signs the body
+}
+
+// PagerAction sends events as PagerDuty takes them (Events API v2).
+type PagerAction struct {
+	KeyFile string `yaml:"key_file,required" json:"key_file"`
+	URL     string `yaml:"url" json:"url,omitempty"` // default PagerDuty's
+}
+
+// EmailAction sends mail by SMTP.
+type EmailAction struct {
+	Server       string   `yaml:"server,required" json:"server"` // host:port
+	From         string   `yaml:"from,required" json:"from"`
+	To           []string `yaml:"to,required" json:"to"`
+	User         string   `yaml:"user" json:"user,omitempty"`
+	PasswordFile string   `yaml:"password_file" json:"password_file,omitempty"`
 }
 
 // Datapoints is M of N.

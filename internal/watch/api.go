@@ -32,6 +32,7 @@ const (
 //	GET  /v1/events[?follow=1&kinds=a,b]   JSON lines of history.Event: the current state, with follow then live
 //	GET  /v1/history[?since=TIME&kinds=a]  JSON lines of past alarms, answers and hosts, oldest first; at most keptMax
 //	POST /v1/names/{name}/switch           {"to":"green","reason":"...","force":false} with Authorization: Bearer TOKEN; {"serial":N}
+//	POST /v1/mute                          {"alarms":["..."],"seconds":300,"reason":"..."} with the token; {"until":TIME}; no alarms: all
 //	GET  /healthz                          200 while the loop runs
 //
 // Refusals are {"error":"...","cure":"..."}: 400 not understood, 403 no or a wrong token, 404 no such name or environment, 409 refused.
@@ -41,6 +42,7 @@ func (w *Watch) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/events", w.serveEvents)
 	mux.HandleFunc("GET /v1/history", w.serveHistory)
 	mux.HandleFunc("POST /v1/names/{name}/switch", w.serveSwitch)
+	mux.HandleFunc("POST /v1/mute", w.serveMute)
 	mux.HandleFunc("GET /healthz", w.serveHealth)
 	return mux
 }
@@ -195,13 +197,46 @@ func (w *Watch) allowed(request *http.Request) bool {
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
+// admit refuses those without the token.
+func (w *Watch) admit(out http.ResponseWriter, request *http.Request, what string) bool {
+	if w.allowed(request) {
+		return true
+	}
+	cure := "Send the token of the watch's token file as Authorization: Bearer TOKEN."
+	if w.options.Token == "" {
+		cure = "Start the watch with a token file: without one nobody may change anything."
+	}
+	reply(out, http.StatusForbidden, refusal{Error: what + " needs the token", Cure: cure})
+	return false
+}
+
+func (w *Watch) serveMute(out http.ResponseWriter, request *http.Request) {
+	if !w.admit(out, request, "muting") {
+		return
+	}
+	var body struct {
+		Alarms  []string `json:"alarms"`
+		Seconds float64  `json:"seconds"`
+		Reason  string   `json:"reason"`
+	}
+	decoder := json.NewDecoder(http.MaxBytesReader(out, request.Body, bodyMax))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&body); err != nil || !(body.Seconds > 0 && body.Seconds <= muteMax.Seconds()) {
+		reply(out, http.StatusBadRequest, refusal{Error: "the body is not understood", Cure: `Send {"alarms":["..."],"seconds":300,"reason":"..."}; a day is the longest.`})
+		return
+	}
+	until, err := w.Mute(request.Context(), body.Alarms, time.Duration(body.Seconds*float64(time.Second)), body.Reason)
+	if err != nil {
+		reply(out, statusOf(err), refusal{Error: err.Error(), Cure: drill.HintOf(err)})
+		return
+	}
+	reply(out, http.StatusOK, struct {
+		Until time.Time `json:"until"`
+	}{until})
+}
+
 func (w *Watch) serveSwitch(out http.ResponseWriter, request *http.Request) {
-	if !w.allowed(request) {
-		cure := "Send the token of the watch's token file as Authorization: Bearer TOKEN."
-		if w.options.Token == "" {
-			cure = "Start the watch with a token file: without one nobody may switch."
-		}
-		reply(out, http.StatusForbidden, refusal{Error: "switching needs the token", Cure: cure})
+	if !w.admit(out, request, "switching") {
 		return
 	}
 	var body struct {

@@ -27,6 +27,11 @@ type core struct {
 	alarms  []*alarmState
 	names   []*nameState
 	pause   time.Time // no evaluation before this
+
+	composites []*compositeState
+	actions    []*actionState
+	mutes      []mute
+	notices    []Notice // not taken yet
 }
 
 type hostState struct {
@@ -83,6 +88,12 @@ func newCore(service drill.Service, saved *savedState, now time.Time) (*core, er
 		})
 		seen[key] = true
 	}
+	composites, err := newComposites(service, now)
+	if err != nil {
+		return nil, err
+	}
+	c.composites, c.actions = composites, newActions(service)
+	c.recall(saved)
 	for _, name := range service.Failover {
 		state, err := c.newName(name, service, saved, now)
 		if err != nil {
@@ -219,6 +230,8 @@ func (c *core) tick(now time.Time) []history.Event {
 			Reason: change.Reason, ReasonData: change.ReasonData,
 		}))
 	}
+	events = append(events, c.compose(now)...)
+	c.act(now, events)
 	return append(events, c.decide(now)...)
 }
 
@@ -324,6 +337,11 @@ func (c *core) current(now time.Time) []history.Event {
 		}
 		events = append(events, history.New(now, source, &history.Alarm{
 			Name: a.alarm.Rule.Name, Host: a.alarm.Rule.Host, To: string(a.alarm.State), Reason: reason,
+		}))
+	}
+	for _, composite := range c.composites {
+		events = append(events, history.New(now, source, &history.Alarm{
+			Name: composite.alarm.Name, To: string(composite.alarm.State), Reason: composite.alarm.Reason,
 		}))
 	}
 	for _, n := range c.names {

@@ -16,6 +16,7 @@ type Snapshot struct {
 	Names      []NameStatus  `json:"names"`
 	Hosts      []HostStatus  `json:"hosts"`
 	Alarms     []AlarmStatus `json:"alarms"`
+	Mutes      []MuteStatus  `json:"mutes,omitempty"`
 	StateError string        `json:"state_error,omitempty"` // why a restart would not remember the answers
 }
 
@@ -53,14 +54,21 @@ type HostStatus struct {
 // AlarmStatus is one alarm.
 type AlarmStatus struct {
 	Name        string    `json:"name"`
-	Host        string    `json:"host"`
-	Environment string    `json:"environment"`
-	Metric      string    `json:"metric"`
+	Host        string    `json:"host,omitempty"` // empty for a composite
+	Environment string    `json:"environment,omitempty"`
+	Metric      string    `json:"metric,omitempty"`
 	State       string    `json:"state"`
 	Since       time.Time `json:"since"`
 	Reason      string    `json:"reason,omitempty"` // of the last transition
 	Detail      string    `json:"detail,omitempty"` // why the state is kept, when the last evaluation could not decide
 	Disabled    bool      `json:"disabled,omitempty"`
+}
+
+// MuteStatus is an order that keeps the actions of alarms quiet.
+type MuteStatus struct {
+	Alarms []string  `json:"alarms,omitempty"` // empty: all
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // State returns the snapshot of this moment.
@@ -91,6 +99,16 @@ func (c *core) snapshot(now time.Time) Snapshot {
 			Name: rule.Name, Host: rule.Host, Environment: rule.Environment, Metric: rule.Metric, State: string(a.alarm.State),
 			Since: a.alarm.Since, Reason: a.alarm.Reason, Detail: a.alarm.Detail, Disabled: rule.Disabled,
 		})
+	}
+	for _, composite := range c.composites {
+		s.Alarms = append(s.Alarms, AlarmStatus{
+			Name: composite.alarm.Name, State: string(composite.alarm.State), Since: composite.alarm.Since, Reason: composite.alarm.Reason,
+		})
+	}
+	for _, m := range c.mutes {
+		if now.Before(m.Until) {
+			s.Mutes = append(s.Mutes, MuteStatus{Alarms: m.Alarms, Until: m.Until, Reason: m.Reason})
+		}
 	}
 	return s
 }

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"firedrill/internal/alarm"
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
 )
@@ -23,6 +25,8 @@ type savedState struct {
 	Service   string                    `json:"service"`
 	Names     map[string]failover.State `json:"names"`
 	Unhealthy []string                  `json:"unhealthy_by,omitempty"`
+	// Told is what each action told last of each alarm, so that a restart neither repeats it nor forgets that somebody waits for the end.
+	Told map[string]map[string]alarm.State `json:"told,omitempty"`
 }
 
 func (c *core) save() savedState {
@@ -35,7 +39,26 @@ func (c *core) save() savedState {
 			saved.Unhealthy = append(saved.Unhealthy, a.alarm.Rule.Name)
 		}
 	}
+	for _, a := range c.actions {
+		if len(a.told) == 0 {
+			continue
+		}
+		if saved.Told == nil {
+			saved.Told = map[string]map[string]alarm.State{}
+		}
+		saved.Told[a.action.Name] = maps.Clone(a.told)
+	}
 	return saved
+}
+
+// recall takes over what the watch before this one has told.
+func (c *core) recall(saved *savedState) {
+	if saved == nil {
+		return
+	}
+	for _, a := range c.actions {
+		maps.Copy(a.told, saved.Told[a.action.Name])
+	}
 }
 
 // loadState reads the state file; a file that is not there is no state. A file that cannot be used is an error: to begin anew in silence

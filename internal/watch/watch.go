@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,6 +48,9 @@ type Options struct {
 	Listen    string       // address of the HTTP interface; empty: none
 	StateFile string       // keeps the answers over a restart; empty: they are forgotten
 	Log       *slog.Logger // default: nothing is logged
+
+	// Notify is told what actions have to tell; it must return at once. Nil: nobody is told.
+	Notify func(Notice)
 }
 
 // Watch samples, raises and decides. Make one with New; Run it once.
@@ -212,6 +216,37 @@ func (w *Watch) tick() {
 		return
 	}
 	w.publish(w.core.tick(now))
+	w.notify()
+}
+
+// notify hands out what actions have to tell.
+func (w *Watch) notify() {
+	for _, notice := range w.core.takeNotices() {
+		w.log.Info("tell", "action", notice.Action, "alarm", notice.Alarm, "to", notice.To, "held_back_by", notice.Suppressed)
+		if w.options.Notify != nil {
+			w.options.Notify(notice)
+		}
+	}
+}
+
+// Mute keeps the actions of some alarms quiet, or of all when none is named, until a time: they go on moving, and what they are in then is
+// told. Errors are *drill.Error of kind Invalid (no such alarm) or Refused (too long).
+func (w *Watch) Mute(ctx context.Context, alarms []string, length time.Duration, reason string) (until time.Time, err error) {
+	var refused error
+	err = w.ask(ctx, func(now time.Time) {
+		until = now.Add(length)
+		if refused = w.core.quieten(now, mute{Alarms: alarms, Until: until, Reason: reason}); refused != nil {
+			return
+		}
+		about := "all alarms"
+		if len(alarms) > 0 {
+			about = strings.Join(alarms, ", ")
+		}
+		w.publish([]history.Event{history.New(now, source, &history.Note{
+			Text: fmt.Sprintf("the actions of %s are quiet for %s: %s", about, length, reason),
+		})})
+	})
+	return until, errors.Join(err, refused)
 }
 
 // take carries one message of a stream into the core.
