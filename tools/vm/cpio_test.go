@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"firedrill/tools/vm/guest"
 )
 
 // unpacked is what a reader of the format, written for this test alone, finds in an archive: name, mode and body of each file.
@@ -123,5 +125,15 @@ func TestKernelIsFoundAmongDependencies(t *testing.T) {
 	}
 	if got := dependency("linux-image-cloud-amd64\n"); got != "" {
 		t.Errorf("got %q out of nothing", got)
+	}
+}
+
+func TestLastWordTellsARestartFromASwitchOffAndACrash(t *testing.T) {
+	for console, want := range map[string]string{
+		"x\n[   13.1] reboot: Restarting system\n": guest.WentRestart, "[   13.1] reboot: Power down\n": guest.WentOff, "x": "unknown", "": "unknown",
+	} {
+		if got := lastWord(console); got != want {
+			t.Errorf("%q is %s, want %s", console, got, want)
+		}
 	}
 }

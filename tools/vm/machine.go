@@ -19,7 +19,9 @@ const (
 	lookEvery  = 250 * time.Millisecond
 	tailLines  = 40
 	panicked   = "Kernel panic - not syncing"
-	restarting = "reboot: Restarting system" // the kernel's last words
+	// The last words of a kernel.
+	restarting = "reboot: Restarting system"
+	powerDown  = "reboot: Power down"
 )
 
 // machine is a computer that QEMU emulates: it can be switched on again when it went off, and keeps its disk.
@@ -54,9 +56,10 @@ func (m machine) live(ctx context.Context) (life, error) {
 		return life{}, err
 	}
 	var l life
+	went := "new"
 	for power := 1; power <= m.powers && !l.results.Ended; power++ {
-		boots := len(l.results.Boots)
-		why, err := m.power(ctx, power, &l)
+		boots, before := len(l.results.Boots), len(l.console)
+		why, err := m.power(ctx, power, went, &l)
 		if err != nil {
 			return l, err
 		}
@@ -67,14 +70,23 @@ func (m machine) live(ctx context.Context) (life, error) {
 		if len(l.results.Boots) == boots {
 			break // it went off without having come up: again would not help
 		}
-	}
-	// Every time that it came up it was switched on, or had said that it restarts: a processor that gave up would bring it up too.
-	if said := strings.Count(l.console, restarting); len(l.results.Boots) > m.powers+said {
-		l.results.Failed = append(l.results.Failed, fmt.Sprintf("it came up %d times and restarted %d times", len(l.results.Boots), said))
+		went = lastWord(l.console[before:])
 	}
 	l.results.Close()
 	l.took = time.Since(began)
 	return l, nil
+}
+
+// lastWord says how a kernel went: the next one is told, so that a test knows whether the host did as it was ordered. A processor that gave
+// up says nothing.
+func lastWord(console string) string {
+	switch {
+	case strings.Contains(console, restarting):
+		return guest.WentRestart
+	case strings.Contains(console, powerDown):
+		return guest.WentOff
+	}
+	return "unknown"
 }
 
 func (m machine) path(name string) string { return filepath.Join(m.directory, name) }
@@ -92,9 +104,9 @@ func (m machine) makeDisk() error {
 }
 
 // power switches the machine on and waits until it is off. why says why it had to be ended.
-func (m machine) power(ctx context.Context, number int, l *life) (why string, err error) {
+func (m machine) power(ctx context.Context, number int, went string, l *life) (why string, err error) {
 	console, port := m.path(fmt.Sprintf("console-%d", number)), m.path(fmt.Sprintf("results-%d", number))
-	qemu := exec.Command("qemu-system-x86_64", m.options(console, port)...)
+	qemu := exec.Command("qemu-system-x86_64", m.options(console, port, went)...)
 	var complaint strings.Builder
 	qemu.Stderr = &complaint
 	if err := qemu.Start(); err != nil {
@@ -124,11 +136,11 @@ func (m machine) power(ctx context.Context, number int, l *life) (why string, er
 	return why, l.results.Read(said)
 }
 
-func (m machine) options(console, port string) []string {
+func (m machine) options(console, port, went string) []string {
 	// A panic must stand still, so that it is seen, and an oops must become one.
-	line := "console=ttyS0 quiet panic=0 panic_on_oops=1 oops=panic systemd.getty_auto=0 systemd.show_status=0 " + guest.OptionVM
+	line := "console=ttyS0 quiet panic=0 panic_on_oops=1 oops=panic systemd.getty_auto=0 systemd.show_status=0 " + guest.OptionVM + " " + guest.OptionWent + went
 	return []string{
-		"-M", "q35", "-accel", m.accel, "-cpu", "max", "-smp", "2", "-m", memory, "-nodefaults", "-no-user-config", "-display", "none",
+		"-M", "q35", "-accel", m.accel, "-cpu", "max", "-smp", "2", "-m", memory, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
 		"-serial", "file:" + console, "-serial", "file:" + port, "-rtc", "base=utc",
 		"-drive", "if=virtio,format=raw,file=" + m.path("disk"), "-kernel", m.kernel, "-initrd", m.initramfs, "-append", line,
 	}

@@ -20,20 +20,27 @@ import (
 )
 
 func main() {
-	only := flag.String("boots", "", "names of the boots to run, with commas; all when empty")
-	verbose := flag.Bool("v", false, "print what all tests print, and the console")
-	accel := flag.String("accel", "tcg,thread=multi", "how QEMU runs the processor; kvm is faster where it works")
+	var o options
+	flag.StringVar(&o.only, "boots", "", "names of the boots to run, with commas; all when empty")
+	flag.BoolVar(&o.verbose, "v", false, "print what all tests print, and the console")
+	flag.StringVar(&o.accel, "accel", "tcg,thread=multi", "how QEMU runs the processor; kvm is faster where it works")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *only, *accel, *verbose); err != nil {
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only, accel string, verbose bool) error {
-	chosen, err := choose(only)
+// options are what the caller chose.
+type options struct {
+	only, accel string
+	verbose     bool
+}
+
+func run(ctx context.Context, options options) error {
+	chosen, err := choose(options.only)
 	if err != nil {
 		return err
 	}
@@ -45,7 +52,7 @@ func run(ctx context.Context, only, accel string, verbose bool) error {
 	if err := errors.Join(os.MkdirAll(cache, 0o755), install()); err != nil {
 		return err
 	}
-	release, err := alone(cache)
+	release, err := alone(ctx, cache)
 	if err != nil {
 		return err
 	}
@@ -63,17 +70,11 @@ func run(ctx context.Context, only, accel string, verbose bool) error {
 	b := builder{work: work, cache: cache, root: root}
 	var all guest.Results
 	for _, boot := range chosen {
-		m, err := b.machine(boot)
-		if err != nil {
-			return fmt.Errorf("%s: %w", boot.name, err)
+		// What goes wrong on one machine is a failure of it, and keeps no other from being tried.
+		if err := b.try(ctx, boot, options, &all); err != nil {
+			fmt.Printf("%s: %v\n", boot.name, err)
+			all.Failed = append(all.Failed, boot.name+" could not be tried")
 		}
-		m.accel = accel
-		l, err := m.live(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w\n%s", boot.name, err, l.tail())
-		}
-		tell(boot, l, verbose)
-		add(&all, boot.name, l.results)
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
@@ -81,22 +82,44 @@ func run(ctx context.Context, only, accel string, verbose bool) error {
 	return sum(all, began)
 }
 
+// try makes one machine and lets it live.
+func (b builder) try(ctx context.Context, boot boot, options options, all *guest.Results) error {
+	m, err := b.machine(boot)
+	if err != nil {
+		return err
+	}
+	m.accel = options.accel
+	l, err := m.live(ctx)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, l.tail())
+	}
+	tell(boot, l, options.verbose)
+	add(all, boot.name, l.results)
+	return nil
+}
+
 // alone waits until no other run uses the cache: one machine at a time is as much as two cores can emulate.
-func alone(cache string) (release func(), err error) {
+func alone(ctx context.Context, cache string) (release func(), err error) {
 	lock, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	release = func() { _ = lock.Close() }
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-		return release, nil
+	for said := false; ; said = true {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = lock.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || ctx.Err() != nil {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", lock.Name(), err), context.Cause(ctx), lock.Close())
+		}
+		if !said {
+			fmt.Println("Another run is at work; waiting for its end")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookEvery):
+		}
 	}
-	fmt.Println("Another run is at work; waiting for its end")
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		release()
-		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	return release, nil
 }
 
 func choose(only string) ([]boot, error) {

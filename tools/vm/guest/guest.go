@@ -30,6 +30,13 @@ const (
 // OptionVM stands on the kernel's command line; tests that would be unkind to a real machine look for it.
 const OptionVM = "firedrill.vm=1"
 
+// OptionWent begins the option that says how the machine went down before: WentRestart or WentOff, by the last words of its kernel.
+const (
+	OptionWent  = "firedrill.went="
+	WentRestart = "restart"
+	WentOff     = "off"
+)
+
 // The lines that init writes around what the tests print. No line of a test begins like this.
 const (
 	mark     = "@firedrill "

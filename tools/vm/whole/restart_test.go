@@ -26,9 +26,12 @@ func bootID(t *testing.T) string {
 	return string(text)
 }
 
-// cameBack checks that this is another boot than the one that wrote the file, which is whole.
-func cameBack(t *testing.T) {
+// cameBack checks that the host went down as it was ordered, and that this is another boot than the one that wrote the file, which is whole.
+func cameBack(t *testing.T, went string) {
 	t.Helper()
+	if line, err := os.ReadFile("/proc/cmdline"); err != nil || !strings.Contains(string(line), guest.OptionWent+went) {
+		t.Errorf("the host did not go down by %s: %s", went, line)
+	}
 	text, err := os.ReadFile(unsynced(t))
 	must(t, err)
 	if string(text) == bootID(t) {
@@ -52,14 +55,14 @@ func TestHostRestarts(t *testing.T) {
 	if stage(t) == 0 {
 		loseHost(t, "--reboot")
 	}
-	cameBack(t)
+	cameBack(t, guest.WentRestart)
 }
 
 func TestHostIsSwitchedOff(t *testing.T) {
 	if stage(t) == 0 {
 		loseHost(t)
 	}
-	cameBack(t)
+	cameBack(t, guest.WentOff)
 }
 
 // The planted bug: a host that goes down without a sync loses the file by which the tests above tell.

@@ -57,7 +57,7 @@ func TestSystemdRestartsTheHostInOrder(t *testing.T) {
 		startWitness(t)
 		loseHost(t, "--reboot")
 	}
-	cameBack(t)
+	cameBack(t, guest.WentRestart)
 	stoppedInOrder(t)
 }
 
@@ -66,7 +66,7 @@ func TestSystemdSwitchesTheHostOffInOrder(t *testing.T) {
 		startWitness(t)
 		loseHost(t)
 	}
-	cameBack(t)
+	cameBack(t, guest.WentOff)
 	stoppedInOrder(t)
 }
 
