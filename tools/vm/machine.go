@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	memory     = "3072" // megabytes; the root, the modules and the tests lie in it
-	diskSize   = 64 << 20
-	lookEvery  = 250 * time.Millisecond
-	tailLines  = 40
-	panicked   = "Kernel panic - not syncing"
+	memory    = "3072" // megabytes; the root, the modules and the tests lie in it
+	diskSize  = 64 << 20
+	lookEvery = 250 * time.Millisecond
+	tailLines = 40
+	panicked  = "Kernel panic - not syncing"
 	// The last words of a kernel.
 	restarting = "reboot: Restarting system"
 	powerDown  = "reboot: Power down"
