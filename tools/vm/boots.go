@@ -75,7 +75,7 @@ var boots = []boot{
 		down("TestHostRestarts"), down("TestHostIsSwitchedOff"), down("TestCrashLosesWhatWasNotSynced"), down("TestHostThatRestartsInTheMiddleIsCleanAtTheNextStart"),
 	}},
 	{name: "systemd", release: "bookworm", systemd: true, suites: []suite{
-		{folder: "tools/vm/whole", run: "AsAService|DoctorKnowsSystemd"},
+		{folder: "tools/vm/whole", run: "AsAService|DoctorKnowsSystemd|TestService"},
 		down("TestSystemdRestartsTheHostInOrder"), down("TestSystemdSwitchesTheHostOffInOrder"), down("TestRestartByTheKernelStopsNoService"),
 	}},
 	{name: "linux-6.12", release: "trixie", suites: []suite{
