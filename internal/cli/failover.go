@@ -154,7 +154,7 @@ func newFailoverFollowCommand(s streams) *cobra.Command {
 		Args:  cobra.NoArgs,
 		Long: `Stays on. Follows the watch and brings each decided answer to the servers of the name's provider in the service file: rfc2136 (BIND, Knot,
 PowerDNS and others), haproxy, nginx. Each publication is repeated until every server was seen to follow, and what somebody else changes
-there is put right within ten seconds. When the watch is away, the last answer stays.
+there is put right within two seconds. When the watch is away, the last answer stays.
 
 Names of the provider authority need none of this: "firedrill authority" follows the watch itself. It may run several times, on the hosts
 of the load balancers or anywhere else: an older decision never undoes a newer one.

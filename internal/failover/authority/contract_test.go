@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
 
+	"firedrill/internal/failover"
 	"firedrill/internal/failover/failovertest"
 )
 
@@ -78,6 +80,47 @@ func TestContractHolds(t *testing.T) {
 		Publish: func(addresses []netip.Addr) error {
 			serial++
 			return server.Set(failovertest.ZoneName, addresses, serial)
+		},
+	})
+}
+
+// asBackend is our own server as the contract of backends sees it: what the watch tells it, it is told here.
+type asBackend struct{ server *Server }
+
+func (b asBackend) Publish(_ context.Context, change failover.Change) error {
+	change, err := change.Valid()
+	if err != nil {
+		return err
+	}
+	return b.server.Set(change.Name, change.Addresses, change.Serial)
+}
+
+func (b asBackend) Served(_ context.Context, name string) []failover.Served {
+	decision := (*b.server.decided.Load())[dns.CanonicalName(name)]
+	return []failover.Served{{Server: b.server.Address().String(), Addresses: b.server.Served(name), Serial: decision.Serial}}
+}
+
+func TestContractOfBackendsHolds(t *testing.T) {
+	server := start(t, Options{Zone: mustZone(t, failovertest.ZoneYAML()), Rate: 1 << 30})
+	ask := func(ctx context.Context, name string) ([]netip.Addr, error) {
+		client := dns.Client{Timeout: patience}
+		reply, _, err := client.ExchangeContext(ctx, new(dns.Msg).SetQuestion(name, dns.TypeA), server.Address().String())
+		if err != nil {
+			return nil, err
+		}
+		var all []netip.Addr
+		for _, record := range reply.Answer {
+			all = append(all, addressIn(record))
+		}
+		return all, nil
+	}
+	failovertest.TestBackend(t, failovertest.BackendSubject{
+		Backend: asBackend{server}, Another: asBackend{server}, Name: failovertest.ZoneName,
+		Blue: netip.MustParseAddr("10.77.1.10"), Green: netip.MustParseAddr("10.77.1.20"),
+		Ask: func(ctx context.Context) ([]netip.Addr, error) { return ask(ctx, failovertest.ZoneName) },
+		Others: func(ctx context.Context) (string, error) {
+			all, err := ask(ctx, "db."+failovertest.ZoneName)
+			return fmt.Sprint(all), err
 		},
 	})
 }

@@ -33,7 +33,7 @@ type BackendSubject struct {
 
 	// Ask says where a client is led now, with a connection of its own. It must not use the backend.
 	Ask func(ctx context.Context) ([]netip.Addr, error)
-	// Meddle leads the clients to an address as someone would who does not know of us.
+	// Meddle leads the clients to an address as someone would who does not know of us; nil if nobody else can.
 	Meddle func(to netip.Addr) error
 	// Lagging is a backend that has to do with the same servers and with one more, which does not follow or is away; Laggard is a part of
 	// that server's name as errors must show it.
@@ -214,6 +214,9 @@ func backendFlipping(ctx context.Context, s BackendSubject, serial *uint64) erro
 }
 
 func backendMeddled(ctx context.Context, s BackendSubject, serial *uint64) error {
+	if s.Meddle == nil {
+		return nil
+	}
 	if err := s.publish(ctx, serial, s.Blue); err != nil {
 		return err
 	}

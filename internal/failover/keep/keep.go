@@ -19,7 +19,9 @@ const (
 	againMin = 200 * time.Millisecond
 	againMax = 5 * time.Second
 
-	lookEvery = 10 * time.Second // the answer is published again, which changes nothing unless somebody else has
+	// lookEvery is how often the answer is published again, which changes nothing unless somebody else has, or a load balancer was started
+	// again and is back at its configuration: for so long its clients may be led to the wrong side.
+	lookEvery = 2 * time.Second
 )
 
 // Backend moves answers in servers that others run.
