@@ -13,6 +13,8 @@ import (
 type Scope struct {
 	User   string // name or number: only traffic of sockets that this user made
 	Cgroup string // only traffic of sockets that were made in this control group or below
+	// Process is a name, a regular expression or a number: only traffic of processes that match when the attack starts, and of their children.
+	Process string
 	// Container is the ID or name of a container: all traffic of its network namespace. Start makes the attack run there.
 	Container string
 }
@@ -41,14 +43,17 @@ type CgroupScope struct {
 func ScopeFlags() []drill.AttackFlag {
 	return []drill.AttackFlag{
 		{Name: "user", Short: "u", Type: TypeString, Usage: "name or number of a user, only traffic of this user's sockets, both ways"},
-		{Name: "cgroup", Short: "g", Type: TypeString, Usage: "control group, as /proc/PID/cgroup shows it; only traffic of sockets made in it or below, both ways"},
-		{Name: "container", Short: "C", Type: TypeString, Usage: "ID of a container, the first characters of one, or its name; the attack runs in its network, and DNS is the container's"},
+		{Name: "cgroup", Short: "C", Type: TypeString, Usage: "control group, as /proc/PID/cgroup shows it; only traffic of sockets made in it or below, both ways"},
+		{Name: "process", Short: "x", Type: TypeString,
+			Usage: "name, regular expression or number; only traffic of processes that match at the start, and of their children, both ways; " +
+				"they get a control group for it, which the next start takes away if all of us die"},
+		{Name: "container", Short: "k", Type: TypeString, Usage: "ID of a container, the first characters of one, or its name; the attack runs in its network, and DNS is the container's"},
 	}
 }
 
 // ParseScope reads the flags of ScopeFlags. Flags that a kind does not have are simply not given.
 func ParseScope(v Values) (Scope, error) {
-	s := Scope{User: v.Text("user", ""), Cgroup: v.Text("cgroup", ""), Container: v.Text("container", "")}
+	s := Scope{User: v.Text("user", ""), Cgroup: v.Text("cgroup", ""), Process: v.Text("process", ""), Container: v.Text("container", "")}
 	var given []string
 	for _, flag := range ScopeFlags() {
 		if len(v[flag.Name]) == 0 {

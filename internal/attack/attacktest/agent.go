@@ -76,7 +76,8 @@ func (a *Agent) Stop() {
 }
 
 // Ask lets the agent do something: "open ADDRESS" (a connection to keep), "wait" (for whoever comes), "through ADDRESS",
-// "cut ADDRESS" (new flows), "kept through", "kept cut" (the connections kept), "quiet" (nothing came in since "forget"). Nil means that it
+// "cut ADDRESS" (new flows), "kept through", "kept cut" (the connections kept), "quiet" (nothing came in since "forget", which comes after
+// the flows of Reach). Nil means that it
 // is so.
 func (a *Agent) Ask(what string) error {
 	a.mu.Lock()
@@ -137,6 +138,15 @@ func (s *agentState) obey(words []string) error {
 		s.waiting, err = newEcho(&s.here, netip.AddrPortFrom(netip.IPv4Unspecified(), agentPort))
 		return err
 	case "forget":
+		// What came in through Reach is counted a moment after its sender was content: a connection, and two datagrams.
+		if err := Await(func() error {
+			if s.waiting.heard.Load() < 3 {
+				return errMissing
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
 		s.heard = s.waiting.heard.Load()
 		return nil
 	case "quiet":

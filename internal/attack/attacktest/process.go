@@ -243,7 +243,8 @@ func AwaitFact[T history.Fact](a *Attack, match func(T) bool) (T, error) {
 		return errMissing
 	})
 	if err == nil && any(found) == any(*new(T)) {
-		err = fmt.Errorf("the attack ended without %T; after %d events", found, len(a.Events()))
+		a.Wait()
+		err = fmt.Errorf("the attack ended without %T; after %d events; it said: %s", found, len(a.Events()), a.Stderr())
 	}
 	return found, err
 }

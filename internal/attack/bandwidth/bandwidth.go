@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/herd"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
 )
@@ -17,6 +18,7 @@ const Name = "bandwidth"
 // Kind is the bandwidth attack. Its zero value is ready to use.
 type Kind struct {
 	traffic.Sweeper
+	herd.Undoer
 	hooks traffic.Hooks
 }
 

@@ -13,6 +13,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if code, hidden := attack.Reexec([]attack.Kind{makeKind("-", nil)}); hidden {
+		os.Exit(code)
+	}
 	attacktest.ChildMain(makeKind)
 	os.Exit(m.Run())
 }

@@ -10,14 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/herd"
 )
 
 // Undoer takes back what a Step put there. Kinds that use a Step hold one.
-type Undoer struct{ Hooks Hooks }
+type Undoer struct {
+	Hooks Hooks
+	Herd  herd.Undoer // takes back what is not ours but its: an attack can have both in its journal
+}
 
 // Undo implements attack.Undoer: it deletes the netem of the attack, and the root that is ours when nothing is below it any more; then the
 // kernel puts its default back. What other attacks hold is seen from the kernel itself, for they may be of another kind.
-func (u Undoer) Undo(_ context.Context, change attack.Change, _ []attack.Change) error {
+func (u Undoer) Undo(ctx context.Context, change attack.Change, others []attack.Change) error {
+	if herd.Is(change) {
+		return u.Herd.Undo(ctx, change, others)
+	}
 	var p placed
 	if err := json.Unmarshal(change.Undo, &p); err != nil {
 		return fmt.Errorf("netem: where it was put: %w", err)

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/herd"
 	"firedrill/internal/attack/traffic"
 	"firedrill/internal/drill"
 )
@@ -14,6 +15,7 @@ const Name = "reject"
 // Kind is the reject attack. Its zero value is ready to use.
 type Kind struct {
 	traffic.Sweeper
+	herd.Undoer
 	hooks traffic.Hooks
 }
 

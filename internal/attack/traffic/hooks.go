@@ -19,6 +19,8 @@ type Hooks struct {
 	NoneOfThem  bool // planted bug: packets are counted and let pass
 	WholeHost   bool // planted bug: the scope is not looked at
 	NoReplies   bool // planted bug: what comes in for the scope's sockets is not told apart, and let pass
+	ForgetHeld  bool // planted bug: flows that processes brought along are not known
+	Scatter     bool // planted bug: processes that were gathered are left where they are
 	Coin        bool // planted bug: a share of connections is decided for each packet
 	TwoMinds    bool // planted bug: the two directions of a connection are decided apart
 	NoRamp      bool // planted bug: the share is whole at once

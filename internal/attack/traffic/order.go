@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/herd"
 	"firedrill/internal/attack/netem"
+	"firedrill/internal/attack/procs"
 	"firedrill/internal/drill"
 )
 
@@ -20,6 +22,8 @@ type Order struct {
 	Targets attack.Targets
 	Effect  Effect
 	Hooks   Hooks
+
+	processes procs.Selector // of the scope
 }
 
 // NewOrder reads what all network kinds share, the length and the targets, out of the flags; the caller adds what its kind has of its own.
@@ -35,7 +39,13 @@ func NewOrder(described drill.AttackKind, flags attack.Values, hooks Hooks) (Ord
 	if err != nil {
 		return Order{}, attack.Refuse(described.Name, "see: firedrill help attack "+described.Name, "%w", err)
 	}
-	return Order{Kind: described.Name, Length: length, Targets: targets, Hooks: hooks}, nil
+	order := Order{Kind: described.Name, Length: length, Targets: targets, Hooks: hooks}
+	if name := targets.Scope.Process; name != "" {
+		if order.processes, err = (procs.Query{Process: name, Children: true}).Selector(); err != nil {
+			return Order{}, attack.Refuse(described.Name, "look with: pgrep -a NAME", "%w", err)
+		}
+	}
+	return order, nil
 }
 
 // Names implements attack.Order.
@@ -52,6 +62,13 @@ func (o Order) Survey(ctx context.Context, facts *attack.Facts) error {
 			return err
 		}
 		facts.Shaping = found
+	}
+	if o.Targets.Scope.Process != "" {
+		all, err := procs.Survey()
+		if err != nil {
+			return err
+		}
+		facts.Processes = all
 	}
 	return survey(ctx, o.Kind, o.Targets.Scope, &facts.Scope)
 }
@@ -75,8 +92,33 @@ func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 	if chosen.shape != nil {
 		plan.Steps = []attack.Step{chosen.shape, cut} // nothing leads there before our table is in force, nor after
 	}
+	if cut.herd, err = o.gather(facts); err != nil {
+		return attack.Plan{}, err
+	}
+	if cut.herd != nil {
+		plan.Steps = slices.Insert(plan.Steps, 0, attack.Step(cut.herd))
+	}
 	return plan, nil
 }
+
+// gather makes the step that gathers the processes of the scope; nil when it names none.
+func (o Order) gather(facts attack.Facts) (*herd.Step, error) {
+	if o.Targets.Scope.Process == "" {
+		return nil, nil
+	}
+	meant, spared, err := attack.MeantProcesses(o.Kind, o.processes, facts)
+	if err != nil {
+		return nil, err
+	}
+	return herd.New(herd.Order{Kind: o.Kind, GUID: facts.GUID, Which: o.processes, Meant: meant, Spared: spared, Undoer: o.undoer(), Hooks: o.Hooks.herd()}), nil
+}
+
+// undoer takes back all that the steps of an order can leave in a journal.
+func (o Order) undoer() attack.Undoer {
+	return netem.Undoer{Herd: herd.Undoer{Hooks: o.Hooks.herd()}}
+}
+
+func (h Hooks) herd() herd.Hooks { return herd.Hooks{Step: h.Step, Keep: h.Scatter} }
 
 // shown bounds how many addresses a plan prints; a list of 100,000 is not for reading.
 const shown = 12

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -36,18 +37,27 @@ const (
 // setFlows returns the name of the set of flows: protocol, remote address, remote port, local port.
 func setFlows(f family) string { return "scope_flows" + f.suffix }
 
+// setHeld returns the name of the set of flows that processes brought along.
+func setHeld(f family) string { return "scope_held" + f.suffix }
+
 // scopeOut sends on what the scope's sockets send.
 func (l *layout) scopeOut() {
 	is, isNot := l.cut.owner()
 	for _, f := range l.hit() {
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			// In a rule of its own: a full set ends a rule.
-			l.add(chainOutScope, is, familyIs(f), protocolIs(protocol), loadFlow(f, false), []expr.Any{&expr.Dynset{SrcRegKey: unix.NFT_REG32_00,
-				SetName: setFlows(f), Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: flowTimeout}})
+			for _, one := range is {
+				l.add(chainOutScope, one, familyIs(f), protocolIs(protocol), loadFlow(f, false), []expr.Any{&expr.Dynset{SrcRegKey: unix.NFT_REG32_00,
+					SetName: setFlows(f), Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: flowTimeout}})
+			}
 		}
 	}
-	l.add(chainOutScope, is, jumpTo(chainOutSink))
-	l.add(chainOutScope, isNot, accept())
+	for _, one := range is {
+		l.add(chainOutScope, one, jumpTo(chainOutSink))
+	}
+	if isNot != nil {
+		l.add(chainOutScope, isNot, accept())
+	}
 	l.known(chainOutScope, chainOutSink, false)
 	l.add(chainOutScope, accept())
 }
@@ -59,8 +69,12 @@ func (l *layout) scopeIn() {
 		return
 	}
 	is, isNot := l.cut.owner()
-	l.add(chainInScope, is, jumpTo(chainInDrop))
-	l.add(chainInScope, isNot, accept())
+	for _, one := range is {
+		l.add(chainInScope, one, jumpTo(chainInDrop))
+	}
+	if isNot != nil {
+		l.add(chainInScope, isNot, accept())
+	}
 	l.known(chainInScope, chainInDrop, true)
 	l.add(chainInScope, accept())
 }
@@ -75,6 +89,10 @@ func (l *layout) known(chain, to string, incoming bool) {
 		for _, f := range l.hit() {
 			l.add(chain, familyIs(f), protocolIs(protocol), loadFlow(f, incoming),
 				[]expr.Any{&expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: setFlows(f)}}, jumpTo(to))
+			if l.cut.herd != nil {
+				l.add(chain, familyIs(f), protocolIs(protocol), loadFlow(f, incoming),
+					[]expr.Any{&expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: setHeld(f)}}, jumpTo(to))
+			}
 		}
 		l.add(chain, protocolIs(protocol), []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: unix.NFT_REG32_00},
 			&expr.Payload{DestRegister: unix.NFT_REG32_01, Base: expr.PayloadBaseTransportHeader, Offset: local, Len: 2},
@@ -107,6 +125,9 @@ func (c *cut) scopeSets(table *nftables.Table) []*nftables.Set {
 	for _, f := range families() {
 		sets = append(sets, &nftables.Set{Table: table, Name: setFlows(f), KeyType: nftables.MustConcatSetType(protocol, keyType(f), port, port),
 			Concatenation: true, Dynamic: true, HasTimeout: true})
+		if c.herd != nil {
+			sets = append(sets, &nftables.Set{Table: table, Name: setHeld(f), KeyType: nftables.MustConcatSetType(protocol, keyType(f), port, port), Concatenation: true})
+		}
 	}
 	return sets
 }
@@ -122,6 +143,30 @@ func (p port) element() nftables.SetElement {
 	key[0] = p.protocol
 	binary.BigEndian.PutUint16(key[4:], p.number)
 	return nftables.SetElement{Key: key}
+}
+
+// addHeld puts flows that processes brought along into a new table.
+func (t *table) addHeld(flows []socket) error {
+	for _, f := range families() {
+		var elements []nftables.SetElement
+		for _, s := range flows {
+			remote := s.remote.Addr().AsSlice()
+			if len(remote) != int(f.size) {
+				continue
+			}
+			key := append([]byte{s.protocol, 0, 0, 0}, remote...)
+			for _, number := range []uint16{s.remote.Port(), s.local.Port()} {
+				key = append(binary.BigEndian.AppendUint16(key, number), 0, 0)
+			}
+			elements = append(elements, nftables.SetElement{Key: key})
+		}
+		for part := range slices.Chunk(elements, chunkMax/4) { // their keys are longer than those of addresses
+			if err := t.conn.SetAddElements(t.sets[setHeld(f)], part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // addPorts puts the ports into a new table.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/herd"
 	"firedrill/internal/attack/netem"
 	"firedrill/internal/attack/nfqueue"
 	"firedrill/internal/history"
@@ -25,6 +26,7 @@ type cut struct {
 	control []attack.Connection
 	names   map[string]attack.Resolution
 	scope   attack.ScopeFacts
+	herd    *herd.Step // gathers the scope's processes before this step
 	hooks   Hooks
 
 	shape    *netem.Step // only in the way of netem
@@ -38,6 +40,7 @@ type cut struct {
 	known    map[netip.Addr]bool   // every address hit or spared so far
 	nameOf   map[netip.Addr]string // for the hits that are reported
 	ports    map[port]bool         // of the scope's sockets that are in the table
+	held     []socket              // flows that the processes brought along
 }
 
 // Remains implements attack.Step. On a kernel without the owner flag the empty table remains until the next start; its drops do not.

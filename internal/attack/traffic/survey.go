@@ -94,6 +94,9 @@ func scopeText(scope attack.Scope, facts attack.ScopeFacts) string {
 	case facts.Cgroup != nil:
 		return fmt.Sprintf("sockets of %s, class 0x%08x", facts.Cgroup, facts.Cgroup.Class)
 	}
+	if scope.Process != "" {
+		return "sockets of the processes that match " + strconv.Quote(scope.Process) + ", and of their children"
+	}
 	if facts.Container != nil {
 		return fmt.Sprintf("in the network of %s, process %d", facts.Container, facts.Container.Init.PID)
 	}
@@ -102,26 +105,90 @@ func scopeText(scope attack.Scope, facts attack.ScopeFacts) string {
 
 // scoped reports whether the attack is narrower than its network namespace.
 func (c *cut) scoped() bool {
-	return (c.scope.UID != nil || c.scope.Cgroup != nil) && !c.hooks.WholeHost
+	return (c.scope.UID != nil || c.scope.Cgroup != nil || c.herd != nil) && !c.hooks.WholeHost
 }
 
-// owner asks whether the packet's socket is the scope's, or somebody else's. Where no socket is known neither holds.
-func (c *cut) owner() (is, isNot []expr.Any) {
+// owner asks whether the packet's socket is the scope's, in one way or another, or somebody else's. Where no socket is known neither holds.
+//
+// Of processes that were gathered only new sockets are known by their group, so nothing says that a socket is somebody else's.
+func (c *cut) owner() (is [][]expr.Any, isNot []expr.Any) {
 	var load []expr.Any
 	var want []byte
-	switch group := c.scope.Cgroup; {
-	case group == nil:
-		load, want = metaInto(expr.MetaKeySKUID), native(*c.scope.UID)
-	case group.V2:
-		load = []expr.Any{&expr.Socket{Key: expr.SocketKeyCgroupv2, Level: group.Level, Register: 1}}
-		want = native64(group.ID)
-	default:
-		load, want = metaInto(expr.MetaKeyCGROUP), native(group.Class)
-	}
 	compare := func(op expr.CmpOp) []expr.Any {
 		return append(append([]expr.Any{}, load...), &expr.Cmp{Op: op, Register: 1, Data: want})
 	}
-	return compare(expr.CmpOpEq), compare(expr.CmpOpNeq)
+	inGroup := func(group attack.CgroupScope) {
+		load = []expr.Any{&expr.Socket{Key: expr.SocketKeyCgroupv2, Level: group.Level, Register: 1}}
+		want = native64(group.ID)
+	}
+	switch group := c.scope.Cgroup; {
+	case c.herd != nil:
+		for _, group := range c.herd.Groups() {
+			inGroup(group)
+			is = append(is, compare(expr.CmpOpEq))
+		}
+		return is, nil
+	case group == nil:
+		load, want = metaInto(expr.MetaKeySKUID), native(*c.scope.UID)
+	case group.V2:
+		inGroup(*group)
+	default:
+		load, want = metaInto(expr.MetaKeyCGROUP), native(group.Class)
+	}
+	return [][]expr.Any{compare(expr.CmpOpEq)}, compare(expr.CmpOpNeq)
+}
+
+// groups are the control groups whose processes hold the scope's sockets.
+func (c *cut) groups() []attack.CgroupScope {
+	switch {
+	case c.herd != nil:
+		return c.herd.Groups()
+	case c.scope.Cgroup != nil:
+		return []attack.CgroupScope{*c.scope.Cgroup}
+	}
+	return nil
+}
+
+// holders returns what tells the scope's sockets among those that the kernel lists.
+func (c *cut) holders() (ours func(socket) bool, err error) {
+	if c.scope.UID != nil {
+		return func(s socket) bool { return s.uid == *c.scope.UID }, nil
+	}
+	held := map[uint32]bool{}
+	for _, group := range c.groups() {
+		pids, err := group.Processes()
+		if err != nil {
+			return nil, fmt.Errorf("traffic: list the processes of %s: %w", group, err)
+		}
+		for _, pid := range pids {
+			heldBy(pid, held)
+		}
+	}
+	return func(s socket) bool { return held[s.inode] }, nil
+}
+
+// heldFlows lists the flows that processes brought along when they were gathered: their sockets are known by nothing else.
+func (c *cut) heldFlows() ([]socket, error) {
+	if c.herd == nil || c.hooks.ForgetHeld {
+		return nil, nil
+	}
+	ours, err := c.holders()
+	if err != nil {
+		return nil, err
+	}
+	var flows []socket
+	for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+		all, err := sockets(protocol, stateAny&^(stateListen))
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range all {
+			if s.remote.Port() != 0 && ours(s) {
+				flows = append(flows, s)
+			}
+		}
+	}
+	return flows, nil
 }
 
 // waitingPorts lists where the scope's sockets wait now.
@@ -130,17 +197,9 @@ func (c *cut) waitingPorts() (map[port]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours := func(s socket) bool { return c.scope.UID != nil && s.uid == *c.scope.UID }
-	if group := c.scope.Cgroup; group != nil {
-		pids, err := group.Processes()
-		if err != nil {
-			return nil, fmt.Errorf("traffic: list the processes of %s: %w", group, err)
-		}
-		held := map[uint32]bool{}
-		for _, pid := range pids {
-			heldBy(pid, held)
-		}
-		ours = func(s socket) bool { return held[s.inode] }
+	ours, err := c.holders()
+	if err != nil {
+		return nil, err
 	}
 	ports := map[port]bool{}
 	for _, s := range all {

@@ -54,6 +54,9 @@ func (c *cut) apply(ctx context.Context, deadline time.Time) error {
 		if c.ports, err = c.waitingPorts(); err != nil {
 			return err
 		}
+		if c.held, err = c.heldFlows(); err != nil {
+			return err
+		}
 	}
 	t, err := c.install(load, deadline)
 	if err != nil {
@@ -138,7 +141,7 @@ func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
 			return err
 		}
 	}
-	if err := t.addPorts(c.ports); err != nil {
+	if err := errors.Join(t.addPorts(c.ports), t.addHeld(c.held)); err != nil {
 		return err
 	}
 	for _, chunk := range load.first() {

@@ -14,7 +14,7 @@ func Plant(bug string, step func(string)) traffic.Hooks {
 		"no owner": &h.NoOwner, "no gate": &h.NoGate, "no spare": &h.NoSpare, "past end": &h.PastEnd, "plain drop": &h.PlainDrop,
 		"resolve once": &h.ResolveOnce, "keep table": &h.KeepTable, "never bites": &h.NeverBites, "drop first": &h.DropFirst,
 		"whole host": &h.WholeHost, "no replies": &h.NoReplies,
-		"anonymous": &h.Anonymous, "coin": &h.Coin, "two minds": &h.TwoMinds, "no ramp": &h.NoRamp, "stuck ramp": &h.StuckRamp,
+		"anonymous": &h.Anonymous, "coin": &h.Coin, "forget held": &h.ForgetHeld, "scatter": &h.Scatter, "two minds": &h.TwoMinds, "no ramp": &h.NoRamp, "stuck ramp": &h.StuckRamp,
 		"all of them": &h.AllOfThem, "none of them": &h.NoneOfThem, "own refusals": &h.OwnRefusals,
 		"keep held": &h.Queue.Keep, "instant": &h.Queue.Instant, "whole": &h.Queue.Whole, "keep root": &h.KeepRoot,
 	}
