@@ -100,7 +100,7 @@ func (p *inPlace) publish(ctx context.Context) error {
 		}
 		if len(gone) == 0 {
 			p.release, p.compared = p.state.Release, "every digest is the same"
-			_, err := p.script(ctx, "", "times=$1 kept=$2 release=$3 list=$4\n"+sealWrite, times, p.kept(), p.release, list)
+			_, err := p.script(ctx, "", inPlaceSeal, p.kept(), p.release, list, times)
 			return err
 		}
 	}
@@ -287,7 +287,7 @@ func (p *inPlace) switchTo(ctx context.Context, release string) error {
 	if _, err := p.exchange(ctx, listed0(away), inPlacePut, p.kept(), p.directory()); err != nil {
 		return err
 	}
-	differ, _, err := p.differing(ctx, p.directory())
+	differ, times, err := p.differing(ctx, p.directory())
 	if err != nil {
 		return err
 	}
@@ -295,7 +295,7 @@ func (p *inPlace) switchTo(ctx context.Context, release string) error {
 		return p.run.failed(p.host.Name, drill.Failed, fmt.Errorf("in place %d files are not those of the release, the first is %s: something else writes there", len(differ), differ[0].path))
 	}
 	state := release + " " + p.run.result.Revision + "\n" + p.run.manifest
-	if _, err := p.script(ctx, state, inPlaceRecord, p.kept(), p.directory()); err != nil {
+	if _, err := p.script(ctx, state, inPlaceRecord, p.kept(), release, sumOf(p.run.manifest), times); err != nil {
 		return err
 	}
 	p.state = State{Release: release, Revision: p.run.result.Revision}

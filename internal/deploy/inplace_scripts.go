@@ -28,7 +28,7 @@ const inPlaceKinds = `cd "$1" && xargs -0 sh -c 'for f; do
  elif [ -f "$f" ]; then echo f; elif [ -d "$f" ]; then echo d; elif [ -e "$f" ]; then echo o; else echo -; fi
 done' sh`
 
-// inPlaceSums tells mode and digest of each file, and what a seal needs.
+// inPlaceSums tells mode and digest of each file, and what a seal needs. All of it is on the disk before.
 const inPlaceSums = `kept=$1 tree=$2
 rm -f "$kept/.seal"
 cat >"$kept/.seal-names" || exit 1
@@ -96,9 +96,14 @@ umask 022
 ` + inPlaceMove + `rm -f "$kept/state" "$kept/.seal" && move || exit 1
 cd "$place" && xargs -0 -r sh -c 'for w; do case $w in r*) rm -rf "./${w#r}" || exit 255 ;; d*) rmdir "./${w#d}" 2>/dev/null ;; esac; done; exit 0' sh`
 
-// inPlaceRecord writes down what stands in place, when all of it is on the disk.
-const inPlaceRecord = `sync -f "$2" 2>/dev/null || sync
-cd "$1" && cat >state.new && mv state.new state && { sync -f . 2>/dev/null || sync; }`
+// inPlaceSeal seals what was compared. $2 release   $3 digest of its digest list   $4 times
+const inPlaceSeal = `kept=$1 release=$2 list=$3 times=$4
+` + sealWrite
+
+// inPlaceRecord writes down what stands in place, after inPlaceSums found it there, and seals it. When a power cut takes the writing back, there
+// still is the undo.
+const inPlaceRecord = `cd "$1" && cat >state.new && mv state.new state || exit 1
+` + inPlaceSeal
 
 // inPlaceBack goes back by $3, "undo" or "backup", the last change first. It may be cut off anywhere and begin again: nothing of $3 is removed
 // before all is in place.
