@@ -150,8 +150,10 @@ func (d *down) Apply(ctx context.Context, _ time.Time) error {
 	return explain(errors.Join(bySystemd, byKernel(d.reboot)))
 }
 
+// systemctl gives the order. It is not interrupted: systemd's first act may be to end us, before systemctl has answered, and what looks like
+// a systemd that refuses would let the kernel cut all services off.
 func systemctl(ctx context.Context, restart bool) error {
-	ctx, cancel := context.WithTimeout(ctx, systemctlTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), systemctlTimeout)
 	defer cancel()
 	verb := "poweroff"
 	if restart {
