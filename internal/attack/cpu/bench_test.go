@@ -28,8 +28,8 @@ func BenchmarkShareHeld(b *testing.B) {
 		b.Run(strconv.Itoa(percent), func(b *testing.B) {
 			var ours, theirs float64
 			for range b.N {
-				ours = oursHeld(b, float64(percent))
-				theirs = stressHeld(b, percent)
+				ours = oursHeld(b, float64(percent), benchSpan)
+				theirs = stressHeld(b, percent, benchSpan)
 			}
 			b.ReportMetric(ours-float64(percent), "points-off")
 			if theirs > 0 {
@@ -39,10 +39,21 @@ func BenchmarkShareHeld(b *testing.B) {
 	}
 }
 
-func oursHeld(b *testing.B, percent float64) float64 {
+// BenchmarkShareHeldForAMinute is the same for one share over a minute: errors must not add up.
+func BenchmarkShareHeldForAMinute(b *testing.B) {
+	const percent = 50
+	for range b.N {
+		b.ReportMetric(oursHeld(b, percent, time.Minute)-percent, "points-off")
+		if theirs := stressHeld(b, percent, time.Minute); theirs > 0 {
+			b.ReportMetric(theirs-percent, "points-off-stress-ng")
+		}
+	}
+}
+
+func oursHeld(b *testing.B, percent float64, long time.Duration) float64 {
 	b.Helper()
 	var facts attack.Facts
-	order := Order{Length: time.Minute, Cores: 1, Percent: percent}
+	order := Order{Length: 2 * time.Minute, Cores: 1, Percent: percent}
 	if err := order.Survey(context.Background(), &facts); err != nil {
 		b.Fatal(err)
 	}
@@ -52,11 +63,11 @@ func oursHeld(b *testing.B, percent float64) float64 {
 		b.Fatal(err)
 	}
 	step := plan.Steps[0]
-	if err := step.Apply(context.Background(), time.Now().Add(time.Minute)); err != nil {
+	if err := step.Apply(context.Background(), time.Now().Add(2*time.Minute)); err != nil {
 		b.Fatal(err)
 	}
 	before, began := childrenTime(b), time.Now()
-	<-time.After(benchSpan)
+	<-time.After(long)
 	span := time.Since(began)
 	// Its whole time counts, not only that of the thread which burns.
 	if err := step.Revert(context.Background()); err != nil {
@@ -65,18 +76,18 @@ func oursHeld(b *testing.B, percent float64) float64 {
 	return 100 * float64(childrenTime(b)-before) / float64(span)
 }
 
-func stressHeld(b *testing.B, percent int) float64 {
+func stressHeld(b *testing.B, percent int, long time.Duration) float64 {
 	b.Helper()
 	path, err := exec.LookPath("stress-ng")
 	if err != nil {
 		return 0
 	}
 	before := childrenTime(b)
-	out, err := exec.Command(path, "--cpu", "1", "--cpu-load", strconv.Itoa(percent), "--taskset", "0", "--timeout", fmt.Sprintf("%ds", int(benchSpan.Seconds()))).CombinedOutput()
+	out, err := exec.Command(path, "--cpu", "1", "--cpu-load", strconv.Itoa(percent), "--taskset", "0", "--timeout", fmt.Sprintf("%ds", int(long.Seconds()))).CombinedOutput()
 	if err != nil {
 		b.Fatalf("%v: %s", err, strings.TrimSpace(string(out)))
 	}
-	return 100 * float64(childrenTime(b)-before) / float64(benchSpan)
+	return 100 * float64(childrenTime(b)-before) / float64(long)
 }
 
 // childrenTime is the processor time of all children that were waited for.

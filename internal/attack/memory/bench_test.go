@@ -2,8 +2,12 @@ package memory
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
 	at "firedrill/internal/attack/attacktest"
@@ -52,4 +56,56 @@ func BenchmarkHold(b *testing.B) {
 
 func leastOf(step attack.Step) uint64 {
 	return step.(*worker.Step).Meter.(*meter).least
+}
+
+// BenchmarkLate prints by how much a gigabyte is held beyond the deadline when both the attack and its worker are stopped, so that only the
+// kernel can end it; less than nothing is early.
+func BenchmarkLate(b *testing.B) {
+	const length = 15 * time.Second
+	for range b.N {
+		var facts attack.Facts
+		order := Order{Length: length, Amount: giga}
+		if err := order.Survey(context.Background(), &facts); err != nil {
+			b.Fatal(err)
+		}
+		facts.GUID = at.GUID
+		plan, err := order.Plan(facts)
+		if err != nil {
+			b.Fatal(err)
+		}
+		step := plan.Steps[0]
+		deadline := time.Now().Add(length)
+		if err := step.Apply(context.Background(), deadline); err != nil {
+			b.Fatal(err)
+		}
+		pid := workerOf(b)
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			b.Fatal(err)
+		}
+		<-time.After(time.Until(deadline) - 500*time.Millisecond)
+		// It is waited for by the step, so that its number is free at once when it has ended.
+		for unix.Kill(pid, 0) == nil {
+			<-time.After(time.Millisecond)
+		}
+		b.ReportMetric(float64(time.Since(deadline).Microseconds())/1000, "ms-late")
+		if err := step.Revert(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func workerOf(b *testing.B) int {
+	b.Helper()
+	lines, err := worker.Residue(Name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, line := range lines {
+		var pid int
+		if _, err := fmt.Sscanf(line, "worker process %d", &pid); err == nil && strings.Contains(line, at.GUID) {
+			return pid
+		}
+	}
+	b.Fatalf("no worker among %q", lines)
+	return 0
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,6 +48,14 @@ func Job(d worker.Duty) error {
 	if err := hold(task); err != nil {
 		return err
 	}
+	hurry()
+	lead, err := giveBack(task.Amount - min(large(), task.Amount))
+	if err == nil {
+		err = d.Early(lead)
+	}
+	if err != nil {
+		return err
+	}
 	if err := d.Ready(report{Own: own}); err != nil {
 		return err
 	}
@@ -54,6 +64,9 @@ func Job(d worker.Duty) error {
 }
 
 // hold maps the amount and makes it present, part by part.
+//
+// Large pages are given back fifty times as fast (measured: 8 ms for a gigabyte, against 250 to 1,000). But where free memory lies in small
+// pieces the kernel takes seconds to make some, so a slow part ends the try.
 func hold(t task) error {
 	if err := room(t.Amount, t.Reserve); err != nil {
 		return err
@@ -62,18 +75,79 @@ func hold(t task) error {
 	if err != nil {
 		return fmt.Errorf("map %s: %w", megabytes(t.Amount), err)
 	}
+	slow := 0
 	for len(memory) > 0 {
 		now := memory[:min(part, len(memory))]
 		if err := room(uint64(len(now)), t.Reserve); err != nil {
 			return err
 		}
+		large := slow < slowMax && unix.Madvise(now, unix.MADV_HUGEPAGE) == nil
+		began := time.Now()
 		if err := populate(now); err != nil {
 			return err
+		}
+		if large && time.Since(began) > slowPart {
+			slow++
 		}
 		memory = memory[len(now):]
 	}
 	return nil
 }
+
+const (
+	slowPart = 60 * time.Millisecond // a part in small pages takes 20 to 50
+	slowMax  = 3                     // of these; one alone can be somebody else's fault
+)
+
+// large is how many bytes of ours are in large pages, as the kernel says.
+func large() uint64 {
+	text, err := os.ReadFile("/proc/self/smaps_rollup")
+	if err != nil {
+		return 0 // before Linux 4.14: the estimate is then too long
+	}
+	kilobytes, _ := field(string(text), "AnonHugePages:")
+	return kilobytes * 1024
+}
+
+// giveBack says how long the kernel is going to take to free so much in small pages, and the rest in large ones, by a try with a part.
+func giveBack(small uint64) (time.Duration, error) {
+	if small == 0 {
+		return leadMin, nil
+	}
+	sample, err := unix.Mmap(-1, 0, part, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return 0, fmt.Errorf("map a part: %w", err)
+	}
+	if err := populate(sample); err != nil {
+		return 0, errors.Join(err, unix.Munmap(sample))
+	}
+	began := time.Now()
+	if err := unix.Munmap(sample); err != nil {
+		return 0, fmt.Errorf("give a part back: %w", err)
+	}
+	return leadMin + time.Duration(leadMargin*float64(time.Since(began))*float64(small)/part), nil
+}
+
+const (
+	leadMin    = 20 * time.Millisecond // what the end of a process takes that holds a few gigabytes in large pages
+	leadMargin = 1.5                   // on a busy host no two parts take the same time
+)
+
+// hurry gives every thread of ours the highest ordinary priority, where we may. We do nothing from here on but end, and at the end the kernel
+// frees the memory in our name: on a busy host that took a second for half a gigabyte, in the queue behind everybody else.
+func hurry() {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, thread := range threads {
+		if id, err := strconv.Atoi(thread.Name()); err == nil {
+			_ = unix.Setpriority(unix.PRIO_PROCESS, id, highest)
+		}
+	}
+}
+
+const highest = -20 // nice value
 
 func room(amount, reserve uint64) error {
 	available, err := available("/")

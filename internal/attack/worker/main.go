@@ -31,14 +31,37 @@ type Duty struct {
 	Args  json.RawMessage // as in Step.Args
 	Bug   string          // planted by a test
 	ready io.Writer
+	end   *ending
 }
 
 // Ready says that the impact is in force.
-func (d Duty) Ready(report any) error { return tell(d.ready, said{Ready: report}) }
+func (d Duty) Ready(report any) error { return tell(d.ready, said{Ready: report, Early: d.end.early}) }
+
+// Early asks the kernel to end the worker so long before the deadline: what takes time to give back must be begun early to be over in time.
+// Call it before Ready. It is bounded by a quarter of what is left.
+func (d Duty) Early(by time.Duration) error {
+	if d.end.timer == nil {
+		return nil // a planted bug
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("worker: read the clock: %w", err)
+	}
+	d.end.early = max(0, min(by, time.Duration(d.end.deadline-now.Nano())/4))
+	return d.end.timer.set(d.end.deadline - int64(d.end.early))
+}
+
+// ending is when the kernel ends the worker.
+type ending struct {
+	timer    *timer
+	deadline int64
+	early    time.Duration
+}
 
 // said is the one line that a worker says.
 type said struct {
 	Ready any             `json:"ready,omitempty"`
+	Early time.Duration   `json:"early_ns,omitempty"` // before the deadline the worker ends
 	Error string          `json:"error,omitempty"`
 	Kind  drill.ErrorKind `json:"kind,omitempty"`
 	Hint  string          `json:"hint,omitempty"`
@@ -89,9 +112,9 @@ func work(args []string, jobs map[string]Job) error {
 	if !known {
 		return fmt.Errorf("worker: there is no job %q", args[argJob])
 	}
-	deadline, err1 := strconv.ParseInt(args[argDeadline], 10, 64)
+	deadline, err := strconv.ParseInt(args[argDeadline], 10, 64)
 	parent, err2 := strconv.Atoi(args[argParent])
-	if err := errors.Join(err1, err2); err != nil {
+	if err := errors.Join(err, err2); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
 	bug := args[argBug]
@@ -101,8 +124,9 @@ func work(args []string, jobs map[string]Job) error {
 		}
 		go dieAtEnd(os.Stdin)
 	}
+	end := &ending{deadline: deadline}
 	if bug != bugNoDeadline {
-		if err := dieAt(deadline); err != nil {
+		if end.timer, err = dieAt(deadline); err != nil {
 			return err
 		}
 	}
@@ -111,7 +135,7 @@ func work(args []string, jobs map[string]Job) error {
 	if bug == bugSlow {
 		Hold()
 	}
-	return job(Duty{Args: json.RawMessage(args[argArgs]), Bug: bug, ready: os.Stdout})
+	return job(Duty{Args: json.RawMessage(args[argArgs]), Bug: bug, ready: os.Stdout, end: end})
 }
 
 // dieWith asks the kernel to kill us when our parent dies. It was asked already when we were started, but the kernel forgets that when a
@@ -150,16 +174,25 @@ type sigevent struct {
 }
 
 // dieAt lets the kernel kill us at an instant of the monotonic clock. Unlike SIGALRM, SIGKILL from a timer ends a stopped process too.
-func dieAt(deadline int64) error {
-	const sigevSignal, absolute = 0, 1
+func dieAt(deadline int64) (*timer, error) {
+	const sigevSignal = 0
 	event := sigevent{signo: int32(unix.SIGKILL), notify: sigevSignal}
-	var timer int32
-	if _, _, errno := unix.Syscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&timer))); errno != 0 {
-		return &drill.Error{Op: "worker", Kind: drill.Unsupported, Err: fmt.Errorf("make the kernel's timer: %w", errno),
+	var made timer
+	if _, _, errno := unix.Syscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&made))); errno != 0 {
+		return nil, &drill.Error{Op: "worker", Kind: drill.Unsupported, Err: fmt.Errorf("make the kernel's timer: %w", errno),
 			Hint: "raise the limit of pending signals: ulimit -i"}
 	}
+	return &made, made.set(deadline)
+}
+
+// timer is the kernel's name of a timer.
+type timer int32
+
+// set lets it end us at an instant of the monotonic clock, in place of the one before.
+func (t timer) set(deadline int64) error {
+	const absolute = 1
 	at := unix.ItimerSpec{Value: unix.NsecToTimespec(max(deadline, 1))}
-	if _, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(timer), absolute, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
+	if _, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(t), absolute, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
 		return fmt.Errorf("worker: set the kernel's timer: %w", errno)
 	}
 	return nil

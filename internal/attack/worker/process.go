@@ -29,7 +29,7 @@ const lineMax = 1 << 20
 type process struct {
 	pid      int
 	report   json.RawMessage
-	deadline time.Time
+	deadline time.Time // when the kernel ends it
 	command  *exec.Cmd
 	lifeline *os.File      // its standard input ends with this
 	done     chan struct{} // closed when it has ended and was waited for
@@ -130,6 +130,7 @@ func (p *process) listen(ctx context.Context, line []byte, readErr error) error 
 		return &drill.Error{Op: "worker", Kind: heard.Kind, Hint: heard.Hint, Err: errors.New(heard.Error)}
 	}
 	p.report = heard.Ready
+	p.deadline = p.deadline.Add(-heard.Early)
 	return nil
 }
 
