@@ -240,3 +240,47 @@ func TestOrdersOfLatencyAreReadAsTheCatalogueSays(t *testing.T) {
 		}
 	}
 }
+
+func TestWayFollowsFromTheFacts(t *testing.T) {
+	own := netip.MustParseAddr("192.0.2.9")
+	links := func(taken string) []attack.Link {
+		return []attack.Link{{Name: "lo", Index: 1, Loopback: true, Root: "noqueue"}, {Name: "eth0", Index: 2, Addrs: []netip.Addr{own}, Root: "fq", Taken: taken}}
+	}
+	for name, c := range map[string]struct {
+		way, device, target string
+		shaping             attack.ShapingFacts
+		want, not           string
+		kind                drill.ErrorKind // of a refusal, which want is a part of
+	}{
+		"netem where it is":          {shaping: attack.ShapingFacts{Netem: true, Links: links("")}, want: "on eth0, in the place of fq", not: "queue of this process"},
+		"not on the loopback device": {shaping: attack.ShapingFacts{Netem: true, Links: links("")}, want: "netem", not: "on lo"},
+		"but there for ourselves":    {shaping: attack.ShapingFacts{Netem: true, Links: links("")}, target: own.String(), want: "on lo"},
+		"the queue where not":        {want: "ingress from 192.0.2.1\n  do it in a queue of this process", not: "not by netem"},
+		"the queue when asked":       {way: "queue", shaping: attack.ShapingFacts{Netem: true, Links: links("")}, want: "queue of this process", not: "not by netem"},
+		"the queue, and why":         {shaping: attack.ShapingFacts{Netem: true, Links: links("somebody's")}, want: "could not be put back exactly: somebody's", not: "on eth0, in"},
+		"no netem when asked":        {way: "netem", want: "no netem", kind: drill.Unsupported},
+		"not over somebody's":        {way: "netem", shaping: attack.ShapingFacts{Netem: true, Links: links("somebody's")}, want: "somebody's", kind: drill.Refused},
+		"another device":             {device: "lo", way: "netem", shaping: attack.ShapingFacts{Netem: true, Links: links("somebody's")}, want: "no device", kind: drill.Refused},
+	} {
+		flags := attack.Values{"ipaddress": {"192.0.2.1"}}
+		for flag, value := range map[string]string{"way": c.way, "device": c.device, "ipaddress": c.target} {
+			if value != "" {
+				flags[flag] = []string{value}
+			}
+		}
+		order, err := Kind{}.Order(flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := order.Plan(attack.Facts{GUID: at.GUID, Host: "blue", Interfaces: []string{"eth0", "lo"}, Shaping: c.shaping})
+		if c.kind != 0 {
+			if drill.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) || drill.HintOf(err) == "" {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if text := plan.String(); err != nil || !strings.Contains(text, c.want) || c.not != "" && strings.Contains(text, c.not) {
+			t.Errorf("%s: %s, %v", name, text, err)
+		}
+	}
+}
