@@ -271,7 +271,7 @@ func LeavesNothingWhenKilledAnywhere(w *World, s Subject, bug string) error {
 		return err
 	}
 	for mark := 1; ; mark++ {
-		a, err := w.Start(Spec{Bug: bug, DieAt: mark, Args: s.args(1, GUID)})
+		a, err := w.Start(Spec{Bug: bug, DieAt: mark, Args: s.args(setupLength, GUID)})
 		if err != nil {
 			return err
 		}

@@ -152,6 +152,6 @@ func TestNetemThatIsForgottenIsCaught(t *testing.T) {
 // Figures, never asserted: an emulated processor is slow, but the same for all three.
 func TestNetemPrintsItsFiguresBesideOneSetByHand(t *testing.T) {
 	for name, late := range lateness(t, 1000, 5000) {
-		t.Logf("%s: %.3v", name, late.figures())
+		t.Logf("%s: %v", name, late.figures())
 	}
 }
