@@ -43,7 +43,7 @@ type Publisher struct {
 	Retries     int
 	RetryDelay  string
 	Unknown     []string // as in Transfer
-	Promotion   bool // of a promotion, or of a step after the build
+	Promotion   bool     // of a promotion, or of a step after the build
 	ContinueOn  bool
 	FailOnError bool
 }
