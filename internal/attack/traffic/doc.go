@@ -18,6 +18,9 @@
 //
 // An attack that is narrower than its host (attack.Scope) asks besides whose socket a packet belongs to: see scope.go.
 //
+// An effect that delays or corrupts sends a packet where that is done (treat.go): into a netem that only the priority leads to which the
+// table gives (package netem), or into a queue that this process holds (package nfqueue). Both end with the table, and so with us.
+//
 // The package never touches a table that is not its own. Its invariant: a spare is never hit, whatever the order of changes.
 //
 // Start reading at Order (order.go) and Effect (effect.go), then layout (rules.go), then table.apply (table.go).
