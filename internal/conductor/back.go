@@ -55,7 +55,9 @@ func (s *State) waysBack() []wayBack {
 	if len(deployed) > 1 || len(deployed) == 1 && promoted != "" && promoted != deployed[0] {
 		return nil
 	}
-	if promoted != "" && s.world.Live() != from {
+	// An answer that was ordered to move and is not seen to have moved may still do so: the order is taken back too.
+	ordered := step.Kind == drill.StepPromote && s.workErr == nil
+	if promoted != "" && (s.world.Live() != from || ordered) {
 		ways = append(ways, wayBack{environment: from, from: promoted})
 	}
 	if len(deployed) == 1 {

@@ -109,6 +109,23 @@ func TestFailedDrillGoesBackByItself(t *testing.T) {
 	}
 }
 
+// A promotion that no name server follows is taken back where it was ordered, or the answer moves when they hear again.
+func TestPromotionThatNobodyFollowsIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		plan := wholePipeline()
+		crew := &fakeCrew{deaf: true}
+		log := runFakeJudged(t, crew, plan, func(step int) history.Outcome {
+			if plan.Steps[step].Kind == drill.StepPromote {
+				return history.Failed
+			}
+			return history.Passed
+		})
+		if got := outcome(t, log); got.Outcome != history.Failed || crew.decided != "blue" || crew.promotes != 2 || crew.rolledBack != "green" {
+			t.Errorf("%+v, decided %q after %d orders, rolled back %q", got, crew.decided, crew.promotes, crew.rolledBack)
+		}
+	})
+}
+
 // What is not a gate's no changes nothing: a drill on its own, a refusal, missing proof.
 func TestNothingGoesBackWithoutAFailedGate(t *testing.T) {
 	for name, test := range map[string]struct {

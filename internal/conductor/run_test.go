@@ -25,10 +25,12 @@ type fakeCrew struct {
 	attacked string
 	emit     func(history.Event)
 
-	unsteady     bool // blue's alarm is raised all the time
-	otherFails   bool // the environment that is not attacked fails during an attack
-	leaks        bool // planted bug: does not revert when it is stopped
-	stays        bool // the answer does not move when the answered host is attacked
+	unsteady     bool   // blue's alarm is raised all the time
+	otherFails   bool   // the environment that is not attacked fails during an attack
+	leaks        bool   // planted bug: does not revert when it is stopped
+	stays        bool   // the answer does not move when the answered host is attacked
+	deaf         bool   // the name servers do not follow what is decided
+	decided      string // the last order to move the answer
 	rolledBack   string
 	promotes     int
 	clings       bool // a client of the old environment never lets go
@@ -118,7 +120,9 @@ func (c *fakeCrew) Rollback(_ context.Context, environment drill.Environment, _ 
 func (c *fakeCrew) Promote(_ context.Context, to string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.live = to
+	if c.decided = to; !c.deaf {
+		c.live = to
+	}
 	c.promotes++
 	return nil
 }
