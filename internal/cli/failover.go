@@ -29,6 +29,7 @@ import (
 	"firedrill/internal/failover"
 	"firedrill/internal/failover/authority"
 	"firedrill/internal/failover/haproxy"
+	"firedrill/internal/failover/hostsfile"
 	"firedrill/internal/failover/keep"
 	"firedrill/internal/failover/nginx"
 	"firedrill/internal/failover/rfc2136"
@@ -153,7 +154,7 @@ func newFailoverFollowCommand(s streams) *cobra.Command {
 		Short: "Stay on: carry the watch's decisions to name servers and load balancers of others",
 		Args:  cobra.NoArgs,
 		Long: `Stays on. Follows the watch and brings each decided answer to the servers of the name's provider in the service file: rfc2136 (BIND, Knot,
-PowerDNS and others), haproxy, nginx. Each publication is repeated until every server was seen to follow, and what somebody else changes
+PowerDNS and others), haproxy, nginx, hosts (the hosts file of this host). Each publication is repeated until every server was seen to follow, and what somebody else changes
 there is put right within two seconds. When the watch is away, the last answer stays.
 
 Names of the provider authority need none of this: "firedrill authority" follows the watch itself. It may run several times, on the hosts
@@ -208,6 +209,13 @@ func backendOf(f drill.Failover, directory string, log *slog.Logger) (looks back
 			Test: f.Nginx.Test, Log: log,
 		})
 		return publisher, publisher, err
+	case drill.ProviderHosts:
+		var options hostsfile.Options
+		if f.Hosts != nil {
+			options = hostsfile.Options{File: f.Hosts.File, Lock: f.Hosts.Lock}
+		}
+		publisher := hostsfile.New(options)
+		return publisher, publisher, nil
 	case drill.ProviderRFC2136:
 		options := rfc2136.Options{Server: f.Update.Server, Servers: f.Servers, Zone: f.Update.Zone, TTL: f.TTL.Duration(), Log: log}
 		if f.Update.Keys != "" {
@@ -518,7 +526,7 @@ func failoverFollow(ctx context.Context, s streams, options failoverOptions) err
 	}
 	if len(backends) == 0 || service.Watch == nil {
 		return &drill.Error{
-			Op: "failover follow", Kind: drill.Invalid, Err: errors.New("there is nothing to do: no watch, or no name with provider rfc2136, haproxy or nginx"),
+			Op: "failover follow", Kind: drill.Invalid, Err: errors.New("there is nothing to do: no watch, or no name with provider rfc2136, haproxy, nginx or hosts"),
 			Hint: "Names of our own name servers are served by: firedrill authority",
 		}
 	}

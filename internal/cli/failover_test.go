@@ -143,6 +143,7 @@ func TestProvidersAreWiredFromTheServiceFile(t *testing.T) {
 		"provider: haproxy\n    haproxy: {sockets: [/absent/sock], backend: shop}":                      "could not be asked",
 		"provider: nginx\n    nginx: {file: /absent/f, upstream: u, port: 80, status: \"127.0.0.1:1\"}": "could not be asked",
 		"provider: rfc2136\n    update: {server: \"127.0.0.1:1\", keys: absent, key: k}":                "tsig-keygen",
+		"provider: hosts\n    hosts: {file: /absent/hosts}":                                             "could not be asked",
 		"provider: rfc2136": "update is missing",
 		"provider: nginx\n    nginx: {file: /absent/f, upstream: u, port: 80, status: \":80\"}": "loopback",
 		"provider: authority\n    haproxy: {sockets: [/absent/sock], backend: shop}":            "belongs to provider haproxy",

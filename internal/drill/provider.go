@@ -8,6 +8,7 @@ const (
 	ProviderRFC2136   = "rfc2136"   // name servers of others, by signed updates
 	ProviderHAProxy   = "haproxy"
 	ProviderNginx     = "nginx"
+	ProviderHosts     = "hosts" // the hosts file of the host on which the decisions are followed
 )
 
 // Update says how name servers of others are told (provider rfc2136).
@@ -37,14 +38,20 @@ type Nginx struct {
 	Test     []string `yaml:"test" json:"test,omitempty"`     // default: nginx -t
 }
 
+// HostsFile says which hosts file is moved (provider hosts).
+type HostsFile struct {
+	File string `yaml:"file" json:"file,omitempty"` // default: /etc/hosts
+	Lock string `yaml:"lock" json:"lock,omitempty"` // lock file; default: beside it
+}
+
 // provider checks that the section of the provider is there, and no other.
 func (c *checker) provider(path string, f Failover) {
-	sections := map[string]bool{ProviderRFC2136: f.Update != nil, ProviderHAProxy: f.HAProxy != nil, ProviderNginx: f.Nginx != nil}
-	words := map[string]string{ProviderRFC2136: "update", ProviderHAProxy: "haproxy", ProviderNginx: "nginx"}
-	c.oneOf(path+".provider", f.Provider, ProviderAuthority, ProviderRFC2136, ProviderHAProxy, ProviderNginx)
+	sections := map[string]bool{ProviderRFC2136: f.Update != nil, ProviderHAProxy: f.HAProxy != nil, ProviderNginx: f.Nginx != nil, ProviderHosts: f.Hosts != nil}
+	words := map[string]string{ProviderRFC2136: "update", ProviderHAProxy: "haproxy", ProviderNginx: "nginx", ProviderHosts: "hosts"}
+	c.oneOf(path+".provider", f.Provider, ProviderAuthority, ProviderRFC2136, ProviderHAProxy, ProviderNginx, ProviderHosts)
 	for provider, present := range sections {
 		switch {
-		case provider == f.Provider && !present:
+		case provider == f.Provider && !present && provider != ProviderHosts: // which has defaults for all
 			c.mistake(path, "%s is missing; provider %s needs it", words[provider], provider)
 		case provider != f.Provider && present:
 			c.mistake(path+"."+words[provider], "belongs to provider %s, and this one is %s", provider, f.Provider)

@@ -207,21 +207,22 @@ type Datapoints struct {
 
 // Failover is a DNS name with a primary and a secondary environment.
 type Failover struct {
-	Name           string   `yaml:"-" json:"name"`
-	Provider       string   `yaml:"provider" json:"provider,omitempty"`   // authority (default), rfc2136, haproxy, nginx
-	Update         *Update  `yaml:"update" json:"update,omitempty"`       // for rfc2136
-	HAProxy        *HAProxy `yaml:"haproxy" json:"haproxy,omitempty"`     // for haproxy
-	Nginx          *Nginx   `yaml:"nginx" json:"nginx,omitempty"`         // for nginx
-	Servers        []string `yaml:"servers" json:"servers,omitempty"`     // name servers to verify the answer on, host or host:port
-	TTL            *Seconds `yaml:"ttl" json:"ttl_seconds"`               // 0 to 60s, default 5s
-	Drain          *Seconds `yaml:"drain" json:"drain_seconds,omitempty"` // how long after the TTL a promotion waits for requests on the old environment to end; 0 to 10m, default 30s
-	Primary        string   `yaml:"primary,required" json:"primary"`
-	Secondary      string   `yaml:"secondary,required" json:"secondary"`
-	UnhealthyWhen  []string `yaml:"unhealthy_when" json:"unhealthy_when,omitempty"`     // alarms, with {host}
-	Failback       string   `yaml:"failback" json:"failback,omitempty"`                 // manual (default) or auto
-	MinHold        Seconds  `yaml:"min_hold" json:"min_hold_seconds,omitempty"`         // no second move sooner than this
-	OnAllUnhealthy string   `yaml:"on_all_unhealthy" json:"on_all_unhealthy,omitempty"` // primary (default) or last_known
-	Frozen         bool     `yaml:"frozen" json:"frozen,omitempty"`                     // never move: for `prove`, and for maintenance
+	Name           string     `yaml:"-" json:"name"`
+	Provider       string     `yaml:"provider" json:"provider,omitempty"`   // authority (default), rfc2136, haproxy, nginx, hosts
+	Update         *Update    `yaml:"update" json:"update,omitempty"`       // for rfc2136
+	HAProxy        *HAProxy   `yaml:"haproxy" json:"haproxy,omitempty"`     // for haproxy
+	Nginx          *Nginx     `yaml:"nginx" json:"nginx,omitempty"`         // for nginx
+	Hosts          *HostsFile `yaml:"hosts" json:"hosts,omitempty"`         // for hosts
+	Servers        []string   `yaml:"servers" json:"servers,omitempty"`     // name servers to verify the answer on, host or host:port
+	TTL            *Seconds   `yaml:"ttl" json:"ttl_seconds"`               // 0 to 60s, default 5s
+	Drain          *Seconds   `yaml:"drain" json:"drain_seconds,omitempty"` // how long after the TTL a promotion waits for requests on the old environment to end; 0 to 10m, default 30s
+	Primary        string     `yaml:"primary,required" json:"primary"`
+	Secondary      string     `yaml:"secondary,required" json:"secondary"`
+	UnhealthyWhen  []string   `yaml:"unhealthy_when" json:"unhealthy_when,omitempty"`     // alarms, with {host}
+	Failback       string     `yaml:"failback" json:"failback,omitempty"`                 // manual (default) or auto
+	MinHold        Seconds    `yaml:"min_hold" json:"min_hold_seconds,omitempty"`         // no second move sooner than this
+	OnAllUnhealthy string     `yaml:"on_all_unhealthy" json:"on_all_unhealthy,omitempty"` // primary (default) or last_known
+	Frozen         bool       `yaml:"frozen" json:"frozen,omitempty"`                     // never move: for `prove`, and for maintenance
 }
 
 // Drill is a rehearsed disaster.

@@ -6,21 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
+	"firedrill/internal/failover/lockfile"
 )
 
 const (
 	verifyMax   = 10 * time.Second
 	verifyEvery = 20 * time.Millisecond
-	lockMax     = 20 * time.Second // another writer is done long before, or hangs
 )
 
 // Options make a Publisher. Sockets and Backend are needed.
@@ -73,11 +71,11 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(ctx, p.options.Lock)
+	yield, err := lockfile.Take(ctx, p.options.Lock)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer yield()
 	problems := make([]error, len(p.options.Sockets))
 	var moving sync.WaitGroup
 	for i, socket := range p.options.Sockets {
@@ -234,28 +232,6 @@ func (p *Publisher) Served(ctx context.Context, _ string) []failover.Served {
 	}
 	asking.Wait()
 	return all
-}
-
-// lock waits for the lock file and returns what lets it go. The kernel lets it go too when this process ends.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	fail := func(err error) (func(), error) {
-		return nil, &drill.Error{Op: "lock " + path, Kind: drill.Unreachable, Err: err, Hint: "Another publication holds it, or its directory cannot be written to."}
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
-	if err != nil {
-		return fail(err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, lockMax)
-	defer cancel()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil // closing lets go of the lock
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) || !pause(ctx, verifyEvery) {
-			return fail(errors.Join(err, ctx.Err(), file.Close()))
-		}
-	}
 }
 
 // pause waits, and says whether ctx still lives.

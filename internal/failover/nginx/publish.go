@@ -16,11 +16,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
+	"firedrill/internal/failover/lockfile"
 )
 
 const (
@@ -28,8 +28,7 @@ const (
 	verifyEvery = 10 * time.Millisecond
 	commandMax  = 10 * time.Second // nginx reads its configuration in milliseconds, unless it looks up names
 	askMax      = 2 * time.Second
-	lockMax     = 20 * time.Second // another writer is done long before, or hangs
-	saidMax     = 4 << 10          // bytes of what a command said
+	saidMax     = 4 << 10 // bytes of what a command said
 
 	// agreeMin is how often in a row the running nginx must say the new serial, for where its workers cannot be seen.
 	agreeMin = 3
@@ -101,11 +100,11 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := lock(ctx, p.options.File+".lock")
+	yield, err := lockfile.Take(ctx, p.options.File+".lock")
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer yield()
 	op := "publish " + change.Name
 	current, err := readFile(p.options.File)
 	if err != nil {
@@ -244,28 +243,6 @@ func (p *Publisher) Served(ctx context.Context, _ string) []failover.Served {
 		served.Addresses, served.Serial = slices.Clone(current.addresses), serialIn(current.mark)
 	}
 	return []failover.Served{served}
-}
-
-// lock waits for the lock file and returns what lets it go. The kernel lets it go too when this process ends.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	fail := func(err error) (func(), error) {
-		return nil, &drill.Error{Op: "lock " + path, Kind: drill.Unreachable, Err: err, Hint: "Another publication holds it, or its directory cannot be written to."}
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
-	if err != nil {
-		return fail(err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, lockMax)
-	defer cancel()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = file.Close() }, nil // closing lets go of the lock
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) || !pause(ctx, verifyEvery) {
-			return fail(errors.Join(err, ctx.Err(), file.Close()))
-		}
-	}
 }
 
 // pause waits, and says whether ctx still lives.
