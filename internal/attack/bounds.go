@@ -79,6 +79,13 @@ func (b bounds) admit(ctx context.Context, plan Plan) error {
 		return nil
 	}
 	order := policy.Order{Kind: plan.Attack, Delay: plan.Delay, Length: plan.Length, Consent: b.invocation.Yes}
+	if kind := b.invocation.Kind.Describe(); kind.Group == networkGroup {
+		scope, err := ParseScope(b.invocation.Flags)
+		if err != nil {
+			return Refuse(plan.Attack, "", "%w", err)
+		}
+		order.Network, order.Narrow, order.User = true, !scope.Whole(), scope.User
+	}
 	if b.rules.AsksForOthers() {
 		running, err := Running(ctx)
 		if err != nil {

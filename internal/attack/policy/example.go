@@ -9,6 +9,8 @@ never_hit:                        # every network attack spares these, as if the
 max_length: 10m                   # of the impact
 max_parallel: 1                   # attacks at the same time
 require_consent: [process_killer] # these need --yes
+narrow_only: [blackhole]          # these only with --user, --cgroup, --process or --container; "all" for every network attack
+users: [www-data]                 # --user may name only these, as they are written here
 time_zone: Europe/Berlin          # of hours and freezes, by name
 hours:                            # the impact lies within these from begin to end, by the wall clock
   - Mon-Fri 09:00-15:00

@@ -90,7 +90,7 @@ func Parse(text []byte, file string, known []string) (*Policy, error) {
 	if err := drill.Decode(text, file, p); err != nil {
 		return nil, err
 	}
-	for _, rules := range []list[Word, *Word]{p.Kinds, p.Deny, p.RequireConsent} {
+	for _, rules := range []list[Word, *Word]{p.Kinds, p.Deny, p.RequireConsent, p.NarrowOnly} {
 		for _, item := range rules {
 			if word := string(item.Value); !slices.Contains(known, word) && word != All {
 				return nil, mistaken(file, item.Line, fmt.Sprintf("there is no attack %q; %s", word, drill.Suggest(word, known)))

@@ -33,6 +33,8 @@ type Policy struct {
 	Hours          list[Window, *Window] `yaml:"hours"`           // the impact lies within these from begin to end
 	Freezes        list[Freeze, *Freeze] `yaml:"freezes"`         // and touches none of these days
 	RequireConsent list[Word, *Word]     `yaml:"require_consent"` // these need --yes
+	NarrowOnly     list[Word, *Word]     `yaml:"narrow_only"`     // network attacks of these kinds must be narrower than the host
+	Users          list[Word, *Word]     `yaml:"users"`           // whom an attack that is narrowed to a user may hit; left out: all
 
 	file string
 }
@@ -43,6 +45,9 @@ type Order struct {
 	Delay   time.Duration // from now until the impact begins
 	Length  time.Duration // of the impact; 0 for one-way kinds
 	Consent bool          // a person said --yes to this very attack
+	Network bool          // it hits traffic, so it can be narrower than the host
+	Narrow  bool          // it hits a user, control group, processes or container alone
+	User    string        // the user as the caller names it; empty for another scope
 	Running []string      // the kinds of the other attacks that run on this host now; Silent for one that does not say
 }
 
@@ -52,7 +57,7 @@ func (p *Policy) Admit(o Order, now time.Time) error {
 	if p == nil {
 		return nil
 	}
-	for _, check := range []func(Order, time.Time) error{p.admitKind, p.admitConsent, p.admitLength, p.admitParallel, p.admitTime} {
+	for _, check := range []func(Order, time.Time) error{p.admitKind, p.admitScope, p.admitConsent, p.admitLength, p.admitParallel, p.admitTime} {
 		if err := check(o, now); err != nil {
 			return err
 		}
@@ -90,6 +95,24 @@ func (p *Policy) admitKind(o Order, _ time.Time) error {
 		allowed = append(allowed, string(item.Value))
 	}
 	return p.refuse(o, p.Kinds[0].Line, "the owner of this host decides: add it to the list kinds", "this host allows only %s", strings.Join(allowed, ", "))
+}
+
+// admitScope compares users as they are written: a number in the place of a name is refused, which is the safe mistake.
+func (p *Policy) admitScope(o Order, _ time.Time) error {
+	for _, item := range p.NarrowOnly {
+		if word := string(item.Value); o.Network && !o.Narrow && (word == o.Kind || word == All) {
+			return p.refuse(o, item.Line, "narrow it with --user, --cgroup, --process or --container", "this host allows %s only on a part of it", o.Kind)
+		}
+	}
+	if o.User == "" || len(p.Users) == 0 || slices.ContainsFunc(p.Users, func(item rule[Word]) bool { return string(item.Value) == o.User }) {
+		return nil
+	}
+	var allowed []string
+	for _, item := range p.Users {
+		allowed = append(allowed, string(item.Value))
+	}
+	return p.refuse(o, p.Users[0].Line, "name one of them, as it is written there", "this host allows attacks on the traffic of users %s, not of %s",
+		strings.Join(allowed, ", "), o.User)
 }
 
 func (p *Policy) admitConsent(o Order, _ time.Time) error {

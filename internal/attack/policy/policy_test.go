@@ -10,7 +10,7 @@ import (
 	"firedrill/internal/drill"
 )
 
-var known = []string{"blackhole", "shutdown", "time_travel"}
+var known = []string{"blackhole", "shutdown", "dns", "time_travel"}
 
 func mustParse(t *testing.T, text string) *Policy {
 	t.Helper()
@@ -22,7 +22,7 @@ func mustParse(t *testing.T, text string) *Policy {
 }
 
 // rules is a policy with every rule in it; its lines are counted from 1.
-const rules = `kinds: [blackhole, shutdown]
+const rules = `kinds: [blackhole, shutdown, dns]
 deny: [time_travel]
 max_length: 10m
 max_parallel: 2
@@ -35,6 +35,8 @@ freezes:
   - 2026-03-03
 require_consent: [shutdown]
 never_hit: [10.0.0.0/8, control.example.test, "2001:db8::7"]
+narrow_only: [dns]
+users: [www-data, "4001"]
 `
 
 // local reads a time of Berlin. With an offset, as 02:30+02:00, the clock stands there twice or never.
@@ -70,9 +72,14 @@ var admissions = []admission{
 	{name: "exactly the longest", at: "2026-11-23 10:00", o: blackhole(10 * time.Minute)},
 	{name: "too long", at: "2026-11-23 10:00", o: blackhole(10*time.Minute + time.Second), why: "longer than 10m0s", line: 3, cure: "-l 600"},
 	{name: "denied", at: "2026-11-23 10:00", o: Order{Kind: "time_travel", Length: time.Minute}, why: "denies time_travel", line: 2, cure: "deny"},
-	{name: "not among the kinds", at: "2026-11-23 10:00", o: Order{Kind: "cpu", Length: time.Minute}, why: "allows only blackhole, shutdown", line: 1, cure: "kinds"},
+	{name: "not among the kinds", at: "2026-11-23 10:00", o: Order{Kind: "cpu", Length: time.Minute}, why: "allows only blackhole, shutdown, dns", line: 1, cure: "kinds"},
 	{name: "without consent", at: "2026-11-23 10:00", o: Order{Kind: "shutdown"}, why: "consent to shutdown", line: 12, cure: "--yes"},
 	{name: "with consent", at: "2026-11-23 10:00", o: Order{Kind: "shutdown", Consent: true}},
+	{name: "as wide as the host", at: "2026-11-23 10:00", o: Order{Kind: "dns", Network: true}, why: "dns only on a part of it", line: 14, cure: "--user"},
+	{name: "narrow", at: "2026-11-23 10:00", o: Order{Kind: "dns", Network: true, Narrow: true}},
+	{name: "another kind may be wide", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Network: true}},
+	{name: "a user of the list", at: "2026-11-23 10:00", o: Order{Kind: "dns", Network: true, Narrow: true, User: "4001"}},
+	{name: "another user", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Network: true, Narrow: true, User: "root"}, why: "users www-data, 4001, not of root", line: 15, cure: "as it is written"},
 	{name: "one beside it", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Length: time.Minute, Running: []string{"cpu"}}},
 	{name: "two beside it", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Length: time.Minute, Running: []string{"cpu", "cpu"}}, why: "2 are running: cpu, cpu", line: 4, cure: "firedrill status"},
 	{name: "while the clock is shifted", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Length: time.Minute, Running: []string{"time_travel"}}, why: "shifted the clock", line: 7, cure: "firedrill status"},
@@ -139,6 +146,8 @@ func TestARuleIgnoredIsCaught(t *testing.T) {
 		"hours":           without(func(p *Policy) { p.Hours = nil }),
 		"freezes":         without(func(p *Policy) { p.Freezes = nil }),
 		"require_consent": without(func(p *Policy) { p.RequireConsent = nil }),
+		"narrow_only":     without(func(p *Policy) { p.NarrowOnly = nil }),
+		"users":           without(func(p *Policy) { p.Users = nil }),
 		"time_zone":       without(func(p *Policy) { p.TimeZone = &rule[Zone]{Value: Zone{location: time.UTC}} }),
 		"everything":      func(*Policy, Order, time.Time) error { return nil },
 		"only the begin": func(p *Policy, o Order, now time.Time) error {
@@ -214,6 +223,7 @@ var wrongFiles = []struct{ name, text, problem string }{
 	{"only a comment", "# allow all\n", "empty"},
 	{"a misspelt rule", "max_lenght: 60s\n", `did you mean "max_length"?`},
 	{"a misspelt kind", "deny: [shutdwon]\n", `did you mean "shutdown"?`},
+	{"a misspelt kind of narrow attacks", "narrow_only: [blackhoel]\n", "policy.yaml:1:"},
 	{"a misspelt kind of consent", "require_consent:\n  - shut_down\n", "policy.yaml:2:"},
 	{"all as a kind", "kinds: all\n", "leave kinds out"},
 	{"a rule twice", "deny: [shutdown]\ndeny: [blackhole]\n", ""},
