@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +25,7 @@ const (
 // Kind is the shutdown attack. Its zero value is ready to use.
 type Kind struct {
 	down func(restart bool) error // planted in tests; nil: the real thing
+	ways []way                    // planted in tests; nil: the real ones
 }
 
 // Describe implements attack.Kind.
@@ -58,7 +57,7 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if err != nil {
 		return nil, attack.Refuse(Name, "", "%w", err)
 	}
-	return Order{Delay: delay, Reboot: restart, down: k.down}, nil
+	return Order{Delay: delay, Reboot: restart, down: k.down, ways: k.ways}, nil
 }
 
 // Check implements attack.Checker: better refused now than after the delay. Where systemd is the init it may let others than root do it.
@@ -97,6 +96,7 @@ type Order struct {
 	Delay  time.Duration
 	Reboot bool
 	down   func(restart bool) error
+	ways   []way
 }
 
 // Names implements attack.Order.
@@ -104,7 +104,7 @@ func (Order) Names() []string { return nil }
 
 // Plan implements attack.Order.
 func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
-	step := &down{reboot: o.Reboot, systemd: facts.Systemd, call: o.down}
+	step := &down{reboot: o.Reboot, systemd: facts.Systemd, call: o.down, ways: o.ways}
 	return attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Delay: o.Delay, Steps: []attack.Step{step}}, nil
 }
 
@@ -113,6 +113,7 @@ type down struct {
 	reboot  bool
 	systemd bool
 	call    func(restart bool) error
+	ways    []way
 }
 
 // Lines implements attack.Step.
@@ -122,7 +123,7 @@ func (d *down) Lines() []string {
 		verb = "restart the host"
 	}
 	if d.systemd {
-		by = "systemd"
+		by = "systemd: logind, else systemctl, else shutdown, else the kernel after a sync"
 	}
 	return []string{verb + " by " + by}
 }
@@ -133,46 +134,27 @@ func (*down) Remains() attack.Remains { return attack.RemainsOneWay }
 // Revert implements attack.Step. Before Apply there is nothing to take back, and after it nothing can be.
 func (*down) Revert(context.Context) error { return nil }
 
-// systemctlTimeout bounds the order to systemd, which answers at once unless it hangs; then the kernel is told.
-const systemctlTimeout = 10 * time.Second
-
-// Apply implements attack.Step.
+// Apply implements attack.Step. Each way is tried when the one before was refused.
 func (d *down) Apply(ctx context.Context, _ time.Time) error {
 	if d.call != nil {
 		return d.call(d.reboot)
 	}
-	var bySystemd error
-	if d.systemd {
-		if bySystemd = systemctl(ctx, d.reboot); bySystemd == nil {
+	ways := d.ways
+	if ways == nil {
+		ways = waysHere(d.systemd)
+	}
+	// Nothing interrupts an order: systemd's first act may be to end us, before it has answered, and what looks like a systemd that refuses
+	// would let the kernel cut all services off.
+	ctx = context.WithoutCancel(ctx)
+	var refused []error
+	for _, way := range ways {
+		err := way(ctx, d.reboot)
+		if err == nil {
 			return nil
 		}
+		refused = append(refused, err)
 	}
-	return explain(errors.Join(bySystemd, byKernel(d.reboot)))
-}
-
-// systemctl gives the order. It is not interrupted: systemd's first act may be to end us, before systemctl has answered, and what looks like
-// a systemd that refuses would let the kernel cut all services off.
-func systemctl(ctx context.Context, restart bool) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), systemctlTimeout)
-	defer cancel()
-	verb := "poweroff"
-	if restart {
-		verb = "reboot"
-	}
-	said, err := exec.CommandContext(ctx, "systemctl", "--no-wall", verb).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("systemctl %s: %w: %s", verb, err, strings.TrimSpace(string(said)))
-	}
-	return nil
-}
-
-func byKernel(restart bool) error {
-	unix.Sync()
-	how := unix.LINUX_REBOOT_CMD_POWER_OFF
-	if restart {
-		how = unix.LINUX_REBOOT_CMD_RESTART
-	}
-	return unix.Reboot(how)
+	return explain(errors.Join(refused...))
 }
 
 func explain(err error) error {
