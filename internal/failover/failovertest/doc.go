@@ -4,5 +4,8 @@
 // It knows nothing of the server under test but its address; the zone that it must serve is given here, in our own format and as a zone
 // file for other servers. A check returns an error instead of ending a test, so that a broken server can be shown to fail it.
 //
-// Start reading at Subject and Checks (checks.go); the zone stands in zone.go.
+// Beside it stands the contract of backends: what whoever moves an answer in servers that others run (name servers, load balancers, a hosts
+// file) must do. It knows a backend by its two methods and looks from outside, as a client, at what came of it.
+//
+// Start reading at Subject and Checks (checks.go); the zone stands in zone.go. Backends: BackendSubject and BackendChecks (backend.go).
 package failovertest
