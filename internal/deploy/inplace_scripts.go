@@ -76,8 +76,8 @@ tar --null -T "$new/there" -cf "$new/files.tar" || { # which does not say it whe
  exit 1
 }
 [ "$n" != 1 ] || [ ! -f "$1/state" ] || cp "$1/state" "$new/state" || exit 1
-sync -f "$new" 2>/dev/null || sync
-mv "$new" "$1/undo/$n"`
+sync "$new/files.tar" "$new/words" "$new/there" "$new/absent" "$new/dirs" "$new" 2>/dev/null || sync
+mv "$new" "$1/undo/$n" && { sync "$1/undo" 2>/dev/null || sync; }`
 
 // inPlaceMove renames all that is in staging/ to its place, one directory after the other.
 const inPlaceMove = `move() {
