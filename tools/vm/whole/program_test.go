@@ -143,11 +143,17 @@ func inForce(t *testing.T, args ...string) *program {
 func awaitInForce(t *testing.T, p *program) {
 	t.Helper()
 	await(t, func() error {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		ended := err != nil || strings.Contains(string(text), ") Z ")
+		if ended {
+			p.reading.Wait() // what it said last may still be on its way
+		}
 		if _, ok := said[*history.AttackInForce](p); ok {
 			return nil
 		}
-		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid)); err != nil || strings.Contains(string(text), ") Z ") {
-			t.Fatalf("the attack ended before it was in force")
+		if ended {
+			code, account := p.wait()
+			t.Fatalf("the attack ended with %d before it was in force: %+v", code, account)
 		}
 		return errors.New("the attack is not in force")
 	})
