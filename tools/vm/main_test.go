@@ -1,0 +1,40 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"firedrill/tools/vm/guest"
+)
+
+func TestOnlyTestsThatPassedArePassed(t *testing.T) {
+	for name, test := range map[string]struct {
+		results guest.Results
+		well    bool
+	}{
+		"passed":    {guest.Results{Passed: []string{"a"}}, true},
+		"nothing":   {guest.Results{}, false},
+		"skipped":   {guest.Results{Passed: []string{"a"}, Skipped: []string{"b"}}, false},
+		"failed":    {guest.Results{Passed: []string{"a"}, Failed: []string{"b"}}, false},
+		"only fail": {guest.Results{Failed: []string{"b"}}, false},
+	} {
+		var all guest.Results
+		add(&all, "linux-6.1", test.results)
+		if err := sum(all, time.Now()); (err == nil) != test.well {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A suite whose tests take the machine down stands alone: its name is that of its test, so that two of them are told apart.
+func TestSuitesOfABootAreToldApart(t *testing.T) {
+	for _, b := range boots {
+		seen := map[string]bool{}
+		for _, s := range b.suites {
+			if seen[s.name()] {
+				t.Errorf("%s runs %s twice", b.name, s.name())
+			}
+			seen[s.name()] = true
+		}
+	}
+}
