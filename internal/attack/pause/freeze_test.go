@@ -45,7 +45,7 @@ type cohort struct {
 	file  string
 }
 
-func newCohort(t *testing.T) cohort {
+func newCohort(t testing.TB) cohort {
 	t.Helper()
 	at.Require(t)
 	top := ""
