@@ -175,10 +175,7 @@ func (t *target) restart(ctx context.Context, release string) error {
 	if !d.InPlace() { // in place it begins where a login does, as with Publish Over SSH
 		line = "cd " + remote.Quote(path.Join(t.directory(), "current")) + " && " + line
 	}
-	if d.Become == "sudo" {
-		line = "sudo -n -- " + remote.Quote("/bin/sh", "-c", line)
-	}
-	exit, err := t.client.Run(limited, remote.Command{Line: line, Stdout: output, Stderr: output, PTY: d.RestartPTY})
+	exit, err := t.client.Run(limited, remote.Command{Line: line, Stdout: output, Stderr: output, PTY: d.RestartPTY, Become: d.Become})
 	output.flush()
 	if err != nil {
 		return err

@@ -54,6 +54,9 @@ type SSH struct {
 	Identity   string `yaml:"identity" json:"identity,omitempty"`       // private key file; default: agent and the usual files
 	KnownHosts string `yaml:"known_hosts" json:"known_hosts,omitempty"` // default: ~/.ssh/known_hosts
 	Become     string `yaml:"become" json:"become,omitempty"`           // "" or "sudo": how to become root for an attack
+
+	PassphraseFile   string `yaml:"passphrase_file" json:"passphrase_file,omitempty"`       // its first line opens an encrypted identity; for its owner alone
+	SudoPasswordFile string `yaml:"sudo_password_file" json:"sudo_password_file,omitempty"` // its first line is told to sudo when it asks; for its owner alone
 }
 
 // Dependency is something the service needs and that can be taken away.

@@ -37,8 +37,8 @@ type Options struct {
 	AgentSocket    string        // default $SSH_AUTH_SOCK; "none" asks no agent
 	ConnectTimeout time.Duration // default 15 s, for TCP and handshake of each hop together; a ConnectTimeout in a configuration file wins
 	KeepAlive      time.Duration // default 5 s; four without an answer end the connection; a shorter ServerAliveInterval wins
-	Passphrase     Secret        // of encrypted key files; default by the environment, see PassphraseVariable
-	SudoPassword   Secret        // of the user, where sudo asks for it; default by the environment, see SudoVariable
+	Passphrase     Secret        // of encrypted key files; default that of the host, then by the environment, see PassphraseVariable
+	SudoPassword   Secret        // of the user, where sudo asks for it; default that of the host, then by the environment, see SudoVariable
 	Note           func(string)  // told what was passed over in a configuration file; may be nil
 
 	// DialNet opens the TCP connection of the first hop, default net.Dialer. Tests cut it at a chosen byte.
@@ -66,6 +66,12 @@ type Client struct {
 // Unreachable when the host did not answer or no key was accepted, Invalid when a configuration or key file cannot be used. ctx bounds
 // connecting only.
 func Dial(ctx context.Context, host drill.Host, options Options) (*Client, error) {
+	if options.Passphrase == (Secret{}) {
+		options.Passphrase = Secret{File: host.SSH.PassphraseFile}
+	}
+	if options.SudoPassword == (Secret{}) {
+		options.SudoPassword = Secret{File: host.SSH.SudoPasswordFile}
+	}
 	if options.Passphrase == (Secret{}) {
 		options.Passphrase = SecretFromEnvironment(PassphraseVariable)
 	}
