@@ -69,6 +69,15 @@ func host(t *testing.T) systemd {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A guardian whose attack a test has killed still writes there.
+	t.Cleanup(func() {
+		_ = at.Await(func() error {
+			if left, _ := filepath.Glob("/var/lib/firedrill/journal/*.*"); len(left) > 0 && os.Getpid() == 1 {
+				return fmt.Errorf("%v is left", left)
+			}
+			return nil
+		})
+	})
 	t.Setenv(envState, directory)
 	t.Setenv(envStandIn, standIn)
 	return systemd{path: standIn}
