@@ -249,7 +249,7 @@ func RevertsOnceWhenToldOften(w *World, s Subject, bug string) error {
 
 // RevertsAtDeadline: the length is over, the attack bit, all is as before, and the exit code is 0.
 func RevertsAtDeadline(w *World, s Subject, bug string) error {
-	a, before, err := inForce(w, s, bug, 2)
+	a, before, err := inForce(w, s, bug, brief)
 	if err != nil {
 		return err
 	}
@@ -290,7 +290,7 @@ func LeavesNothingWhenKilledAnywhere(w *World, s Subject, bug string) error {
 
 // EndsAtDeadlineWhileStopped: a frozen process loses its impact, while it is still frozen.
 func EndsAtDeadlineWhileStopped(w *World, s Subject, bug string) error {
-	a, _, err := inForce(w, s, bug, 3)
+	a, _, err := inForce(w, s, bug, brief+1)
 	if err != nil {
 		return err
 	}

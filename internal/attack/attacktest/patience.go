@@ -9,3 +9,6 @@ const patience = 15 * time.Second
 
 // setupLength is the length, in seconds, of attacks that are killed while they are set up: it is enough to set any attack up.
 const setupLength = 1
+
+// brief is the length, in seconds, of attacks that are to reach their deadline.
+const brief = 2
