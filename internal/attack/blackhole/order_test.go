@@ -59,7 +59,7 @@ func TestOrdersThatCannotBeMeantAreRefused(t *testing.T) {
 		want  drill.ErrorKind
 		text  string
 	}{
-		"unknown flag":      {attack.Values{"loudness": {"5"}}, drill.Invalid, "no flag --percent"},
+		"unknown flag":      {attack.Values{"loudness": {"5"}}, drill.Invalid, "no flag --loudness"},
 		"given twice":       {attack.Values{"device": {"a", "b"}}, drill.Invalid, "2 times"},
 		"no such device":    {attack.Values{"device": {"eth7"}}, drill.Invalid, "eth0, lo"},
 		"bad length":        {attack.Values{"length": {"0"}}, drill.Invalid, "1 second"},
