@@ -12,6 +12,13 @@ import (
 	"firedrill/internal/attack/kinds"
 )
 
+// newWholeAttackCommand is newAttackCommand with the list of kinds, which takes more than an attack needs.
+func newWholeAttackCommand(s streams) *cobra.Command {
+	attackCmd := newAttackCommand(s)
+	attackCmd.AddCommand(newAttackListCommand(s))
+	return attackCmd
+}
+
 func newAttackListCommand(s streams) *cobra.Command {
 	var asJSON bool
 	listCmd := &cobra.Command{

@@ -28,13 +28,13 @@ func runCommand(cmd func(streams) *cobra.Command, args ...string) (code int, out
 }
 
 func TestAttackListAndHelpComeFromTheKinds(t *testing.T) {
-	code, out, _ := runCommand(newAttackCommand, "list", "--json")
+	code, out, _ := runCommand(newWholeAttackCommand, "list", "--json")
 	var listed []drill.AttackKind
 	if err := json.Unmarshal([]byte(out), &listed); err != nil || code != 0 || len(listed) < 2 {
 		t.Fatalf("exit code %d, %v: %s", code, err, out)
 	}
 	for _, kind := range listed {
-		code, help, _ := runCommand(newAttackCommand, kind.Name, "--help")
+		code, help, _ := runCommand(newWholeAttackCommand, kind.Name, "--help")
 		if code != 0 || !strings.Contains(help, "EXIT STATUS") || !strings.Contains(help, kind.Summary) {
 			t.Errorf("help of %s: exit code %d\n%s", kind.Name, code, help)
 		}
@@ -48,21 +48,22 @@ func TestAttackListAndHelpComeFromTheKinds(t *testing.T) {
 
 func TestAttackUsageErrorsExitWithTwo(t *testing.T) {
 	for _, args := range [][]string{
+		{}, {"earthquake"}, {"blackhole", "extra"}, {"blackhole", "--rate", "5"}, {"blackhole", "-l", "0"}, {"blackhole", "-i", "10.0.0.300"},
 		{}, {"earthquake"}, {"blackhole", "extra"}, {"blackhole", "--loudness", "5"}, {"blackhole", "-l", "0"}, {"blackhole", "-i", "10.0.0.300"},
 		{"blackhole", "--guid", "x"}, {"blackhole", "-P", "SCTP", "-i", "10.0.0.1"}, {"shutdown", "-d", "0"}, {"shutdown", "-l", "5"},
 	} {
-		if code, out, errOut := runCommand(newAttackCommand, args...); code != 2 || !strings.HasPrefix(errOut, "firedrill: ") {
+		if code, out, errOut := runCommand(newWholeAttackCommand, args...); code != 2 || !strings.HasPrefix(errOut, "firedrill: ") {
 			t.Errorf("attack %v: exit code %d, %s%s", args, code, out, errOut)
 		}
 	}
 }
 
 func TestDryRunOfTheArticlesJobPrintsThePlan(t *testing.T) {
-	code, out, errOut := runCommand(newAttackCommand, "blackhole", "-l", "240", "-h", "^192.0.2.1,192.0.2.2,192.0.2.3", "--dry-run")
+	code, out, errOut := runCommand(newWholeAttackCommand, "blackhole", "-l", "240", "-h", "^192.0.2.1,192.0.2.2,192.0.2.3", "--dry-run")
 	if code != 0 || !strings.Contains(out, "spare 192.0.2.1\n") || !strings.Contains(out, "192.0.2.2, 192.0.2.3\n") {
 		t.Errorf("exit code %d\n%s%s", code, out, errOut)
 	}
-	code, out, _ = runCommand(newAttackCommand, "shutdown", "-d", "1", "-r", "--dry-run")
+	code, out, _ = runCommand(newWholeAttackCommand, "shutdown", "-d", "1", "-r", "--dry-run")
 	if code != 0 || !strings.Contains(out, "restart the host") || !strings.Contains(out, "one-way") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
@@ -78,7 +79,7 @@ func TestCommandOfAnotherTest(t *testing.T) {
 		return
 	}
 	s := streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}
-	cmd := map[string]func(streams) *cobra.Command{"attack": newAttackCommand, "halt": newHaltCommand, "status": newStatusCommand, "doctor": newDoctorCommand,
+	cmd := map[string]func(streams) *cobra.Command{"attack": newWholeAttackCommand, "halt": newHaltCommand, "status": newStatusCommand, "doctor": newDoctorCommand,
 		"attack that is kept": newKeptCommand, "status after a death": newStatusAfterDeathCommand}[name](s)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	for i, arg := range os.Args {

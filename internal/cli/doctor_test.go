@@ -79,7 +79,7 @@ func TestDoctorTellsAnOrdinaryUserWhatCannotRunAndTheCure(t *testing.T) {
 }
 
 func TestTheListSaysOfEachKindWhetherItCanRunHere(t *testing.T) {
-	code, out, _ := runCommand(newAttackCommand, "list", "--json")
+	code, out, _ := runCommand(newWholeAttackCommand, "list", "--json")
 	var listed []kindHere
 	if err := json.Unmarshal([]byte(out), &listed); err != nil || code != 0 {
 		t.Fatalf("exit code %d, %v: %s", code, err, out)

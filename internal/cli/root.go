@@ -28,8 +28,6 @@ func wholeReexec(args []string, out, errOut io.Writer) (code int, ours bool) {
 
 func newRootCommand(s streams) *cobra.Command {
 	root := newBareRoot(s)
-	attackCmd := newAttackCommand(s)
-	attackCmd.AddCommand(newAttackListCommand(s))
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Rehearse:"}, &cobra.Group{ID: "host", Title: "On a host:"}, &cobra.Group{ID: "stay", Title: "What stays on:"}, &cobra.Group{ID: "look", Title: "Look back:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, command := range commands {
@@ -38,7 +36,7 @@ func newRootCommand(s streams) *cobra.Command {
 		}
 	}
 	add("run", newDemoCommand(s), newPipelineCommand(s), newPlanCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newImportCommand(s))
-	add("host", attackCmd, newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
+	add("host", newWholeAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
 	add("stay", newWatchCommand(s), newAuthorityCommand(s), newFailoverCommand(s), newScheduleCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
