@@ -46,7 +46,7 @@ func down(test string) suite {
 const (
 	// tooFine are tests that an emulated processor is too slow for: many attacks at once, tens of thousands of addresses, hundreds of
 	// connections, an attack of a second, a deadline held to milliseconds. The kernel has no part in what they would find here.
-	tooFine = "^(TestPrintsTheLinesOfTheArticle|TestWorksInAUserNamespace|TestManyAddressesFromAFileAreAllHit|TestGateNeverOutlivesTheDeadline|TestShareOfConnectionsIsDecidedOnceForEach)$"
+	tooFine = "^(TestPrintsTheLinesOfTheArticle|TestWorksInAUserNamespace|TestManyAddressesFromAFileAreAllHit|TestGateNeverOutlivesTheDeadline|TestShareOfConnectionsIsDecidedOnceForEach)$|^TestWorkerEndsAlone$/^FrozenAltogether$"
 	// owned are checks that only a kernel with the owner flag of nftables can hold. What it leaves is inert until the next start, which
 	// TestOldKernelLosesTheImpactOfADeadAttackAndTheNextStartSweeps proves.
 	owned = "/^LeavesNothingWhenKilledAnywhere$"
