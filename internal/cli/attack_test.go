@@ -49,7 +49,6 @@ func TestAttackListAndHelpComeFromTheKinds(t *testing.T) {
 func TestAttackUsageErrorsExitWithTwo(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"earthquake"}, {"blackhole", "extra"}, {"blackhole", "--rate", "5"}, {"blackhole", "-l", "0"}, {"blackhole", "-i", "10.0.0.300"},
-		{}, {"earthquake"}, {"blackhole", "extra"}, {"blackhole", "--loudness", "5"}, {"blackhole", "-l", "0"}, {"blackhole", "-i", "10.0.0.300"},
 		{"blackhole", "--guid", "x"}, {"blackhole", "-P", "SCTP", "-i", "10.0.0.1"}, {"shutdown", "-d", "0"}, {"shutdown", "-l", "5"},
 	} {
 		if code, out, errOut := runCommand(newWholeAttackCommand, args...); code != 2 || !strings.HasPrefix(errOut, "firedrill: ") {

@@ -314,7 +314,7 @@ func FuzzResolve(f *testing.F) {
 	f.Add("Include \"~/x\nMatch !all\nHost = \n ProxyCommand = x %", "b")
 	f.Fuzz(func(t *testing.T, text, host string) {
 		if strings.Contains(strings.ToLower(text), "include") {
-			t.Skip("would read files of this machine")
+			return // it would read files of this machine
 		}
 		file := filepath.Join(t.TempDir(), "config")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
