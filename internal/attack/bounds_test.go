@@ -216,7 +216,7 @@ func TestOfTwoThatStartAtOnceNoneSlipsThrough(t *testing.T) {
 		defer hold.close()
 	}
 	for _, guid := range []string{first, second} {
-		if err := (bounds{rules: rules}).admit(t.Context(), Plan{GUID: guid, Attack: "paper", Length: time.Second}); drill.KindOf(err) != drill.Refused || err == nil {
+		if err := (bounds{rules: rules, invocation: Invocation{Kind: paper{}}}).admit(t.Context(), Plan{GUID: guid, Attack: "paper", Length: time.Second}); drill.KindOf(err) != drill.Refused || err == nil {
 			t.Errorf("%s: %v", guid, err)
 		}
 	}
