@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,13 +38,20 @@ func tell(name string, change func(*drill.Action)) drill.Action {
 }
 
 // told collects what actions tell, as "action alarm state".
-type told struct{ all []string }
+type told struct {
+	mu  sync.Mutex // guards all
+	all []string
+}
 
 func (n *told) notify(notice Notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.all = append(n.all, fmt.Sprintf("%s %s %s", notice.Action, strings.TrimPrefix(notice.Alarm, "bookstore-api-"), notice.To))
 }
 
 func (n *told) take() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	taken := n.all
 	n.all = nil
 	return taken
