@@ -11,7 +11,10 @@
 // message replaces all of them, and has as its prerequisites that addresses and mark still are what was read: compare and swap. The server
 // carries out all of it or nothing. If someone was faster, what is there is read again, and a mark with a higher serial number ends it.
 //
+// # PowerDNS
+//
+// It may put an old answer into its packet cache while a change is being written, and then tells it for cache-ttl (20 s by default): set
+// cache-ttl=0 and query-cache-ttl=0 there.
+//
 // Start reading at Publisher, then Publish (publish.go), then read (read.go).
-// PowerDNS may put an old answer into its packet cache while a change is being written, and then tells it for cache-ttl (20 s by default):
-// set cache-ttl=0 and query-cache-ttl=0 there.
 package rfc2136
