@@ -116,6 +116,7 @@ func bringUp(name string) error {
 
 // World is a host that is attacked and a peer, on one cable.
 type World struct {
+	planted    bool // a bug is planted into its attacks
 	Host, Peer *Namespace
 	guest      *Namespace
 	echoes     []*echo
