@@ -7,7 +7,6 @@ const (
 	SuppressedByAlarm     = "Alarm"
 	SuppressedByWait      = "WaitPeriod"
 	SuppressedByExtension = "ExtensionPeriod"
-	SuppressedByMute      = "MuteRule" // ours
 )
 
 // Suppression keeps the actions of an alarm back while another alarm is raised, as during a drill: the alarm itself goes on moving.

@@ -112,34 +112,55 @@ func TestActionsTellEachMoveOnce(t *testing.T) {
 	})
 }
 
-func TestSuppressorKeepsActionsAndNotAlarmsQuiet(t *testing.T) {
+// suppressed plays a failure while the suppressor is raised, and returns what did not happen as it must.
+func suppressed(t *testing.T, sabotage func(*Watch)) (wrong []string) {
 	synctest.Test(t, func(t *testing.T) {
 		var n told
 		s := start(t, Options{Service: paged(tell("page", func(a *drill.Action) {
 			a.Alarms, a.SuppressedBy, a.Wait, a.Extension = []string{"{host}-db-connectivity-failed"}, "something-down", seconds(10), seconds(30)
-		})), Notify: n.notify}, newFleet(), nil)
+		})), Notify: n.notify}, newFleet(), sabotage)
 		s.pass(20 * time.Second)
 		began := time.Now()
 		s.fleet.cut(green, true, "db-connectivity")
 		s.fleet.die(blue, true)
 		s.pass(time.Minute)
 		if _, err := s.when(began, "alarm "+green+"-db-connectivity-failed ALARM"); err != nil {
-			t.Errorf("the alarm itself was kept quiet: %v", err)
+			wrong = append(wrong, fmt.Sprintf("the alarm itself was kept quiet: %v", err))
 		}
 		if got := n.take(); len(got) > 0 {
-			t.Errorf("the suppressor is raised, and it told %q", got)
+			wrong = append(wrong, fmt.Sprintf("the suppressor is raised, and it told %q", got))
 		}
 		s.fleet.boot(blue)
 		s.pass(20 * time.Second) // the extension is not over
 		if got := n.take(); len(got) > 0 {
-			t.Errorf("in the extension it told %q", got)
+			wrong = append(wrong, fmt.Sprintf("in the extension it told %q", got))
 		}
 		s.pass(30 * time.Second)
 		if diff := cmp.Diff([]string{"page green-db-connectivity-failed ALARM"}, n.take()); diff != "" {
-			t.Errorf("after the extension: %s", diff)
+			wrong = append(wrong, "after the extension: "+diff)
 		}
 		s.end()
 	})
+	return wrong
+}
+
+func TestSuppressorKeepsActionsAndNotAlarmsQuiet(t *testing.T) {
+	for _, wrong := range suppressed(t, nil) {
+		t.Error(wrong)
+	}
+}
+
+// The twins: watches that do not look at the suppressor, forget its extension, or never tell what they held back.
+func TestSuppressorCheckCatchesBrokenWatches(t *testing.T) {
+	for name, sabotage := range map[string]func(*Watch){
+		"does not look at the suppressor": func(w *Watch) { w.core.actions[0].action.SuppressedBy = "" },
+		"forgets the extension":           func(w *Watch) { w.core.actions[0].rule.Extension = 0 },
+		"tells nothing":                   func(w *Watch) { w.core.actions[0].action.States = nil },
+	} {
+		if len(suppressed(t, sabotage)) == 0 {
+			t.Errorf("a watch that %s passes", name)
+		}
+	}
 }
 
 // muted plays a drill during which the actions of one alarm are quiet.
