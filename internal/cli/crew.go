@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,8 +27,6 @@ import (
 
 // How often and how long the crew looks.
 const (
-	witnessEvery    = 100 * time.Millisecond // between questions to each name server
-	witnessTimeout  = time.Second
 	ledgerEvery     = 100 * time.Millisecond
 	ledgerTimeout   = 2 * time.Second
 	watchRetry      = 250 * time.Millisecond
@@ -325,7 +322,7 @@ func clientHost(client drill.Client) drill.Host {
 	return drill.Host{Name: client.Name, SSH: *client.SSH}
 }
 
-// Observe follows the watch, samples as the clients, and asks the name servers, until ctx ends.
+// Observe follows the watch, samples as the clients, and asks where the names lead, until ctx ends.
 func (c *crew) Observe(ctx context.Context, emit func(history.Event)) error {
 	var group sync.WaitGroup
 	if c.service.Watch != nil {
@@ -334,27 +331,11 @@ func (c *crew) Observe(ctx context.Context, emit func(history.Event)) error {
 	for _, client := range c.service.Clients {
 		group.Go(func() { c.sample(ctx, client, emit) })
 	}
-	group.Go(func() {
-		if err := probe.Run(ctx, c.source, c.witnesses(), emit); err != nil {
-			emit(history.New(time.Now(), c.source, &history.Note{Text: "asking the name servers: " + err.Error()}))
-		}
-	})
+	for _, asked := range c.witnesses() {
+		group.Go(func() { c.ask(ctx, asked, emit) })
+	}
 	group.Wait()
 	return ctx.Err()
-}
-
-// witnesses are the questions to every name server of the service's names.
-func (c *crew) witnesses() []probe.Spec {
-	var specs []probe.Spec
-	for _, failover := range c.service.Failover {
-		for _, server := range failover.Servers {
-			specs = append(specs, probe.Spec{
-				Name: "answer", Kind: probe.DNS, Address: server, Query: failover.Name,
-				Every: drill.Seconds(witnessEvery), Timeout: drill.Seconds(witnessTimeout),
-			})
-		}
-	}
-	return specs
 }
 
 // sample keeps a client's probe going; a client that is lost for a moment is a gap in the samples, which the verdict sees.
@@ -426,52 +407,6 @@ func pause(ctx context.Context, span time.Duration) {
 	case <-ctx.Done():
 	case <-time.After(span):
 	}
-}
-
-// liveEnvironment asks every name server of the service's first name, and returns the environment that all of them lead to.
-func liveEnvironment(ctx context.Context, service drill.Service) (string, error) {
-	const op = "find the environment that is answered"
-	if len(service.Failover) == 0 {
-		return "", &drill.Error{Op: op, Kind: drill.Invalid, Err: errors.New("the service file has no failover"), Hint: "Add failover: with the name of the service."}
-	}
-	failover := service.Failover[0]
-	c := crew{service: service}
-	specs := slices.DeleteFunc(c.witnesses(), func(spec probe.Spec) bool { return spec.Query != failover.Name })
-	if len(specs) == 0 {
-		return "", &drill.Error{Op: op, Kind: drill.Invalid, Err: fmt.Errorf("failover.%s.servers is missing", failover.Name), Hint: "Name the servers to verify the answer on."}
-	}
-	ctx, cancel := context.WithTimeout(ctx, watchAnswerMax)
-	defer cancel()
-	plan := drill.Plan{Environments: service.Environments}
-	answers, last := map[string]string{}, map[string]string{}
-	err := probe.Run(ctx, "", specs, func(event history.Event) {
-		answer, is := event.Fact.(*history.Answer)
-		if !is {
-			return
-		}
-		if answer.Error != "" || len(answer.Addresses) == 0 {
-			last[answer.Server] = answer.Error
-			return
-		}
-		answers[answer.Server] = guard.EnvironmentOf(plan, answer.Addresses[0])
-		if len(answers) == len(specs) {
-			cancel()
-		}
-	})
-	if err != nil {
-		return "", err
-	}
-	live := ""
-	for server, environment := range answers {
-		if live != "" && environment != live {
-			return "", &drill.Error{Op: op, Kind: drill.Unproven, Err: fmt.Errorf("%s says %s, another says %s", server, environment, live), Hint: "Wait until the name servers agree."}
-		}
-		live = environment
-	}
-	if live == "" || len(answers) < len(specs) {
-		return "", &drill.Error{Op: op, Kind: drill.Unreachable, Err: fmt.Errorf("%d of %d name servers answer for %s %v", len(answers), len(specs), failover.Name, last), Hint: "Check servers: of the failover name."}
-	}
-	return live, nil
 }
 
 // readToken reads the secret for the watch.

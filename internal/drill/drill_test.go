@@ -126,6 +126,8 @@ func TestCompileRefusesWhatCannotBeRehearsed(t *testing.T) {
 }
 
 // Each mistake is planted in the Bookstore's own file; the answer must name line, column and the cure.
+const hostsProvider = "provider: hosts"
+
 func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 	text, err := os.ReadFile("../../drills/bookstore/firedrill.yaml")
 	if err != nil {
@@ -147,6 +149,11 @@ func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 		{"on: active environment", "on: the active one", "is no place"},
 		{"{host}-StatusCheckFailed\":", "StatusCheckFailed\":", "the name must hold {host}"},
 		{"ttl: 1s", "ttl: 5m", "60s is the most"},
+		{"provider: authority\n    servers: [\"ns.bookstore.example.test\"]", hostsProvider, "witness is missing; without it no drill sees"},
+		{"provider: authority\n    servers: [\"ns.bookstore.example.test\"]", hostsProvider + "\n    servers: [ns]\n    witness: {urls: [\"http://x\"], header: X}", "are name servers, and provider hosts has none"},
+		{"provider: authority\n    servers: [\"ns.bookstore.example.test\"]", hostsProvider + "\n    witness: {urls: [x], header: X}", `"x" is not a URL`},
+		{"provider: authority\n    servers: [\"ns.bookstore.example.test\"]", hostsProvider + "\n    witness: {urls: [\"http://x\"], header: X, from: clent}", `no client "clent"; did you mean "client"?`},
+		{"ttl: 1s", "ttl: 1s\n    witness: {urls: [\"http://x\"], header: X}", "belongs to providers haproxy, nginx and hosts"},
 		{"ttl: 1s", "ttl: 1s\n    ttl: 2s", "written twice"},
 		{"- deploy other", "- deploy othr", `did you mean "other"?`},
 		{"pipeline:", "\tpipeline:", "found a tab character"},

@@ -1,6 +1,11 @@
 package drill
 
-import "strings"
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
 
 // The providers of a failover name: what gives the decided answer to clients.
 const (
@@ -44,6 +49,55 @@ type HostsFile struct {
 	Lock string `yaml:"lock" json:"lock,omitempty"` // lock file; default: beside it
 }
 
+// Witness says how it is seen which environment serves where there is no name server to ask: by requests whose responses say who made
+// them. Load balancers are told to with one line: "http-response set-header X-Served-By %s" in HAProxy's backend,
+// "add_header X-Served-By $upstream_addr always;" in nginx's server.
+type Witness struct {
+	URLs   []string `yaml:"urls,required" json:"urls"`     // of each load balancer by its own address; with provider hosts of the name itself
+	Header string   `yaml:"header,required" json:"header"` // of the response: the name of a host, or its address
+	From   string   `yaml:"from" json:"from,omitempty"`    // the client that asks; default the host on which the drill is run
+}
+
+// Places are what is asked where a name leads: its name servers, or the places of its witness.
+func (f Failover) Places() []string {
+	if f.Witness == nil {
+		return f.Servers
+	}
+	return f.Witness.URLs
+}
+
+// needsWitness says whether nobody can be asked over DNS where the name leads.
+func (f Failover) needsWitness() bool {
+	return f.Provider == ProviderHAProxy || f.Provider == ProviderNginx || f.Provider == ProviderHosts
+}
+
+// witness checks that there is somebody to ask where the name leads, and only those who can say it.
+func (c *checker) witness(path string, f Failover) {
+	switch w := f.Witness; {
+	case w == nil && f.needsWitness() && len(c.service.Drills) > 0:
+		c.mistake(path, "witness is missing; without it no drill sees which environment serves: write witness: {urls: [http://...], header: X-Served-By}")
+	case w != nil && !f.needsWitness():
+		c.mistake(path+".witness", "belongs to providers haproxy, nginx and hosts; with %s the servers are asked", f.Provider)
+	case w == nil:
+	default:
+		for i, text := range w.URLs {
+			if target, err := url.Parse(text); err != nil || target.Host == "" || (target.Scheme != "http" && target.Scheme != "https") {
+				c.mistake(fmt.Sprintf("%s.witness.urls[%d]", path, i), "%q is not a URL; write one such as http://10.0.0.80/version", text)
+			}
+		}
+		if len(w.URLs) == 0 {
+			c.mistake(path+".witness.urls", "names nobody to ask")
+		}
+		clients := names(c.service.Clients, func(client Client) string { return client.Name })
+		if w.From != "" && !slices.Contains(clients, w.From) {
+			c.mistake(path+".witness.from", "no client %q; %s", w.From, Suggest(w.From, clients))
+		}
+	}
+	if f.needsWitness() && len(f.Servers) > 0 {
+		c.mistake(path+".servers", "are name servers, and provider %s has none; say in witness who is asked", f.Provider)
+	}
+}
+
 // provider checks that the section of the provider is there, and no other.
 func (c *checker) provider(path string, f Failover) {
 	sections := map[string]bool{ProviderRFC2136: f.Update != nil, ProviderHAProxy: f.HAProxy != nil, ProviderNginx: f.Nginx != nil, ProviderHosts: f.Hosts != nil}
@@ -63,4 +117,5 @@ func (c *checker) provider(path string, f Failover) {
 	if f.Nginx != nil && strings.HasPrefix(f.Nginx.Status, ":") {
 		c.mistake(path+".nginx.status", "%q is not on loopback; write 127.0.0.1%s", f.Nginx.Status, f.Nginx.Status)
 	}
+	c.witness(path, f)
 }

@@ -216,6 +216,7 @@ type Failover struct {
 	HAProxy        *HAProxy   `yaml:"haproxy" json:"haproxy,omitempty"`     // for haproxy
 	Nginx          *Nginx     `yaml:"nginx" json:"nginx,omitempty"`         // for nginx
 	Hosts          *HostsFile `yaml:"hosts" json:"hosts,omitempty"`         // for hosts
+	Witness        *Witness   `yaml:"witness" json:"witness,omitempty"`     // for haproxy, nginx and hosts: how it is seen who serves
 	Servers        []string   `yaml:"servers" json:"servers,omitempty"`     // name servers to verify the answer on, host or host:port
 	TTL            *Seconds   `yaml:"ttl" json:"ttl_seconds"`               // 0 to 60s, default 5s
 	Drain          *Seconds   `yaml:"drain" json:"drain_seconds,omitempty"` // how long after the TTL a promotion waits for requests on the old environment to end; 0 to 10m, default 30s

@@ -25,7 +25,7 @@ func AdmitBack(w *World, environment string, release bool, now time.Time) histor
 	answered, doubt := w.answered()
 	switch {
 	case doubt != "":
-		return refuse(doubt, "firedrill deploy "+environment+", when the name servers answer")
+		return refuse(doubt, "firedrill deploy "+environment+", when they answer")
 	case answered == environment:
 		return refuse(environment+" is answered, and switching its release would take it from its clients", "firedrill rollback")
 	}

@@ -72,7 +72,7 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	}
 	answered, doubt := w.answered()
 	if doubt != "" {
-		return refuse(doubt, "start when the name servers answer; see servers: of the failover name")
+		return refuse(doubt, "start when they answer; see servers: or witness: of the failover name")
 	}
 	if step.Kind == drill.StepRollback {
 		return w.admitRollback(index, answered, now)

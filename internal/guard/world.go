@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"firedrill/internal/drill"
@@ -142,7 +143,7 @@ func (w *World) answered() (environment, why string) {
 	if len(w.answers) == 0 {
 		return "", "no name server has answered yet"
 	}
-	for _, server := range w.plan.Failover[0].Servers {
+	for _, server := range w.plan.Failover[0].Places() {
 		if _, heard := w.answers[withPort(server)]; !heard {
 			return "", server + " was not heard yet"
 		}
@@ -171,8 +172,11 @@ func (w *World) answered() (environment, why string) {
 	return environment, ""
 }
 
-// withPort makes two ways of writing the same name server equal.
+// withPort makes two ways of writing the same name server equal. What is asked by a URL has only one.
 func withPort(server string) string {
+	if strings.Contains(server, "://") {
+		return server
+	}
 	if _, _, err := net.SplitHostPort(server); err == nil {
 		return server
 	}

@@ -372,6 +372,7 @@ func TestWrongSpecsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		"is not host:port":     {{Name: "a", Kind: TCP, Address: "db", Every: second}},
 		"is not http://":       {{Name: "a", Kind: HTTP, URL: "ftp://db", Every: second}},
 		"are needed":           {{Name: "a", Kind: DNS, Address: "10.0.0.1", Every: second}},
+		"which says who":       {{Name: "a", Kind: Served, URL: "http://10.0.0.1/", Query: "shop.test", Every: second}},
 		"tries under way":      {{Name: "a", Kind: Heartbeat, Every: ms, Timeout: 60 * second}},
 		"timeout is 1h":        {{Name: "a", Kind: Heartbeat, Every: second, Timeout: 3600 * second}},
 	} {

@@ -94,7 +94,7 @@ func (r *runner) task(spec Spec) task {
 		return &sampler{runner: r, spec: spec, attempt: attemptHTTP}
 	case TCP:
 		return &sampler{runner: r, spec: spec, attempt: attemptTCP}
-	case DNS:
+	case DNS, Served:
 		return &witness{runner: r, spec: spec}
 	case Ledger:
 		return newLedger(r, spec)

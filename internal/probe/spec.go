@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -19,6 +20,7 @@ const (
 	TCP       Kind = "tcp"       // connect to Address: one Sample
 	DNS       Kind = "dns"       // ask the name server Address for Query: an Answer when it changes, and every Repeat
 	Heartbeat Kind = "heartbeat" // the host lives: one Sample, always OK; the first carries the boot id in Detail
+	Served    Kind = "served"    // GET URL: an Answer with the host of Hosts that served, when it changes, and every Repeat
 	Ledger    Kind = "ledger"    // POST a numbered entry to URL; on stop read all back: one Ledger
 )
 
@@ -39,18 +41,22 @@ const (
 type Spec struct {
 	Name     string        `json:"name"`                        // goes into Sample.Probe
 	Kind     Kind          `json:"kind"`                        // what to do
-	URL      string        `json:"url,omitempty"`               // http, ledger: http or https
+	URL      string        `json:"url,omitempty"`               // http, served, ledger: http or https
 	Address  string        `json:"address,omitempty"`           // tcp: host:port; dns: the name server, host or host:port
-	Query    string        `json:"query,omitempty"`             // dns: the name whose A records are asked for
-	Host     string        `json:"host,omitempty"`              // http, ledger: Host header, and server name for TLS; default that of URL
+	Query    string        `json:"query,omitempty"`             // dns: the name whose A records are asked for; served: the name that it is an answer of
+	Header   string        `json:"header,omitempty"`            // served: of the response, says which host has served, by name or address
+	Place    string        `json:"place,omitempty"`             // served: what the answers call the place that was asked; default URL
+	Host     string        `json:"host,omitempty"`              // http, served, ledger: Host header, and server name for TLS; default that of URL
 	Resolver string        `json:"resolver,omitempty"`          // name server, host or host:port; default this host's hosts file and resolvers
 	Every    drill.Seconds `json:"every_seconds"`               // between tries, 1ms to 1h
 	Timeout  drill.Seconds `json:"timeout_seconds,omitempty"`   // of one try from sending; default Every, but 1s at most; no more than 1,000 x Every
 	Status   int           `json:"status,omitempty"`            // http: the expected status; default any of 200 to 299
 	Contains string        `json:"contains,omitempty"`          // http: the first 64 KiB of the body must hold it
-	Repeat   drill.Seconds `json:"repeat_seconds,omitempty"`    // dns: tell an unchanged answer again this often; default 5s
+	Repeat   drill.Seconds `json:"repeat_seconds,omitempty"`    // dns, served: tell an unchanged answer again this often; default 5s
 	Writer   string        `json:"writer,omitempty"`            // ledger: id of the writer; default a random one
 	ReadBack drill.Seconds `json:"read_back_seconds,omitempty"` // ledger: how long to try reading back; default 10s
+
+	Hosts map[string]netip.Addr `json:"hosts,omitempty"` // served: the hosts that may serve
 }
 
 // Validate returns what is wrong with the spec, as an operator reads it.
@@ -79,10 +85,13 @@ func (s Spec) Validate() error {
 
 func (s Spec) validateTarget() error {
 	switch s.Kind {
-	case HTTP, Ledger:
+	case HTTP, Ledger, Served:
 		target, err := url.Parse(s.URL)
 		if err != nil || target.Hostname() == "" || (target.Scheme != "http" && target.Scheme != "https") {
 			return fmt.Errorf("url %q is not http://host/... or https://host/...", s.URL)
+		}
+		if s.Kind == Served {
+			return s.validateServed()
 		}
 	case TCP:
 		if host, port, err := net.SplitHostPort(s.Address); err != nil || host == "" || port == "" {
@@ -94,7 +103,7 @@ func (s Spec) validateTarget() error {
 		}
 	case Heartbeat:
 	default:
-		return fmt.Errorf("kind %q is none of http, tcp, dns, heartbeat, ledger", s.Kind)
+		return fmt.Errorf("kind %q is none of http, tcp, dns, served, heartbeat, ledger", s.Kind)
 	}
 	return nil
 }

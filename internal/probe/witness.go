@@ -12,7 +12,7 @@ import (
 	"firedrill/internal/history"
 )
 
-// witness asks one name server for the addresses of one name and tells when the answer changes.
+// witness asks one name server for the addresses of one name, or a load balancer for who serves, and tells when the answer changes.
 type witness struct {
 	runner *runner
 	spec   Spec
@@ -23,8 +23,17 @@ type witness struct {
 	last   history.Answer
 }
 
-// try asks once, over UDP as resolvers do. An answer counts from when it came; silence from when we asked.
+// try asks once. An answer counts from when it came; silence from when we asked.
 func (w *witness) try(ctx context.Context, at slot) {
+	if w.spec.Kind == Served {
+		w.tryServed(ctx, at)
+		return
+	}
+	w.tryDNS(ctx, at)
+}
+
+// tryDNS asks over UDP as resolvers do.
+func (w *witness) tryDNS(ctx context.Context, at slot) {
 	answer := history.Answer{Name: w.spec.Query, Server: w.spec.Address, Addresses: []string{}}
 	server := withPort(w.spec.Address, "53")
 	reply, err := askOne(ctx, server, dns.Fqdn(w.spec.Query), dns.TypeA, w.spec.timeout())

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -241,9 +242,12 @@ func (t *timeline) answerRows() []row {
 	return all
 }
 
-// serverLabel shortens a name server to its first label; an address stays whole.
+// serverLabel shortens a name server, or the host of a URL, to its first label; an address stays whole.
 func (t *timeline) serverLabel(server string) string {
 	host := server
+	if target, err := url.Parse(server); err == nil && target.Host != "" {
+		host = target.Host
+	}
 	if name, _, err := net.SplitHostPort(server); err == nil {
 		host = name
 	}

@@ -217,20 +217,25 @@ func (d *drillCase) answerMoves(name string, e drill.Expectation) Check {
 			return inconclusive(GroupExpectation, name, fmt.Sprintf("%s moved, but was not asked again at the end.", place.server), seqs...)
 		}
 	}
-	outcome, why := history.Passed, fmt.Sprintf("%s moved to %s after %s.", serversWord(len(places)), e.Environment, secs(slow))
+	outcome, why := history.Passed, fmt.Sprintf("%s moved to %s after %s.", placesWord(places), e.Environment, secs(slow))
 	if slow > allowed {
-		outcome, why = history.Failed, fmt.Sprintf("%s moved to %s only after %s; %s are allowed.", serversWord(len(places)), e.Environment, secs(slow), secs(allowed))
+		outcome, why = history.Failed, fmt.Sprintf("%s moved to %s only after %s; %s are allowed.", placesWord(places), e.Environment, secs(slow), secs(allowed))
 	}
 	result := check(outcome, GroupExpectation, name, why, seqs)
 	result.Measured, result.Allowed = quantity(slow), quantity(allowed)
 	return result
 }
 
-func serversWord(n int) string {
-	if n == 1 {
-		return "The name server"
+// placesWord says who was asked: name servers, or those who show in another way where a name leads.
+func placesWord(places []answerPlace) string {
+	one, many := "The name server", "name servers"
+	if places[0].served() {
+		one, many = places[0].server, "places that were asked"
 	}
-	return fmt.Sprintf("All %d name servers", n)
+	if len(places) == 1 {
+		return one
+	}
+	return fmt.Sprintf("All %d %s", len(places), many)
 }
 
 func (d *drillCase) movedTo(place answerPlace, environment string) (seen[*history.Answer], bool) {
@@ -281,7 +286,7 @@ func (d *drillCase) answerStays(name string, e drill.Expectation) Check {
 		}
 		seqs = append(seqs, before.seq, last.seq)
 	}
-	return passed(GroupExpectation, name, fmt.Sprintf("%s answered %s all the time.", serversWord(len(places)), environment), seqs...)
+	return passed(GroupExpectation, name, fmt.Sprintf("%s answered %s all the time.", placesWord(places), environment), seqs...)
 }
 
 // noLoss holds the read-back of the ledger against what may be lost.

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"firedrill/internal/history"
@@ -12,10 +13,10 @@ import (
 func (rec *record) places() []answerPlace {
 	var all []answerPlace
 	for _, failover := range rec.plan.Failover {
-		for _, server := range failover.Servers {
+		for _, server := range failover.Places() {
 			all = append(all, answerPlace{failover.Name, withPort(server)})
 		}
-		if len(failover.Servers) > 0 {
+		if len(failover.Places()) > 0 {
 			continue
 		}
 		before := len(all)
@@ -37,6 +38,9 @@ func (rec *record) places() []answerPlace {
 	})
 	return all
 }
+
+// served says that the place is no name server: it was asked by a request, and showed who serves.
+func (p answerPlace) served() bool { return strings.Contains(p.server, "://") }
 
 func compareText(a, b string) int {
 	switch {

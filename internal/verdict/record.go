@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"firedrill/internal/drill"
@@ -318,8 +319,11 @@ func clientOf(plan drill.Plan, source string, sample *history.Sample) (string, b
 	return source, true
 }
 
-// withPort makes two ways of writing the same name server equal.
+// withPort makes two ways of writing the same name server equal. What is asked by a URL has only one.
 func withPort(server string) string {
+	if strings.Contains(server, "://") {
+		return server
+	}
 	if server == "" {
 		return ""
 	}
