@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/verdict":                  {"internal/drill", "internal/history"},
 	"internal/verdict/verdicttest":      {"internal/drill", "internal/history"},
 	"internal/report":                   {"internal/drill", "internal/history", "internal/verdict"},
+	"internal/attest":                   {"internal/history"},
 	"internal/schedule":                 {"internal/drill"},
 	"internal/jenkins":                  {"internal/drill"},
 	"internal/attack":                   {"internal/attack/cgroups", "internal/attack/containers", "internal/attack/procs", "internal/attack/policy", "internal/drill", "internal/history"},

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"firedrill/internal/attack/kinds"
+	"firedrill/internal/attest"
 	"firedrill/internal/conductor"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
@@ -70,7 +71,11 @@ func carryOut(ctx context.Context, s streams, options runOptions, items []string
 	if err != nil {
 		return err
 	}
-	return execute(ctx, s, options, execution{service: service, plan: plan, token: token, caught: caught})
+	key, err := loadSigner(s, options.sign)
+	if err != nil {
+		return err
+	}
+	return execute(ctx, s, options, execution{service: service, plan: plan, token: token, key: key, caught: caught})
 }
 
 // plan makes the plan for the items, or goes on with a run that was broken off; then service deploys what that run deployed.
@@ -90,6 +95,7 @@ type execution struct {
 	service drill.Service
 	plan    drill.Plan
 	token   string
+	key     *attest.PrivateKey // signs the run; nil signs nothing
 	caught  *caughtSignal
 }
 
@@ -148,9 +154,11 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	}
 	judged := verdict.Judge(e.plan, log)
 	_, head := writer.Head()
-	if reportErr := writeReports(directory, e.plan, log, head, judged); err == nil {
-		err = reportErr
+	reportErr := writeReports(directory, e.plan, log, head, judged)
+	if reportErr == nil && err == nil { // a log that could not be written whole is not signed for
+		reportErr = attestRun(directory, log, head, judged, e.key)
 	}
+	err = cmp.Or(err, reportErr)
 	view.verdict(judged, log, directory)
 	if err != nil {
 		return err

@@ -33,16 +33,10 @@ EXIT STATUS
 
 // readRun reads a log, verifies its chain, and returns it with the plan that it carries. "-" is standard input.
 func readRun(s streams, name string) (drill.Plan, []history.Event, error) {
-	input := s.in
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return drill.Plan{}, nil, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A run leaves its log as run.jsonl in its directory."}
-		}
-		defer file.Close()
-		input = file
+	log, _, err := readChained(s, name)
+	if errors.Is(err, os.ErrNotExist) {
+		return drill.Plan{}, nil, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A run leaves its log as run.jsonl in its directory."}
 	}
-	log, err := history.Read(bufio.NewReader(input))
 	if errors.Is(err, history.ErrTorn) && len(log) > 0 {
 		// What was written before a power cut is true. It cannot pass: its end is missing.
 		fmt.Fprintf(s.err, "firedrill: %v, as after a power cut; what is before it is judged\n", err)
@@ -61,6 +55,19 @@ func readRun(s streams, name string) (drill.Plan, []history.Event, error) {
 	return drill.Plan{}, nil, &drill.Error{
 		Op: "read the log", Kind: drill.Invalid, Err: fmt.Errorf("%s does not say what was going to be done", name), Hint: "The first line of a log is run.started; name a whole log.",
 	}
+}
+
+// readChained reads a log, verifies its chain, and returns the hash of its last line too. "-" is standard input.
+func readChained(s streams, name string) (log []history.Event, head string, err error) {
+	if name == "-" {
+		return history.ReadHead(s.in)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, "", err
+	}
+	defer file.Close()
+	return history.ReadHead(file)
 }
 
 func newJudgeCommand(s streams) *cobra.Command {

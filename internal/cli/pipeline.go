@@ -19,6 +19,7 @@ type runOptions struct {
 	dryRun   bool
 	json     bool
 	first    bool
+	sign     string // the file of the private key to sign the run with; "" signs nothing
 
 	command string         // what was started
 	resume  string         // goOnLast, or the directory or log of the run to go on with; "" begins anew
@@ -35,6 +36,7 @@ func (o *runOptions) addFlags(command *cobra.Command) {
 	flags.StringVar(&o.revision, "revision", "", "git revision to deploy in place of the file's")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "print the plan and touch nothing")
 	flags.BoolVar(&o.json, "json", false, "print events (or with --dry-run the plan) as JSON lines")
+	addSignFlag(command, &o.sign)
 	_ = command.MarkFlagFilename("file", "yaml", "yml") // these fail only for a flag that is not defined
 	_ = command.MarkFlagDirname("out")
 	_ = command.RegisterFlagCompletionFunc("revision", cobra.NoFileCompletions)
@@ -98,6 +100,7 @@ func newPlanCommand(s streams) *cobra.Command {
 	}
 	options.addFlags(command)
 	_ = command.Flags().MarkHidden("dry-run") // it is always
+	_ = command.Flags().MarkHidden("sign")    // there is no run to sign
 	options.addResume(command)
 	return command
 }

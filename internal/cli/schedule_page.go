@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"firedrill/internal/attest"
 	"firedrill/internal/drill"
 )
 
@@ -83,6 +84,7 @@ func guardPage(w http.ResponseWriter, contentType string) {
 var runFiles = map[string]string{
 	htmlName: "text/html; charset=utf-8", logName: "text/plain; charset=utf-8", "report.md": "text/plain; charset=utf-8",
 	"junit.xml": "text/plain; charset=utf-8", "verdict.json": "application/json",
+	attest.FileName: "application/json", attest.SignatureName: "text/plain; charset=utf-8",
 }
 
 var runDirectory = drill.Pattern(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$`)

@@ -88,6 +88,17 @@ var ErrTorn = errors.New("the last line of the log is incomplete")
 
 // Read reads and verifies a whole log. On an error the events verified so far are returned with it.
 func Read(r io.Reader) ([]Event, error) {
+	events, _, err := ReadHead(r)
+	return events, err
+}
+
+// ReadHead is Read, and returns the hash of the last verified line too, in hex as Writer.Head does.
+func ReadHead(r io.Reader) (events []Event, head string, err error) {
+	events, last, err := read(r)
+	return events, hex.EncodeToString(last[:]), err
+}
+
+func read(r io.Reader) ([]Event, [sha256.Size]byte, error) {
 	var (
 		events []Event
 		prev   [sha256.Size]byte
@@ -97,18 +108,18 @@ func Read(r io.Reader) ([]Event, error) {
 	for {
 		line, err := readLine(reader)
 		if errors.Is(err, io.EOF) && len(line) == 0 {
-			return events, nil
+			return events, prev, nil
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return events, fmt.Errorf("history: line %d: %w", number+1, err)
+			return events, prev, fmt.Errorf("history: line %d: %w", number+1, err)
 		}
 		if errors.Is(err, io.EOF) {
-			return events, fmt.Errorf("history: line %d: %w", number+1, ErrTorn)
+			return events, prev, fmt.Errorf("history: line %d: %w", number+1, ErrTorn)
 		}
 		number++
 		event, sum, err := verify(line, prev, number)
 		if err != nil {
-			return events, err
+			return events, prev, err
 		}
 		events, prev = append(events, event), sum
 	}

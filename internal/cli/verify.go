@@ -1,0 +1,263 @@
+//go:build !hostpart
+
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"firedrill/internal/attest"
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+	"firedrill/internal/report"
+	"firedrill/internal/verdict"
+)
+
+// The answers to one question about a run.
+const (
+	holds   = "holds"
+	broken  = "broken"
+	unknown = "unknown"
+)
+
+// finding is one question that verify asked, and what it found.
+type finding struct {
+	Name   string `json:"name"`
+	Answer string `json:"answer"` // holds, broken, unknown
+	Detail string `json:"detail"`
+}
+
+// verified is what verify says of a run.
+type verified struct {
+	Run      string          `json:"run"`
+	Service  string          `json:"service"`
+	Outcome  history.Outcome `json:"outcome"` // of the log as it lies here, judged now
+	Answer   string          `json:"answer"`  // the worst of the findings
+	Findings []finding       `json:"findings"`
+}
+
+func (v *verified) add(name, answer, detail string) {
+	v.Findings = append(v.Findings, finding{name, answer, detail})
+	if answer == broken || answer == unknown && v.Answer == holds {
+		v.Answer = answer
+	}
+}
+
+// check adds a question that err answers.
+func (v *verified) check(name string, err error, detail string) {
+	if err != nil {
+		v.add(name, broken, strings.ReplaceAll(err.Error(), "\n", "; "))
+		return
+	}
+	v.add(name, holds, detail)
+}
+
+func newVerifyCommand(s streams) *cobra.Command {
+	var keys []string
+	var unsigned, asJSON bool
+	command := &cobra.Command{
+		Use:   "verify RUN",
+		Short: "Verify that nothing of a run was changed, and who signed it; offline",
+		Long: `Reads the directory of a run and says whether its log is whole (every line chained to the one before), whether log and reports are
+the files that were attested (` + attest.FileName + `), whether the log, judged again now, proves what the attestation and the reports say, and
+whether the attestation was signed by one of the keys. It needs no network and no account; minisign -V verifies the signature as well.
+
+A run that is not signed, or for which no key is named, can have been replaced as a whole: that is nobody can tell, unless --unsigned says
+that it does not matter.
+
+EXIT STATUS
+  0    nothing was changed, and one of the keys signed it (or --unsigned)
+  1    something was changed, or another key signed it; each such thing is named
+  2    no run is there, or a key cannot be read
+  3    nobody can tell: not attested, not signed, or no key named
+  70   our own fault`,
+		Example:           "  firedrill verify firedrill-out/20261123T101502Z-0a1b2c --key team.key.pub\n  firedrill verify run/ --key RWQ… --json",
+		Args:              exactly("RUN"),
+		ValidArgsFunction: completeFiles(1, "jsonl"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			trusted, err := readPublicKeys(keys)
+			if err != nil {
+				return err
+			}
+			answer, err := verifyRun(s, args[0], trusted, unsigned)
+			if err != nil {
+				return err
+			}
+			if err := printVerified(s, answer, asJSON); err != nil {
+				return err
+			}
+			switch answer.Answer {
+			case broken:
+				return exitError{exitFailed}
+			case unknown:
+				return exitError{exitInconclusive}
+			}
+			return nil
+		},
+	}
+	flags := command.Flags()
+	flags.StringArrayVar(&keys, "key", nil, "public key to trust: its file, or its line; may be given several times")
+	flags.BoolVar(&unsigned, "unsigned", false, "do not ask who signed the run: only whether its parts belong together")
+	flags.BoolVar(&asJSON, "json", false, "print the findings as JSON")
+	_ = command.MarkFlagFilename("key", "pub")
+	command.MarkFlagsMutuallyExclusive("key", "unsigned")
+	return command
+}
+
+func readPublicKeys(names []string) ([]attest.PublicKey, error) {
+	var all []attest.PublicKey
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(name, "/.") {
+			text, err = []byte(name), nil
+		}
+		var key attest.PublicKey
+		if err == nil {
+			key, err = attest.ParsePublicKey(text)
+		}
+		if err != nil {
+			return nil, &drill.Error{Op: "read the key " + name, Kind: drill.Invalid, Err: err, Hint: "Name the .pub file that came with the key, or the line in it that begins with RW."}
+		}
+		all = append(all, key)
+	}
+	return all, nil
+}
+
+// verifyRun asks every question about a run. An error means that there is nothing to ask about.
+func verifyRun(s streams, name string, trusted []attest.PublicKey, unsigned bool) (verified, error) {
+	found := verified{Answer: holds}
+	directory, err := directoryOf(name)
+	if err != nil {
+		return found, err
+	}
+	log, head, err := readChained(s, filepath.Join(directory, logName))
+	if len(log) == 0 && err != nil {
+		return found, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "Name the directory of a run: it holds " + logName + "."}
+	}
+	found.check("log", err, fmt.Sprintf("%d events, each chained to the one before", len(log)))
+	judged, plan := judgeAgain(log)
+	found.Run, found.Service, found.Outcome = judged.Run, judged.Service, judged.Outcome
+
+	text, err := os.ReadFile(filepath.Join(directory, attest.FileName))
+	if errors.Is(err, os.ErrNotExist) {
+		found.add("attestation", unknown, "there is none, so a log that was cut at its end or replaced as a whole looks the same; the run wrote "+attest.FileName)
+		return found, nil
+	}
+	statement, parseErr := attest.Statement{}, err
+	if err == nil {
+		statement, parseErr = attest.Parse(text)
+	}
+	if parseErr != nil {
+		found.check("attestation", parseErr, "")
+		return found, nil
+	}
+	found.check("files", statement.Check(os.DirFS(directory)), fmt.Sprintf("%d files are as they were attested on %s", len(statement.Files), statement.Made.Format("2006-01-02 15:04:05 UTC")))
+	found.check("head", sameHead(statement, log, head), "the log ends where it was attested to end, "+head[:16])
+	found.check("verdict", sameVerdict(statement, judged), fmt.Sprintf("judged again: %s, exit %d", judged.Outcome, judged.ExitCode()))
+	found.reports(directory, statement, report.Input{Plan: plan, Log: log, Verdict: judged, LogName: logName, Head: head})
+	found.signature(directory, text, trusted, unsigned)
+	return found, nil
+}
+
+func judgeAgain(log []history.Event) (verdict.Verdict, drill.Plan) {
+	for _, event := range log {
+		if started, ok := event.Fact.(*history.RunStarted); ok {
+			return verdict.Judge(started.Plan, log), started.Plan
+		}
+	}
+	return verdict.Judge(drill.Plan{}, log), drill.Plan{}
+}
+
+func sameHead(statement attest.Statement, log []history.Event, head string) error {
+	if int64(len(log)) != statement.Events || head != statement.Head {
+		return fmt.Errorf("the log holds %d events and ends with %s, attested were %d and %s", len(log), head[:16], statement.Events, statement.Head[:min(16, len(statement.Head))])
+	}
+	return nil
+}
+
+func sameVerdict(statement attest.Statement, judged verdict.Verdict) error {
+	if judged.Outcome != statement.Outcome || judged.ExitCode() != statement.Exit || judged.Run != statement.Run || judged.Service != statement.Service {
+		return fmt.Errorf("judged again, run %q of %q is %s (exit %d); attested was run %q of %q, %s (exit %d)",
+			judged.Run, judged.Service, judged.Outcome, judged.ExitCode(), statement.Run, statement.Service, statement.Outcome, statement.Exit)
+	}
+	return nil
+}
+
+// reports asks whether the reports say what the log proves. Another version of the program may word or draw them differently, and then only
+// their digests speak for them.
+func (v *verified) reports(directory string, statement attest.Statement, in report.Input) {
+	if statement.Tool != version() {
+		v.add("reports", holds, fmt.Sprintf("made by firedrill %s; this is %s, which does not compare them word by word", statement.Tool, version()))
+		return
+	}
+	var all []error
+	for _, file := range reportFiles {
+		var again bytes.Buffer
+		if err := report.Write(&again, file.format, in); err != nil {
+			all = append(all, err)
+			continue
+		}
+		there, err := os.ReadFile(filepath.Join(directory, file.name))
+		if err != nil {
+			continue // said under files
+		}
+		if !bytes.Equal(again.Bytes(), there) {
+			all = append(all, fmt.Errorf("%s does not say what the log proves", file.name))
+		}
+	}
+	v.check("reports", errors.Join(all...), "they say what the log proves")
+}
+
+func (v *verified) signature(directory string, text []byte, trusted []attest.PublicKey, unsigned bool) {
+	if unsigned {
+		return
+	}
+	signature, err := os.ReadFile(filepath.Join(directory, attest.SignatureName))
+	if errors.Is(err, os.ErrNotExist) {
+		v.add("signature", unknown, "the run is not signed, so all of it may have been replaced; sign runs with --sign")
+		return
+	}
+	var signer string
+	if err == nil {
+		signer, err = attest.Signer(signature)
+	}
+	switch {
+	case err != nil:
+		v.check("signature", err, "")
+		return
+	case len(trusted) == 0:
+		v.add("signature", unknown, fmt.Sprintf("it claims to be by key %s; name the key that you trust with --key", signer))
+		return
+	}
+	var all []error
+	for _, key := range trusted {
+		err := key.Verify(text, signature)
+		if err == nil {
+			v.add("signature", holds, "signed by key "+key.ID())
+			return
+		}
+		all = append(all, err)
+	}
+	v.check("signature", errors.Join(all...), "")
+}
+
+func printVerified(s streams, found verified, asJSON bool) error {
+	if asJSON {
+		return printJSON(s, found)
+	}
+	signs := map[string]string{holds: "✓", broken: "✗", unknown: "?"}
+	for _, f := range found.Findings {
+		fmt.Fprintf(s.out, "%s %-11s %s\n", signs[f.Answer], f.Name, f.Detail)
+	}
+	words := map[string]string{
+		holds: "verified: run %s of %s, %s\n", broken: "NOT verified: run %s of %s, %s as the log lies here\n", unknown: "nobody can tell: run %s of %s, %s as the log lies here\n",
+	}
+	fmt.Fprintf(s.out, words[found.Answer], found.Run, found.Service, found.Outcome)
+	return nil
+}
