@@ -40,6 +40,9 @@ const (
 	KindInspected Kind = "inspected"
 	KindDrain     Kind = "drain"
 	KindDrained   Kind = "drained"
+
+	KindDatabase     Kind = "database"
+	KindDatabaseStep Kind = "database.step"
 )
 
 // Outcome is the three-valued result of a step or a run.
@@ -342,6 +345,7 @@ type Ledger struct {
 	Lost       int           `json:"lost"`     // acknowledged and not there
 	InDoubt    int           `json:"in_doubt"` // sent, never acknowledged
 	Duplicated int           `json:"duplicated"`
+	Stale      int           `json:"stale,omitempty"`  // acknowledged, missed by a later reading, and there in the end: somebody reads old values
 	Span       drill.Seconds `json:"span_seconds"`     // the RPO: last lost acknowledgement minus last surviving one before it
 	Unread     string        `json:"unread,omitempty"` // why the read-back is missing; then nothing is proven
 }
@@ -423,6 +427,8 @@ func (*Clock) Kind() Kind          { return KindClock }
 func (*Inspected) Kind() Kind      { return KindInspected }
 func (*Drain) Kind() Kind          { return KindDrain }
 func (*Drained) Kind() Kind        { return KindDrained }
+func (*Database) Kind() Kind       { return KindDatabase }
+func (*DatabaseStep) Kind() Kind   { return KindDatabaseStep }
 func (u *Unknown) Kind() Kind      { return u.Name }
 
 var factories = map[Kind]func() Fact{
@@ -439,6 +445,7 @@ var factories = map[Kind]func() Fact{
 	KindClock: func() Fact { return new(Clock) }, KindInspected: func() Fact { return new(Inspected) },
 	KindDeploy: func() Fact { return new(Deploy) }, KindPromote: func() Fact { return new(Promote) }, KindLedger: func() Fact { return new(Ledger) },
 	KindDrain: func() Fact { return new(Drain) }, KindDrained: func() Fact { return new(Drained) },
+	KindDatabase: func() Fact { return new(Database) }, KindDatabaseStep: func() Fact { return new(DatabaseStep) },
 }
 
 func newFact(kind Kind) Fact {

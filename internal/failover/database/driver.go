@@ -1,0 +1,92 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Role is what a server of a database is at the moment.
+type Role string
+
+// The roles.
+const (
+	Primary Role = "primary" // takes writes
+	Standby Role = "standby" // takes none
+	Down    Role = "down"    // nobody answers there
+)
+
+// Member is one server of a database as its driver sees it.
+type Member struct {
+	Host        string `json:"host"`
+	Role        Role   `json:"role"`
+	Timeline    uint64 `json:"timeline,omitempty"`
+	Position    uint64 `json:"position,omitempty"`  // of a primary: written; of a standby: the further of received and replayed; helps to choose, proves nothing
+	Streaming   bool   `json:"streaming,omitempty"` // a standby that is connected to its primary
+	Synchronous bool   `json:"synchronous,omitempty"`
+	Armed       bool   `json:"armed,omitempty"` // whenever it starts again, it starts as a standby
+	Detail      string `json:"detail,omitempty"`
+}
+
+// Status is a database as its driver sees it.
+type Status struct {
+	Members []Member `json:"members"`
+	Paused  bool     `json:"paused,omitempty"` // its own manager was told to keep its hands off
+}
+
+// Primary returns the only primary, or nil when there is none or more than one.
+func (s Status) Primary() *Member {
+	var found *Member
+	for i := range s.Members {
+		if s.Members[i].Role != Primary {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = &s.Members[i]
+	}
+	return found
+}
+
+// Member returns the member on the host, or nil.
+func (s Status) Member(host string) *Member {
+	for i := range s.Members {
+		if s.Members[i].Host == host {
+			return &s.Members[i]
+		}
+	}
+	return nil
+}
+
+func (s Status) String() string {
+	var parts []string
+	for _, m := range s.Members {
+		part := m.Host + " " + string(m.Role)
+		if m.Timeline > 0 {
+			part += fmt.Sprintf(" %d/%X", m.Timeline, m.Position)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// ErrReadOnly is what Driver.Write returns, wrapped, when the server answered and refused the write because it is no primary.
+var ErrReadOnly = errors.New("takes no writes")
+
+// Driver is one make of database. Methods may be called again after any failure; errors are *drill.Error where an operator can do something.
+type Driver interface {
+	// Status looks at every host. A host that does not answer is a member that is down, not an error.
+	Status(ctx context.Context) (Status, error)
+	// Fence makes sure that the host takes no writes any more, whatever restarts there, until Rebuild; it returns how. An error means that
+	// this is not certain.
+	Fence(ctx context.Context, move Move) (how string, err error)
+	// Promote makes move.To the primary and returns once it says so itself.
+	Promote(ctx context.Context, move Move) error
+	// Write makes one write on the host and returns nil only when it was acknowledged; ErrReadOnly, wrapped, when it was refused.
+	Write(ctx context.Context, host string) error
+	// Rebuild makes the host a standby of the primary from, throwing away what only the host has, and returns once it follows; and takes back
+	// what Promote did to go on without one. A host that follows already keeps what it has.
+	Rebuild(ctx context.Context, host, from string) error
+}
