@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,7 +81,10 @@ func carryOut(ctx context.Context, s streams, options runOptions, items []string
 
 // plan makes the plan for the items, or goes on with a run that was broken off; then service deploys what that run deployed.
 func (o *runOptions) plan(service *drill.Service, live string, items []string) (drill.Plan, error) {
-	facts := drill.Facts{Live: live, Kinds: kinds.Describe(), File: o.file, First: o.first, Back: o.command == commandRollback}
+	for o.seed == 0 {
+		o.seed = int64(rand.Uint32()) // short enough to be read out
+	}
+	facts := drill.Facts{Live: live, Kinds: kinds.Describe(), File: o.file, First: o.first, Seed: o.seed, Back: o.command == commandRollback}
 	if o.resume == "" {
 		return drill.Compile(*service, facts, items)
 	}

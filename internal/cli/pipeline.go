@@ -20,6 +20,7 @@ type runOptions struct {
 	json     bool
 	first    bool
 	sign     string // the file of the private key to sign the run with; "" signs nothing
+	seed     int64
 
 	command string         // what was started
 	resume  string         // goOnLast, or the directory or log of the run to go on with; "" begins anew
@@ -34,6 +35,7 @@ func (o *runOptions) addFlags(command *cobra.Command) {
 	flags.StringVarP(&o.file, "file", "f", defaultFile, "service file")
 	flags.StringVarP(&o.out, "out", "o", "firedrill-out", "directory for the log and the reports of each run")
 	flags.StringVar(&o.revision, "revision", "", "git revision to deploy in place of the file's")
+	flags.Int64Var(&o.seed, "seed", 0, "choose the same hosts as a run before, for drills that attack a part of them (default: another)")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "print the plan and touch nothing")
 	flags.BoolVar(&o.json, "json", false, "print events (or with --dry-run the plan) as JSON lines")
 	addSignFlag(command, &o.sign)

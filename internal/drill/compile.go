@@ -2,6 +2,7 @@ package drill
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
@@ -16,6 +17,7 @@ type Facts struct {
 	Kinds []AttackKind // the catalogue of attacks of this build
 	File  string       // name of the service file, for error messages
 	Back  bool         // the steps go back to what was good before: a freeze does not stand in their way
+	Seed  int64        // chooses the hosts of drills that attack a part of them; of drills with a seed of their own, that one does
 	First bool         // deploying to the answered environment is meant: it has no release yet, which the guard checks
 }
 
@@ -130,9 +132,16 @@ func (c *compiler) drill(step *Step, name string) error {
 	if err != nil {
 		return err
 	}
+	hosts, seed, err := c.chosen(written, environment.Hosts)
+	if err != nil {
+		return c.invalid("drill %s: %w", name, err)
+	}
 	step.Name = fmt.Sprintf("drill %s on %s", name, step.Environment)
+	if seed != 0 {
+		step.Name += fmt.Sprintf(" (%d of %d hosts, seed %d)", len(hosts), len(environment.Hosts), seed)
+	}
 	step.Drill = &PlannedDrill{
-		Name: name, Hosts: environment.Hosts, Attack: order, UntilDecided: written.Until == "decided",
+		Name: name, Hosts: hosts, Seed: seed, Attack: order, UntilDecided: written.Until == "decided",
 		SteadyFor: written.Steady, SteadyWithin: written.Within,
 	}
 	for _, text := range written.Expect {
@@ -153,17 +162,56 @@ func (c *compiler) drill(step *Step, name string) error {
 	return nil
 }
 
+// chosen picks the hosts that a drill attacks, in the order of the file. The same seed picks the same hosts of the same environment.
+func (c *compiler) chosen(written Drill, hosts []Host) ([]Host, int64, error) {
+	if written.Hosts == "" {
+		return hosts, 0, nil
+	}
+	count, err := strconv.Atoi(strings.TrimSuffix(written.Hosts, "%")) // checked by ParseService
+	if err != nil {
+		return nil, 0, err
+	}
+	if strings.HasSuffix(written.Hosts, "%") {
+		count = (len(hosts)*count + 99) / 100 // at least one
+	}
+	if count >= len(hosts) {
+		return hosts, 0, nil
+	}
+	seed := written.Seed
+	if seed == 0 {
+		seed = c.facts.Seed
+	}
+	if seed == 0 {
+		return nil, 0, fmt.Errorf("hosts: %s needs a seed; add seed: 1, or give --seed", written.Hosts)
+	}
+	picked := rand.New(rand.NewPCG(uint64(seed), 0)).Perm(len(hosts))[:count]
+	slices.Sort(picked)
+	var chosen []Host
+	for _, i := range picked {
+		chosen = append(chosen, hosts[i])
+	}
+	return chosen, seed, nil
+}
+
 // needs refuses expectations for which nothing measures.
 func (c *compiler) needs(step *Step) error {
 	for _, expectation := range step.Drill.Expectations {
 		switch expectation.Kind {
-		case ExpectRecover, ExpectNoFailure, ExpectAvailable:
+		case ExpectRecover, ExpectNoFailure, ExpectAvailable, ExpectLatency:
 			if len(c.service.Clients) == 0 {
 				return fmt.Errorf("%q needs a client that measures; add clients:", expectation.Text)
 			}
 		case ExpectNoLoss:
 			if !slices.ContainsFunc(c.service.Clients, func(client Client) bool { return client.Ledger != "" }) {
 				return fmt.Errorf("%q needs a client with a ledger; add ledger: PATH to a client", expectation.Text)
+			}
+		case ExpectSameRelease:
+			if c.service.Deploy == nil {
+				return fmt.Errorf("%q needs to know what a release is; add deploy:", expectation.Text)
+			}
+		case ExpectMovesBack:
+			if c.service.Failover[0].Failback != "auto" {
+				return fmt.Errorf("%q needs failback: auto; with failback: manual, put promote after the drill in the pipeline", expectation.Text)
 			}
 		case ExpectAlarm, ExpectAlarmOK:
 			alarms := ExpandAlarms(*c.service)
@@ -198,6 +246,11 @@ func (c *compiler) concrete(e Expectation, step *Step) []Expectation {
 		}
 		e.Environment = c.other(step.Environment)
 		e.Text = fmt.Sprintf("answer moves to %s within %s", e.Environment, e.Within.Duration())
+	case ExpectMovesBack:
+		if idle {
+			return nil // nothing moved
+		}
+		e.Environment = step.Live
 	case ExpectStays:
 		e.Environment = step.Live
 		e.Text = "answer stays on " + step.Live

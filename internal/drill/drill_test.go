@@ -146,6 +146,10 @@ func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 		{"secondary: green", "secondary: blue", "is the primary too"},
 		{"failback: manual", "failback: sometimes", `"sometimes" is not known`},
 		{"- no other alarm", "- no other alarms", "is not an expectation"},
+		{"- no other alarm", "- most of requests answered within 1s", "is not a share"},
+		{"- no other alarm", "- answer moves back within soon of the revert", "is not a duration"},
+		{"on: active environment", "hosts: some", "is neither a number of hosts nor a share"},
+		{"on: active environment", "seed: 7", "chooses among hosts"},
 		{"on: active environment", "on: the active one", "is no place"},
 		{"{host}-StatusCheckFailed\":", "StatusCheckFailed\":", "the name must hold {host}"},
 		{"ttl: 1s", "ttl: 5m", "60s is the most"},
@@ -182,6 +186,88 @@ func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 		if KindOf(err) != Invalid || !errors.As(err, &mistake) || mistake.Line < 1 {
 			t.Errorf("%q: %v is not an invalid-input error with a line", test.planted, err)
 		}
+	}
+}
+
+func TestFurtherExpectationsAreMadeConcrete(t *testing.T) {
+	service := bookstore(t)
+	service.Drills[0].Expect = []string{"95% of requests answered within 300ms", "both environments run the same release", "answer moves back within 20s of the revert"}
+	if _, err := Compile(service, Facts{Live: "blue", Kinds: catalogue()}, []string{"drill lose-dependencies on active"}); err == nil || !strings.Contains(err.Error(), "needs failback: auto") {
+		t.Errorf("manual failback: %v", err)
+	}
+	service.Failover[0].Failback = "auto"
+	for on, want := range map[string][]Expectation{
+		"active": {
+			{Kind: ExpectLatency, Text: "95% of requests answered within 300ms", Value: 95, Within: Seconds(300 * time.Millisecond)},
+			{Kind: ExpectSameRelease, Text: "both environments run the same release"},
+			{Kind: ExpectMovesBack, Text: "answer moves back within 20s of the revert", Environment: "blue", Within: Seconds(20 * time.Second)},
+		},
+		"idle": {
+			{Kind: ExpectLatency, Text: "95% of requests answered within 300ms", Value: 95, Within: Seconds(300 * time.Millisecond)},
+			{Kind: ExpectSameRelease, Text: "both environments run the same release"},
+		},
+	} {
+		plan, err := Compile(service, Facts{Live: "blue", Kinds: catalogue()}, []string{"drill lose-dependencies on " + on})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, plan.Steps[0].Drill.Expectations); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", on, diff)
+		}
+	}
+}
+
+func TestPartOfTheHostsIsChosenBySeed(t *testing.T) {
+	service := bookstore(t)
+	for i := range 9 {
+		host := service.Environments[0].Hosts[0]
+		host.Name = "blue-" + string(rune('a'+i))
+		service.Environments[0].Hosts = append(service.Environments[0].Hosts, host)
+	}
+	chosen := func(hosts string, own, given int64) (string, error) {
+		service.Drills[0].Hosts, service.Drills[0].Seed = hosts, own
+		plan, err := Compile(service, Facts{Live: "blue", Kinds: catalogue(), Seed: given}, []string{"drill lose-dependencies on blue"})
+		if err != nil {
+			return "", err
+		}
+		var names []string
+		for _, host := range plan.Steps[0].Drill.Hosts {
+			names = append(names, host.Name)
+		}
+		if want := len(names) < 10; want != strings.Contains(plan.Steps[0].Name, "seed") {
+			t.Errorf("%s: the step is named %q", hosts, plan.Steps[0].Name)
+		}
+		alarms := 0
+		for _, e := range plan.Steps[0].Drill.Expectations {
+			if e.Kind == ExpectAlarm {
+				alarms++
+			}
+		}
+		if alarms != 2*len(names) {
+			t.Errorf("%s: %d alarms are expected of %d hosts", hosts, alarms, len(names))
+		}
+		return strings.Join(names, " "), nil
+	}
+	for hosts, count := range map[string]int{"1": 1, "3": 3, "25%": 3, "1%": 1, "100%": 10, "40": 10, "": 10} {
+		if names, err := chosen(hosts, 0, 7); err != nil || len(strings.Fields(names)) != count {
+			t.Errorf("%q: %q, %v; want %d hosts", hosts, names, err, count)
+		}
+	}
+	first, _ := chosen("3", 0, 7)
+	again, _ := chosen("3", 7, 99)
+	if first != again {
+		t.Errorf("the same seed chose %q and %q", first, again)
+	}
+	differs := false
+	for seed := int64(1); seed < 20; seed++ {
+		names, _ := chosen("3", 0, seed)
+		differs = differs || names != first
+	}
+	if !differs {
+		t.Error("every seed chooses the same hosts")
+	}
+	if _, err := chosen("3", 0, 0); err == nil {
+		t.Error("chosen without a seed")
 	}
 }
 

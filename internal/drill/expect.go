@@ -22,6 +22,9 @@ var expectPatterns = []struct {
 	{ExpectNoFailure, Pattern(`^clients see no failure$`), `clients see no failure`},
 	{ExpectAvailable, Pattern(`^availability at least (\S+)$`), `availability at least 99%`},
 	{ExpectSteadyAfter, Pattern(`^steady state within (\S+) of the revert$`), `steady state within 60s of the revert`},
+	{ExpectMovesBack, Pattern(`^answer moves back within (\S+) of the revert$`), `answer moves back within 60s of the revert`},
+	{ExpectLatency, Pattern(`^(\S+) of requests answered within (\S+)$`), `95% of requests answered within 300ms`},
+	{ExpectSameRelease, Pattern(`^both environments run the same release$`), `both environments run the same release`},
 	{ExpectNoLoss, Pattern(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
 }
 
@@ -41,12 +44,13 @@ func parseExpectation(text string) (Expectation, error) {
 			expectation.Within, err = ParseSeconds(groups[2])
 		case ExpectAlarmOK:
 			expectation.Alarm = groups[1]
-		case ExpectMoves, ExpectRecover, ExpectSteadyAfter:
+		case ExpectMoves, ExpectRecover, ExpectSteadyAfter, ExpectMovesBack:
 			expectation.Within, err = ParseSeconds(groups[1])
 		case ExpectAvailable:
-			expectation.Value, err = strconv.ParseFloat(strings.TrimSuffix(groups[1], "%"), 64)
-			if err != nil || expectation.Value < 0 || expectation.Value > 100 {
-				return Expectation{}, fmt.Errorf("%q is not a share from 0%% to 100%%", groups[1])
+			expectation.Value, err = parseShare(groups[1])
+		case ExpectLatency:
+			if expectation.Value, err = parseShare(groups[1]); err == nil {
+				expectation.Within, err = ParseSeconds(groups[2])
 			}
 		}
 		if err != nil {
@@ -59,6 +63,14 @@ func parseExpectation(text string) (Expectation, error) {
 		examples = append(examples, known.example)
 	}
 	return Expectation{}, fmt.Errorf("%q is not an expectation; write one of: %s", text, strings.Join(examples, "; "))
+}
+
+func parseShare(text string) (float64, error) {
+	share, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	if err != nil || share < 0 || share > 100 {
+		return 0, fmt.Errorf("%q is not a share from 0%% to 100%%", text)
+	}
+	return share, nil
 }
 
 // The places that a step may name instead of an environment.

@@ -408,6 +408,12 @@ func (c *checker) drill(d Drill) {
 		c.mistake(path+".on", "%v", err)
 	}
 	c.oneOf(path+".until", d.Until, "length", "decided")
+	if d.Hosts != "" && !batchPattern().MatchString(d.Hosts) {
+		c.mistake(path+".hosts", "%q is neither a number of hosts nor a share; write one such as 2 or 50%%", d.Hosts)
+	}
+	if d.Seed != 0 && d.Hosts == "" {
+		c.mistake(path+".seed", "chooses among hosts, and all are attacked; add hosts: 1 or hosts: 50%%")
+	}
 	for i, text := range d.Expect {
 		if _, err := parseExpectation(text); err != nil {
 			c.mistake(fmt.Sprintf("%s.expect[%d]", path, i), "%v", err)

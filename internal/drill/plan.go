@@ -62,7 +62,8 @@ type Step struct {
 // PlannedDrill is a drill on named hosts.
 type PlannedDrill struct {
 	Name         string        `json:"name"`
-	Hosts        []Host        `json:"hosts"` // the hosts that are attacked
+	Hosts        []Host        `json:"hosts"`          // the hosts that are attacked
+	Seed         int64         `json:"seed,omitempty"` // chose them out of the environment's; 0: they are all of them
 	Attack       Order         `json:"attack"`
 	Expectations []Expectation `json:"expectations"`
 	UntilDecided bool          `json:"until_decided,omitempty"`
@@ -92,6 +93,9 @@ const (
 	ExpectAvailable   = "availability"                 // at least Value percent of the client samples
 	ExpectSteadyAfter = "steady state"                 // within Within of the revert
 	ExpectNoLoss      = "nothing acknowledged is lost" // ledger, at most Within of span
+	ExpectLatency     = "latency"                      // at least Value percent of the client samples are good and took at most Within
+	ExpectMovesBack   = "answer moves back"            // to Environment within Within of the revert
+	ExpectSameRelease = "same release"                 // both environments run one revision
 )
 
 // Expectation is one thing that must be seen.

@@ -232,7 +232,9 @@ type Failover struct {
 // Drill is a rehearsed disaster.
 type Drill struct {
 	Name   string     `yaml:"-" json:"name"`
-	On     string     `yaml:"on" json:"on"` // "idle environment", "active environment", or an environment's name; the pipeline may say otherwise
+	On     string     `yaml:"on" json:"on"`                 // "idle environment", "active environment", or an environment's name; the pipeline may say otherwise
+	Hosts  string     `yaml:"hosts" json:"hosts,omitempty"` // how many of the environment's hosts are attacked: "2" or "50%"; default all
+	Seed   int64      `yaml:"seed" json:"seed,omitempty"`   // chooses them; default another at each run, which the plan tells
 	Attack AttackSpec `yaml:"attack,required" json:"attack"`
 	Expect []string   `yaml:"expect" json:"expect,omitempty"`
 	Until  string     `yaml:"until" json:"until,omitempty"`                         // "length" (default) or "decided"

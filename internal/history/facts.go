@@ -279,6 +279,8 @@ type Answer struct {
 	Decided     bool     `json:"decided,omitempty"`
 	Reason      string   `json:"reason,omitempty"`
 	Error       string   `json:"error,omitempty"` // the server did not answer, or not usably
+
+	TTL *drill.Seconds `json:"ttl_seconds,omitempty"` // how long a client may keep it, as the server said; nil when it said nothing
 }
 
 // Host is the life of a host as seen from outside.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
+	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
@@ -145,6 +146,9 @@ func TestWitnessTellsEachChange(t *testing.T) {
 		if a.Server != server || a.Decided {
 			t.Errorf("answer is not marked as seen on %s: %+v", server, a)
 		}
+		if (a.Error == "") != (a.TTL != nil && *a.TTL == drill.Seconds(time.Second)) {
+			t.Errorf("an answer that may be kept for a second says %v: %+v", a.TTL, a)
+		}
 		if got = append(got, strings.Join(a.Addresses, " ")); a.Error != "" {
 			got[len(got)-1] = "error"
 		}
@@ -165,12 +169,14 @@ func TestWitnessIgnoresOldNewsAndRepeatsItself(t *testing.T) {
 	tell(0, "old")
 	tell(2*time.Second, "new")
 	tell(6*time.Second, "new")
+	longer := drill.Seconds(10 * time.Second)
+	w.tell(slot{Scheduled: start.Add(7 * time.Second)}, start.Add(7*time.Second), history.Answer{Addresses: []string{"new"}, TTL: &longer})
 	r.outlet.close(r.now(), "here")
 	var got []string
 	r.outlet.drain(func(e history.Event) {
 		got = append(got, e.At.Sub(start).String()+" "+e.Fact.(*history.Answer).Addresses[0])
 	})
-	if diff := cmp.Diff([]string{"1s new", "6s new"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"1s new", "6s new", "7s new"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

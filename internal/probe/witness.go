@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
@@ -53,6 +54,7 @@ func (w *witness) tryDNS(ctx context.Context, at slot) {
 		for _, address := range found {
 			answer.Addresses = append(answer.Addresses, address.String())
 		}
+		answer.TTL = longestTTL(reply)
 	}
 	w.tell(at, seen, answer)
 }
@@ -64,12 +66,30 @@ func (w *witness) tell(at slot, seen time.Time, answer history.Answer) {
 		return
 	}
 	w.latest = at.Scheduled
-	same := answer.Error == w.last.Error && slices.Equal(answer.Addresses, w.last.Addresses)
+	same := answer.Error == w.last.Error && slices.Equal(answer.Addresses, w.last.Addresses) && !longer(answer, w.last)
 	if same && !w.told.IsZero() && at.Scheduled.Sub(w.told) < w.spec.repeat() {
 		return
 	}
 	w.told, w.last = at.Scheduled, answer
 	w.runner.emit(seen, &answer)
+}
+
+// longestTTL returns how long a client may keep an answer; nil when there is none to keep.
+func longestTTL(reply *dns.Msg) *drill.Seconds {
+	var longest *drill.Seconds
+	for _, record := range reply.Answer {
+		ttl := drill.Seconds(time.Duration(record.Header().Ttl) * time.Second)
+		if longest == nil || ttl > *longest {
+			longest = &ttl
+		}
+	}
+	return longest
+}
+
+// longer says that an answer may be kept longer than the one before: the TTL of a server that answers from a cache only falls until it
+// asks again, and its longest is what counts.
+func longer(answer, last history.Answer) bool {
+	return answer.TTL != nil && (last.TTL == nil || *answer.TTL > *last.TTL)
 }
 
 func (w *witness) stop(context.Context) {}

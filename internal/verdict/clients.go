@@ -274,6 +274,7 @@ func (d *drillCase) objectives() []Check {
 	if promise.Availability > 0 {
 		checks = append(checks, d.available(GroupObjective, "availability", float64(promise.Availability)))
 	}
+	checks = append(checks, d.answersLive()...)
 	writes := slices.ContainsFunc(d.rec.plan.Clients, func(c drill.Client) bool { return c.Ledger != "" })
 	if promise.RPO != nil && (writes || len(d.rec.ledgers) > 0) {
 		checks = append(checks, d.noLoss(GroupObjective, "RPO", promise.RPO.Duration()))

@@ -165,6 +165,46 @@ func TestEachDeficiencyTurnsTheVerdict(t *testing.T) {
 				return hit
 			})
 		}, idle, history.Failed, 1, "clients see no failure"},
+		{"the answer went back and forth", func(t *testing.T) (drill.Plan, []history.Event) {
+			plan, log := verdicttest.Bookstore(verdicttest.NoTwist)
+			at := inForce(active, log).Add(6 * time.Second)
+			return plan, append(log,
+				history.New(at, "ci", &history.Answer{Name: "bookstore.example.test", Server: "10.77.0.53", Addresses: []string{"10.77.1.20"}}),
+				history.New(at.Add(time.Second), "ci", &history.Answer{Name: "bookstore.example.test", Server: "10.77.0.53", Addresses: []string{"10.77.1.10"}}))
+		}, active, history.Failed, 1, "answer moves"},
+		{"a client answered from its cache", func(t *testing.T) (drill.Plan, []history.Event) {
+			return alter(t, active, func(_ *history.Event, s *history.Sample) bool {
+				s.OK, s.Cause, s.Address = true, "", "10.77.1.20:80"
+				return true
+			})
+		}, active, history.Failed, 1, "client follows the answer"},
+		{"answers live ten times too long", func(t *testing.T) (drill.Plan, []history.Event) {
+			ttl := drill.Seconds(10 * time.Second)
+			return alter(t, active, func(_ *history.Event, a *history.Answer) bool {
+				if a.TTL != nil {
+					a.TTL = &ttl
+				}
+				return a.TTL != nil
+			})
+		}, active, history.Failed, 1, "TTL of"},
+		{"what was to be spared was hit", func(t *testing.T) (drill.Plan, []history.Event) {
+			return alter(t, idle, func(_ *history.Event, a *history.AttackTarget) bool {
+				hit := a.Verb == "spare"
+				if hit {
+					a.Verb = "drop"
+				}
+				return hit
+			})
+		}, idle, history.Failed, 1, "spared on"},
+		{"nothing says that it was spared", func(t *testing.T) (drill.Plan, []history.Event) {
+			return alter(t, idle, func(event *history.Event, a *history.AttackTarget) bool {
+				hit := a.Verb == "spare"
+				if hit {
+					event.Fact = &history.Note{}
+				}
+				return hit
+			})
+		}, idle, history.Inconclusive, 3, "spared on"},
 		{"the prober stalled", func(t *testing.T) (drill.Plan, []history.Event) {
 			_, log := verdicttest.Bookstore(verdicttest.NoTwist)
 			begin := inForce(active, log)

@@ -15,8 +15,12 @@ func (d *drillCase) expectations() []Check {
 	steady := false
 	for _, expectation := range d.drill.Expectations {
 		checks = append(checks, d.expectation(expectation))
+		if expectation.Kind == drill.ExpectMoves {
+			checks = append(checks, d.clientsFollow()...)
+		}
 		steady = steady || expectation.Kind == drill.ExpectSteadyAfter
 	}
+	checks = append(checks, d.sparesKept()...)
 	if !steady {
 		checks = append(checks, d.steadyAfter("steady state after the revert", d.drill.SteadyWithin.Duration()))
 	}
@@ -52,6 +56,12 @@ func (d *drillCase) expectation(e drill.Expectation) Check {
 		return d.steadyAfter(name, e.Within.Duration())
 	case drill.ExpectNoLoss:
 		return d.noLoss(GroupExpectation, name, e.Within.Duration())
+	case drill.ExpectSameRelease:
+		return d.sameRelease(name)
+	case drill.ExpectLatency:
+		return d.answeredWithin(name, e.Value, e.Within.Duration())
+	case drill.ExpectMovesBack:
+		return d.answerMovesBack(name, e)
 	}
 	return inconclusive(GroupExpectation, name, fmt.Sprintf("This version does not know an expectation of kind %q.", e.Kind))
 }
@@ -210,9 +220,14 @@ func (d *drillCase) answerMoves(name string, e drill.Expectation) Check {
 		seqs = append(seqs, before.seq, moved.seq)
 		slow = max(slow, moved.at.Sub(began))
 		last, fresh := d.lastAnswer(place)
+		wanted := d.movedWanted(e)
 		switch got := d.rec.environmentOf(last.fact); {
-		case got != e.Environment:
+		case got != wanted:
 			return failed(GroupExpectation, name, fmt.Sprintf("%s moved to %s, but answers %s at the end.", place.server, e.Environment, orNothing(got)), append(seqs, last.seq)...)
+		case d.wavered(place, moved.at, e).fact != nil:
+			again := d.wavered(place, moved.at, e)
+			why := fmt.Sprintf("%s moved to %s and %s later answered %s again: clients are sent back and forth.", place.server, e.Environment, secs(again.at.Sub(moved.at)), orNothing(d.rec.environmentOf(again.fact)))
+			return failed(GroupExpectation, name, why, append(seqs, again.seq)...)
 		case !fresh:
 			return inconclusive(GroupExpectation, name, fmt.Sprintf("%s moved, but was not asked again at the end.", place.server), seqs...)
 		}

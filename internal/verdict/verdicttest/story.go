@@ -260,14 +260,14 @@ func (s *story) close() []history.Event {
 
 // witness asks the name server: it tells every change, and an unchanged answer every 5 s.
 func (s *story) witness(end float64) {
-	last, told := "", -10.0
+	last, told, ttl := "", -10.0, sec(1)
 	for when := 0.15; when < end; when += 0.1 {
 		to := s.live(when)
 		if to == last && when-told < 5 {
 			continue
 		}
 		last, told = to, when
-		s.say(when, "ci", &history.Answer{Name: zone, Server: server + ":53", Addresses: []string{s.environment(to).Hosts[0].Address.String()}, Environment: to, Serial: 0})
+		s.say(when, "ci", &history.Answer{Name: zone, Server: server + ":53", Addresses: []string{s.environment(to).Hosts[0].Address.String()}, Environment: to, TTL: &ttl})
 	}
 }
 
