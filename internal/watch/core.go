@@ -32,6 +32,7 @@ type core struct {
 	actions    []*actionState
 	mutes      []mute
 	notices    []Notice // not taken yet
+	held       Hold
 }
 
 type hostState struct {
@@ -218,9 +219,12 @@ func (c *core) tick(now time.Time) []history.Event {
 		}
 		window := a.series.Window(now)
 		events = append(events, a.datapoints(now, window)...)
+		a.due = a.alarm.Rule.Next(now)
+		if c.holdsAlarm(now, a.alarm.Rule.Name) {
+			continue
+		}
 		var change *alarm.Change
 		a.alarm, change = alarm.Step(a.alarm, now, window)
-		a.due = a.alarm.Rule.Next(now)
 		if change == nil {
 			continue
 		}
@@ -259,6 +263,9 @@ func (a *alarmState) datapoints(now time.Time, window []alarm.Datapoint) []histo
 func (c *core) decide(now time.Time) []history.Event {
 	var events []history.Event
 	for _, n := range c.names {
+		if c.holdsName(now, n.policy.Name) {
+			continue
+		}
 		var changed bool
 		if n.state, changed = failover.Decide(n.policy, n.state, n.unhealthy(), now); changed {
 			events = append(events, history.New(now, source, n.fact()))
