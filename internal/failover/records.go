@@ -148,25 +148,35 @@ func (r Record) healthy(healthy func(check string) bool) bool {
 // Answer returns the addresses for one query. lot is any number, as evenly spread as the answers are to be; the same lot gives the same
 // answer everywhere. The set must be valid.
 func (s RecordSet) Answer(healthy func(check string) bool, lot uint64) []netip.Addr {
+	var all []netip.Addr
+	for _, record := range s.Chosen(healthy, lot) {
+		all = append(all, record.Addresses...)
+	}
+	return all
+}
+
+// Chosen returns the records that one query is answered with: those that hold something themselves, behind all aliases.
+func (s RecordSet) Chosen(healthy func(check string) bool, lot uint64) []Record {
 	shares := s.Shares(healthy)
 	if s.Routing != RoutingMultivalue {
-		return draw(shares, lot).addresses(healthy, next(lot))
+		return draw(shares, lot).behind(healthy, next(lot))
 	}
-	var all []netip.Addr
+	var all []Record
 	for range min(valuesMax, len(shares)) {
 		lot = next(lot)
 		i := int(lot % uint64(len(shares))) //nolint:gosec // shorter than an int
-		all = append(all, shares[i].Record.addresses(healthy, next(lot))...)
+		all = append(all, shares[i].Record.behind(healthy, next(lot))...)
 		shares = slices.Delete(shares, i, i+1)
 	}
 	return all
 }
 
-func (r Record) addresses(healthy func(check string) bool, lot uint64) []netip.Addr {
+// behind returns the record, or what its alias leads to.
+func (r Record) behind(healthy func(check string) bool, lot uint64) []Record {
 	if r.Alias != nil {
-		return r.Alias.Answer(healthy, lot)
+		return r.Alias.Chosen(healthy, lot)
 	}
-	return r.Addresses
+	return []Record{r}
 }
 
 // draw returns the record on which the lot falls.

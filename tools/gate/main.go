@@ -26,11 +26,11 @@ var needed = [][2]string{
 	{"dig", "dnsutils"}, {"named", "bind9"}, {"nginx", "nginx-light"}, {"/usr/lib/postgresql/15/bin/postgres", "postgresql-15"},
 	{"chromium", "chromium"}, {"fc-list", "fontconfig"}, {"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"},
 	{"unbound", "unbound"}, {"knotd", "knot"}, {"pdns_server", "pdns-server"}, {"/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql", "pdns-backend-sqlite3"},
-	{"sqlite3", "sqlite3"}, {"haproxy", "haproxy"}, {"systemd-analyze", "systemd"}, {"unshare", "util-linux"}, {"dbus-daemon", "dbus-daemon"}, {"sudo", "sudo"}, {"minisign", "minisign"}, {"gcc", "gcc"}, {"/usr/include/stdlib.h", "libc6-dev"},
+	{"sqlite3", "sqlite3"}, {"haproxy", "haproxy"}, {"systemd-analyze", "systemd"}, {"unshare", "util-linux"}, {"dbus-daemon", "dbus-daemon"}, {"sudo", "sudo"}, {"minisign", "minisign"}, {"gcc", "gcc"}, {"/usr/bin/aws", "awscli"}, {"/usr/lib/python3/dist-packages/boto3/__init__.py", "python3-boto3"}, {"/usr/include/stdlib.h", "libc6-dev"},
 }
 
 // require is told to the tests: what is named there may not be skipped.
-const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user,systemd,minisign"
+const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user,systemd,awscli,minisign"
 
 func main() {
 	quick := flag.Bool("quick", false, "only what needs neither root nor packages, in under a minute")
@@ -45,7 +45,7 @@ func main() {
 var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/deploy/remote/remotetest", "./internal/failover/authority", "./internal/failover/keep"}
 
 // slow are the packages whose tests start servers, hosts or kernels; make quick leaves them out.
-var slow = []string{"attack", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "failover/haproxy", "failover/nginx", "failover/rfc2136", "guard", "lab"}
+var slow = []string{"attack", "awsapi", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "failover/haproxy", "failover/nginx", "failover/rfc2136", "guard", "lab"}
 
 // isSlow holds for every kind of attack too: they are tried in the kernel.
 func isSlow(name string) bool {

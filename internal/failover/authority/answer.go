@@ -98,13 +98,13 @@ func (a *answerer) answer(q dns.Question) {
 	// The question's own writing of the name is used for the records too: resolvers that vary the case to spot forgeries get it back.
 	asWritten := q.Name
 	for range aliasMax {
-		found := a.zone.owners[name]
+		found := a.zone.find(name)
 		if found == nil {
 			a.reply.Rcode = dns.RcodeNameError
 			a.negative(q.Name)
 			return
 		}
-		if alias := found.sets[dns.TypeCNAME]; len(alias) > 0 && q.Qtype != dns.TypeCNAME && q.Qtype != dns.TypeANY {
+		if alias := a.alias(found); len(alias) > 0 && q.Qtype != dns.TypeCNAME && q.Qtype != dns.TypeANY {
 			a.add(asWritten, alias[0])
 			asWritten = alias[0].(*dns.CNAME).Target
 			name = dns.CanonicalName(asWritten)
@@ -126,6 +126,9 @@ func (a *answerer) answer(q dns.Question) {
 
 // records returns what a name has of a type.
 func (a *answerer) records(name string, at *owner, qtype uint16) []dns.RR {
+	if set, there := at.hosted[qtype]; there {
+		return a.hosted(set)
+	}
 	switch qtype {
 	case dns.TypeANY:
 		return a.minimal(name, at)

@@ -244,10 +244,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	udp, tcp, err := bind(ctx, s.options.Listen)
 	if err != nil {
-		return &drill.Error{
-			Op: "listen on " + s.options.Listen, Kind: drill.Unsupported, Err: err,
-			Hint: "Ports below 1024 need root or CAP_NET_BIND_SERVICE; --listen takes another address or port.",
-		}
+		return listenError(s.options.Listen, err)
 	}
 	s.address = tcp.Addr().(*net.TCPAddr).AddrPort()
 	fast, err := newFastConn(udp, s)
@@ -257,11 +254,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.sockets = []*dns.Server{{PacketConn: fast}, {Listener: newBoundedListener(tcp)}}
 	var opened sync.WaitGroup
 	for _, socket := range s.sockets {
-		socket.Handler = dns.HandlerFunc(s.handle)
-		socket.UDPSize = readMax
-		socket.ReadTimeout = tcpReadMax
-		socket.IdleTimeout = func() time.Duration { return tcpIdleMax }
-		socket.MsgAcceptFunc = accept
+		prepare(socket, s.handle)
 		socket.TsigSecret = s.keys.Secrets()
 		opened.Add(1)
 		once := sync.OnceFunc(opened.Done)
@@ -315,6 +308,23 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	s.serving.Wait()
 	return nil
+}
+
+// prepare gives a socket what all of ours have: its bounds, and who answers.
+func prepare(socket *dns.Server, handle func(dns.ResponseWriter, *dns.Msg)) {
+	socket.Handler = dns.HandlerFunc(handle)
+	socket.UDPSize = readMax
+	socket.ReadTimeout = tcpReadMax
+	socket.IdleTimeout = func() time.Duration { return tcpIdleMax }
+	socket.MsgAcceptFunc = accept
+}
+
+// listenError is the error for an address that cannot be listened on.
+func listenError(listen string, err error) error {
+	return &drill.Error{
+		Op: "listen on " + listen, Kind: drill.Unsupported, Err: err,
+		Hint: "Ports below 1024 need root or CAP_NET_BIND_SERVICE; name another address or port.",
+	}
 }
 
 // bind opens UDP and TCP on one port.

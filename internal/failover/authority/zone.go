@@ -37,7 +37,8 @@ type Zone struct {
 	Secondaries []SecondaryName
 
 	health health
-	soa    *dns.SOA // with the zone's own serial number, to which those of the decisions are added
+	held   map[string][]dns.RR // hosted zones: what each record holds, by its ID
+	soa    *dns.SOA            // with the zone's own serial number, to which those of the decisions are added
 	labels int
 	owners map[string]*owner // by absolute name in lower case; names that exist only because of longer ones are empty
 }
@@ -54,8 +55,9 @@ type owner struct {
 	addrs    []netip.Addr        // A and AAAA together
 	ttl      time.Duration       // of addrs
 	rotation *rotation
-	failover bool                // addrs is only the initial answer
-	routed   *failover.RecordSet // addrs are all of its addresses
+	failover bool                          // addrs is only the initial answer
+	routed   *failover.RecordSet           // addrs are all of its addresses
+	hosted   map[uint16]failover.RecordSet // of a hosted zone, which has nothing else here
 }
 
 // rotation says which part of the addresses is served when: a pure function of the time, so that all servers of a zone agree.

@@ -1,0 +1,127 @@
+//go:build !hostpart
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"firedrill/internal/awsapi"
+	"firedrill/internal/awsapi/sigv4"
+	"firedrill/internal/drill"
+)
+
+const (
+	// serverHeaderMax and serverIdleMax bound clients that say nothing, serverStopMax requests under way at the end.
+	serverHeaderMax = 10 * time.Second
+	serverIdleMax   = 2 * time.Minute
+	serverStopMax   = 3 * time.Second
+)
+
+type serverOptions struct {
+	listen, dnsListen, data, accessKey string
+	checkEvery                         time.Duration
+}
+
+func newServerCommand(s streams) *cobra.Command {
+	var options serverOptions
+	command := &cobra.Command{
+		Use:   "server",
+		Short: "Answer what AWS's clients ask of CloudWatch and Route 53, with our own alarms and name server behind it",
+		Args:  cobra.NoArgs,
+		Long: `Stays on. Answers the operations of Amazon CloudWatch and Route 53 (and of the recovery controller's routing controls) that resiliency needs,
+in the protocols of the AWS CLI, boto3 and the SDKs: give them --endpoint-url. Alarms are evaluated by CloudWatch's rules in real time,
+records are answered over DNS on a port, health checks are really made, and everything is kept in one directory.
+
+  CloudWatch  put-metric-data, get-metric-statistics, list-metrics, put-metric-alarm, put-composite-alarm, describe-alarms,
+              describe-alarm-history, set-alarm-state, delete-alarms
+  Route 53    create-, get-, list- and delete-hosted-zone(s), list-hosted-zones-by-name, change- and list-resource-record-sets, get-change,
+              test-dns-answer; create-, get-, update-, list- and delete-health-check(s), get-health-check-status
+  ARC         get-, list-, update-routing-control-state(s); create-routing-control, create-safety-rule
+
+Requests must be signed with a key of --access-key, a file such as ~/.aws/credentials; where there is none, a fresh key is written into it.
+Signatures prove who asks; they do not hide what is said: put TLS before it where the way is not your own.
+
+What is not served is refused by name: metric math, percentiles, suppressors, private zones, routing by latency or place. Actions of alarms
+are not carried out; the history says so.
+
+EXIT STATUS
+  0    stopped by SIGTERM or SIGINT
+  2    a flag, the key file or the data directory is wrong
+  3    a socket broke while serving
+  4    an address cannot be listened on`,
+		Example: `  firedrill server --data /var/lib/firedrill/aws --listen 127.0.0.1:4566 --dns-listen 127.0.0.1:5353
+  export AWS_SHARED_CREDENTIALS_FILE=/var/lib/firedrill/aws/credentials AWS_DEFAULT_REGION=us-west-2
+  aws --endpoint-url http://127.0.0.1:4566 cloudwatch describe-alarms
+  dig -p 5353 @127.0.0.1 bookstore.pingpublications.com`,
+		RunE: func(command *cobra.Command, _ []string) error { return runServer(command.Context(), s, options) },
+	}
+	flags := command.Flags()
+	flags.StringVar(&options.listen, "listen", "127.0.0.1:4566", "address and port for the API, over HTTP")
+	flags.StringVar(&options.dnsListen, "dns-listen", "127.0.0.1:5353", "address and port for the name server, UDP and TCP")
+	flags.StringVar(&options.data, "data", "firedrill-data", "directory in which everything is kept")
+	flags.StringVar(&options.accessKey, "access-key", "", "file with the access keys that may sign (default: credentials in the data directory)")
+	flags.DurationVar(&options.checkEvery, "check-every", 0, "make health checks this often, whatever interval they name: for rehearsals that cannot wait")
+	flags.Bool("help", false, "show this help")
+	_ = command.MarkFlagDirname("data") // these fail only for a flag that is not defined
+	_ = command.MarkFlagFilename("access-key")
+	return command
+}
+
+func runServer(ctx context.Context, s streams, options serverOptions) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log := slog.New(slog.NewTextHandler(s.err, nil))
+	if options.checkEvery < 0 || options.checkEvery > 0 && options.checkEvery < 10*time.Millisecond {
+		return &drill.Error{Op: "--check-every", Kind: drill.Invalid, Err: fmt.Errorf("%s; write 10ms or more", options.checkEvery)}
+	}
+	endpoint, err := awsapi.Open(awsapi.Options{Directory: options.data, DNSListen: options.dnsListen, Log: log, CheckEvery: options.checkEvery})
+	if err != nil {
+		return err
+	}
+	if options.accessKey == "" {
+		options.accessKey = filepath.Join(options.data, "credentials")
+	}
+	if endpoint.Handler.Keys, err = sigv4.Ensure(options.accessKey); err != nil {
+		return err
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", options.listen)
+	if err != nil {
+		return &drill.Error{Op: "listen on " + options.listen, Kind: drill.Unsupported, Err: err, Hint: "Name another address or port with --listen."}
+	}
+	if err := endpoint.Start(ctx); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := &http.Server{Handler: endpoint.Handler, ReadHeaderTimeout: serverHeaderMax, ReadTimeout: serverIdleMax, IdleTimeout: serverIdleMax}
+	serving := make(chan error, 1)
+	go func() { serving <- server.Serve(listener) }()
+	log.InfoContext(ctx, "server ready", "listen", "http://"+listener.Addr().String(), "dns", endpoint.DNS().String(), "data", options.data, "access_key", options.accessKey)
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- endpoint.Run(running) }()
+	var broken error
+	select {
+	case broken = <-serving: // it serves until it is stopped, which happens below
+		cancel()
+		broken = errors.Join(broken, <-ended)
+	case broken = <-ended:
+	}
+	stopping, end := context.WithTimeout(context.WithoutCancel(ctx), serverStopMax)
+	defer end()
+	if err := errors.Join(broken, server.Shutdown(stopping)); err != nil {
+		return &drill.Error{Op: "serve", Kind: drill.Unreachable, Err: err, Hint: "Start it again: what was answered with success is kept in " + options.data + "."}
+	}
+	return nil
+}
