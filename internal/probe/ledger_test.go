@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -63,6 +64,7 @@ type shelf struct {
 	refuse  func(seq int) bool
 	broken  int // readings that fail first
 	stale   int // readings that lack the newest entry
+	old     int // readings that lack the first entry
 }
 
 func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -90,6 +92,10 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.stale--
 		list = list[:len(list)-1]
 	}
+	if s.old > 0 && len(list) > 0 {
+		s.old--
+		list = list[1:]
+	}
 	_ = json.NewEncoder(w).Encode(list)
 }
 
@@ -108,6 +114,7 @@ func TestLedgerFindsWhatWasAcknowledgedAndLost(t *testing.T) {
 		{"forgets one", &shelf{forget: func(seq int) bool { return seq == 3 }}, func(l history.Ledger) bool {
 			return l.Lost == 1 && l.Span > 0 && l.Unread == ""
 		}},
+		{"reads an old value once", &shelf{old: 1}, func(l history.Ledger) bool { return l.Stale == 1 && l.Lost == 0 && l.Unread == "" }},
 		{"never comes back", &shelf{broken: 1 << 30}, func(l history.Ledger) bool { return l.Unread != "" && l.Acked > 0 && l.Lost == 0 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -125,5 +132,58 @@ func TestLedgerFindsWhatWasAcknowledgedAndLost(t *testing.T) {
 				t.Errorf("ledgers: %s", dump(slices.DeleteFunc(events, func(e history.Event) bool { return e.Fact.Kind() != history.KindLedger })))
 			}
 		})
+	}
+}
+
+// memory is a store that acknowledges all and loses some; a blind one lists whatever was sent.
+type memory struct {
+	lose    func(seq int) bool
+	blind   bool
+	kept, n []int
+}
+
+func (m *memory) write(_ context.Context, e entry) error {
+	m.n = append(m.n, e.Seq)
+	if !m.lose(e.Seq) {
+		m.kept = append(m.kept, e.Seq)
+	}
+	return nil
+}
+
+func (m *memory) read(context.Context, string) ([]int, error) {
+	if m.blind {
+		return m.n, nil
+	}
+	return m.kept, nil
+}
+
+func (m *memory) close() {}
+
+// accountOf writes n entries to a store and returns what the ledger says.
+func accountOf(t *testing.T, s store, n int) (account history.Ledger) {
+	t.Helper()
+	r := &runner{source: "test", started: time.Now(), outlet: newOutlet()}
+	var drained sync.WaitGroup
+	drained.Go(func() {
+		r.outlet.drain(func(event history.Event) { account = *event.Fact.(*history.Ledger) })
+	})
+	l := &ledger{runner: r, spec: Spec{Kind: Ledger, ReadBack: 20 * ms}, writer: "w", store: s}
+	for range n {
+		l.try(t.Context(), slot{})
+	}
+	l.stop(t.Context())
+	r.outlet.close(r.now(), "test")
+	drained.Wait()
+	return account
+}
+
+// A ledger that believes a store which lists what it never kept would say that nothing is lost; the count is what tells them apart.
+func TestExactlyThirtySevenAreLost(t *testing.T) {
+	lose := func(seq int) bool { return seq > 60 && seq <= 97 }
+	if got := accountOf(t, &memory{lose: lose}, 200); got.Lost != 37 || got.Acked != 200 || got.Span <= 0 {
+		t.Errorf("the ledger says %+v, want 37 lost of 200", got)
+	}
+	if got := accountOf(t, &memory{lose: lose, blind: true}, 200); got.Lost == 37 {
+		t.Error("a blind ledger counts as one that sees")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"firedrill/internal/drill"
@@ -21,7 +22,7 @@ const (
 	DNS       Kind = "dns"       // ask the name server Address for Query: an Answer when it changes, and every Repeat
 	Heartbeat Kind = "heartbeat" // the host lives: one Sample, always OK; the first carries the boot id in Detail
 	Served    Kind = "served"    // GET URL: an Answer with the host of Hosts that served, when it changes, and every Repeat
-	Ledger    Kind = "ledger"    // POST a numbered entry to URL; on stop read all back: one Ledger
+	Ledger    Kind = "ledger"    // write a numbered entry to URL, by POST or SQL; on stop read all back: one Ledger
 )
 
 // The limits of a Spec.
@@ -86,6 +87,9 @@ func (s Spec) Validate() error {
 func (s Spec) validateTarget() error {
 	switch s.Kind {
 	case HTTP, Ledger, Served:
+		if s.Kind == Ledger && isSQL(s.URL) {
+			return validateSQL(s.URL)
+		}
 		target, err := url.Parse(s.URL)
 		if err != nil || target.Hostname() == "" || (target.Scheme != "http" && target.Scheme != "https") {
 			return fmt.Errorf("url %q is not http://host/... or https://host/...", s.URL)
@@ -142,4 +146,9 @@ func (s Spec) EndMax() time.Duration {
 		return s.timeout() + s.readBack()
 	}
 	return s.timeout()
+}
+
+// isSQL says whether a ledger's URL leads to a database, as PostgreSQL's own programs write it.
+func isSQL(target string) bool {
+	return strings.HasPrefix(target, "postgres://") || strings.HasPrefix(target, "postgresql://")
 }

@@ -67,6 +67,9 @@ func (s Status) String() string {
 		if m.Timeline > 0 {
 			part += fmt.Sprintf(" %d/%X", m.Timeline, m.Position)
 		}
+		if m.Role == Down && m.Detail != "" {
+			part += " (" + m.Detail + ")"
+		}
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, ", ")

@@ -13,9 +13,8 @@ import (
 	"firedrill/internal/failover/database"
 )
 
-// Bounds of one look at a host, which may be dead without saying so.
 const (
-	lookMax    = 2 * time.Second
+	lookMax    = 2 * time.Second // of one look at a host, which may be dead without saying so
 	promoteMax = 30 * time.Second
 	pollEvery  = 50 * time.Millisecond
 )
@@ -35,9 +34,10 @@ type Options struct {
 	Replication string // how a standby connects to its primary, without host and port, as "user=replicator passfile=/var/lib/postgresql/.pgpass"
 	Synchronous string // "suspend" (default): a new primary does not wait for standbys until one is rebuilt; "wait": it acknowledges nothing until then
 
-	PowerOff       []string // program that switches {host} off, when it cannot be reached over SSH
-	TrustArmed     bool     // a host that is out of reach and was seen armed counts as fenced
-	ConnectTimeout time.Duration
+	PowerOff       []string      // program that switches {host} off, when it cannot be reached over SSH
+	TrustArmed     bool          // a host that is out of reach and was seen armed counts as fenced
+	ConnectTimeout time.Duration // how long a host that is alive may take to say so, default 2 s
+	SSLMode        string        // as PostgreSQL's own programs know it, default prefer
 
 	SSH     remote.Options // how hosts are reached
 	DialSQL func(ctx context.Context, network, address string) (net.Conn, error)
@@ -59,6 +59,9 @@ func New(options Options) *Driver {
 	}
 	if options.Synchronous == "" {
 		options.Synchronous = "suspend"
+	}
+	if options.SSLMode == "" {
+		options.SSLMode = "prefer"
 	}
 	if options.ConnectTimeout == 0 {
 		options.ConnectTimeout = lookMax
@@ -85,7 +88,7 @@ func (d *Driver) host(name string) (drill.Host, error) {
 
 // Status asks every host at once, over SQL.
 func (d *Driver) Status(ctx context.Context) (database.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookMax)
+	ctx, cancel := context.WithTimeout(ctx, d.options.ConnectTimeout)
 	defer cancel()
 	members := make([]database.Member, len(d.options.Hosts))
 	waits := make([][]string, len(d.options.Hosts)) // addresses of standbys that a primary waits for

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover/database/databasetest"
@@ -20,6 +21,9 @@ var databaseScript string
 
 func TestMain(m *testing.M) {
 	databasetest.Main()
+	if len(os.Args) == 3 && os.Args[1] == ledgerTool {
+		os.Exit(ledgerMain(os.Args[2]))
+	}
 	os.Exit(m.Run())
 }
 
@@ -59,7 +63,7 @@ func startPair(t *testing.T, synchronous string) *pair {
 	hosts := []drill.Host{databasetest.Host("db-a", "10.77.2.10"), databasetest.Host("db-b", "10.77.2.11")}
 	return &pair{Lab: l, hosts: hosts, driver: New(Options{
 		Hosts: hosts, Database: "books", User: "firedrill", Password: "paperback", Data: "/var/lib/books/main", Service: "database",
-		Replication: "user=replicator", TrustArmed: true, SSH: l.SSH(), DialSQL: l.Dial,
+		Replication: "user=replicator", TrustArmed: true, SSH: l.SSH(), DialSQL: l.Dial, ConnectTimeout: 4 * time.Second, SSLMode: "disable",
 	})}
 }
 

@@ -41,7 +41,7 @@ type session struct {
 }
 
 func (d *Driver) connect(ctx context.Context, host drill.Host) (*session, error) {
-	config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d sslmode=prefer", host.Address, d.options.Port))
+	config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%d sslmode=%s", host.Address, d.options.Port, d.options.SSLMode))
 	if err != nil {
 		return nil, err
 	}
