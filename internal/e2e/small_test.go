@@ -21,7 +21,7 @@ const (
 	commandOn = 2 * time.Minute // bounds one command on a host of a busy machine
 )
 
-// small is a lab of six hosts that is up, used as a person uses it: through the program.
+// small is a lab of a few hosts that is up, used as a person uses it: through the program.
 type small struct {
 	program, topology string
 }
@@ -61,13 +61,19 @@ func upSmall(t *testing.T, program string) small {
 	); err != nil {
 		t.Fatal(err)
 	}
+	s.up(t)
+	s.must(t, 0, "ci", "firedrill", "deploy", "--first", "--revision", "v6", "--file", smallFile, "--out", "/tmp/first", "blue", "green")
+	return s
+}
+
+// up starts the lab, with the application's versions on ci.
+func (s small) up(t *testing.T) {
+	t.Helper()
 	t.Cleanup(func() { _, _ = run(context.Background(), s.program, "lab", "down", s.topology) })
 	if code, output := run(t.Context(), s.program, "lab", "up", s.topology); code != 0 {
 		t.Fatalf("lab up: %d\n%s", code, output)
 	}
 	s.must(t, 0, "ci", "sh", "-c", smallRepository)
-	s.must(t, 0, "ci", "firedrill", "deploy", "--first", "--revision", "v6", "--file", smallFile, "--out", "/tmp/first", "blue", "green")
-	return s
 }
 
 // run runs a program to its end and returns its exit code with all that it said.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"firedrill/internal/drill"
 )
@@ -44,6 +46,32 @@ func (c Change) Valid() (Change, error) {
 		problem = fmt.Sprintf("%v holds an address that is no host's", c.Addresses)
 	}
 	return c, &drill.Error{Op: "publish " + c.Name, Kind: drill.Invalid, Err: errors.New(problem)}
+}
+
+// Mark is what a server of others is given to remember a change by, where it can remember one: the serial number and the addresses, without
+// spaces, commas and quotes.
+func (c Change) Mark() string {
+	parts := []string{"serial=" + strconv.FormatUint(c.Serial, 10)}
+	for _, address := range c.Addresses {
+		parts = append(parts, address.String())
+	}
+	return strings.Join(parts, "/")
+}
+
+// SerialIn returns the serial number of a mark, 0 when there is none.
+func SerialIn(mark string) uint64 {
+	word, _, _ := strings.Cut(mark, "/")
+	number, _ := strings.CutPrefix(word, "serial=")
+	serial, _ := strconv.ParseUint(number, 10, 64) // unreadable: as if there were none
+	return serial
+}
+
+// Follows says whether the change may take the place of the one with a mark: it is newer, or the same. The error wraps ErrStale.
+func (c Change) Follows(mark, where string) error {
+	if serial := SerialIn(mark); serial > c.Serial || (serial == c.Serial && mark != c.Mark()) {
+		return fmt.Errorf("publish %s at %s: serial %d, there is %d: %w", c.Name, where, c.Serial, serial, ErrStale)
+	}
+	return nil
 }
 
 // Sorted returns addresses in order and each once, IPv4 addresses as such.

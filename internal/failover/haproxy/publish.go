@@ -13,7 +13,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
-	"firedrill/internal/failover/lockfile"
+	"firedrill/internal/failover/move"
 )
 
 const (
@@ -71,7 +71,7 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	if err != nil {
 		return err
 	}
-	yield, err := lockfile.Take(ctx, p.options.Lock)
+	yield, err := move.Take(ctx, p.options.Lock)
 	if err != nil {
 		return err
 	}
@@ -98,9 +98,8 @@ func (p *Publisher) move(ctx context.Context, socket string, change failover.Cha
 	if err != nil {
 		return unreachable(err)
 	}
-	mark := markOf(change)
-	if serial := current.serial(); serial > change.Serial || (serial == change.Serial && current.mark != mark) {
-		return fmt.Errorf("%s on %s: serial %d, served is %d: %w", op, socket, change.Serial, serial, failover.ErrStale)
+	if err := change.Follows(current.mark, socket); err != nil {
+		return err
 	}
 	for _, address := range change.Addresses {
 		if !slices.ContainsFunc(current.servers, func(s server) bool { return s.address == address }) {
@@ -110,7 +109,7 @@ func (p *Publisher) move(ctx context.Context, socket string, change failover.Cha
 			}
 		}
 	}
-	if current.mark == mark && slices.Equal(current.led(), change.Addresses) {
+	if current.mark == change.Mark() && slices.Equal(current.led(), change.Addresses) {
 		return nil
 	}
 	if err := p.prepare(ctx, socket, current, change); err != nil {
@@ -132,7 +131,7 @@ func (p *Publisher) move(ctx context.Context, socket string, change failover.Cha
 // first check says otherwise, and would send it everything; so such a server is first checked out of rotation, and counts as down until a
 // check has passed.
 func (p *Publisher) prepare(ctx context.Context, socket string, current state, change failover.Change) error {
-	if err := order(ctx, socket, fmt.Sprintf("experimental-mode on; set var %s str(%s)", variable(p.options.Backend), markOf(change))); err != nil {
+	if err := order(ctx, socket, fmt.Sprintf("experimental-mode on; set var %s str(%s)", variable(p.options.Backend), change.Mark())); err != nil {
 		return err
 	}
 	for _, one := range current.servers {
@@ -174,7 +173,7 @@ func (p *Publisher) awaitUp(ctx context.Context, socket string, addresses []neti
 		if err == nil && now.anyUp(addresses) {
 			return nil
 		}
-		if !pause(ctx, verifyEvery) {
+		if !move.Pause(ctx, verifyEvery) {
 			return &drill.Error{
 				Op: "publish", Host: socket, Kind: drill.Unproven, Err: fmt.Errorf("HAProxy's own check finds none of %v up (%w)", addresses, context.Cause(ctx)),
 				Hint: "The servers that were in rotation stay in it. Check the new ones from HAProxy's host.",
@@ -205,10 +204,10 @@ func (p *Publisher) takeOut(ctx context.Context, socket string, current state, a
 // confirm reads back what was ordered.
 func (p *Publisher) confirm(ctx context.Context, socket string, change failover.Change) error {
 	now, err := read(ctx, socket, p.options.Backend)
-	if err == nil && now.serial() > change.Serial {
-		return fmt.Errorf("publish %s on %s: %w", change.Name, socket, failover.ErrStale)
+	if err == nil && failover.SerialIn(now.mark) > change.Serial {
+		return change.Follows(now.mark, socket)
 	}
-	if err == nil && (now.mark != markOf(change) || !slices.Equal(now.led(), change.Addresses)) {
+	if err == nil && (now.mark != change.Mark() || !slices.Equal(now.led(), change.Addresses)) {
 		err = fmt.Errorf("it leads to %v", now.led())
 	}
 	if err == nil {
@@ -227,21 +226,9 @@ func (p *Publisher) Served(ctx context.Context, _ string) []failover.Served {
 	for i, socket := range p.options.Sockets {
 		asking.Go(func() {
 			found, err := read(ctx, socket, p.options.Backend)
-			all[i] = failover.Served{Server: socket, Addresses: found.led(), Serial: found.serial(), Err: err}
+			all[i] = failover.Served{Server: socket, Addresses: found.led(), Serial: failover.SerialIn(found.mark), Err: err}
 		})
 	}
 	asking.Wait()
 	return all
-}
-
-// pause waits, and says whether ctx still lives.
-func pause(ctx context.Context, span time.Duration) bool {
-	timer := time.NewTimer(span)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

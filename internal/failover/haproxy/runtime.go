@@ -46,13 +46,6 @@ type state struct {
 	mark    string // of the last change that was published there; empty: none
 }
 
-// serial returns the serial number of the mark, 0 when there is none.
-func (s state) serial() uint64 {
-	number, _, _ := strings.Cut(s.mark, "_")
-	serial, _ := strconv.ParseUint(number, 10, 64) // unreadable: as if there were none
-	return serial
-}
-
 // led returns the addresses in rotation.
 func (s state) led() []netip.Addr {
 	var all []netip.Addr
@@ -67,14 +60,6 @@ func (s state) led() []netip.Addr {
 // anyUp says whether a server at one of the addresses can take traffic.
 func (s state) anyUp(addresses []netip.Addr) bool {
 	return slices.ContainsFunc(s.servers, func(one server) bool { return one.up && !one.stale && slices.Contains(addresses, one.address) })
-}
-
-func markOf(change failover.Change) string {
-	parts := []string{strconv.FormatUint(change.Serial, 10)}
-	for _, address := range change.Addresses {
-		parts = append(parts, address.String())
-	}
-	return strings.Join(parts, "_")
 }
 
 // variable returns the name of the process variable that holds the mark of a backend: other characters than letters and digits are

@@ -6,20 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
-	"firedrill/internal/failover/lockfile"
+	"firedrill/internal/failover/move"
 )
 
 const (
 	fileDefault = "/etc/hosts"
+	fileMode    = 0o644
 	fileMax     = 4 << 20 // bytes; a list of blocked advertisers is about that long
 
 	markBegin = "# firedrill begin "
@@ -59,7 +57,7 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	if change.Name == "" || strings.ContainsAny(change.Name, " \t\r\n#") {
 		return &drill.Error{Op: op, Kind: drill.Invalid, Err: fmt.Errorf("%q is not the name of a host", change.Name)}
 	}
-	yield, err := lockfile.Take(ctx, p.options.Lock)
+	yield, err := move.Take(ctx, p.options.Lock)
 	if err != nil {
 		return err
 	}
@@ -67,14 +65,13 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	fail := func(err error, hint string) error {
 		return &drill.Error{Op: op, Host: p.options.File, Kind: drill.Unreachable, Err: err, Hint: hint}
 	}
-	text, err := read(p.options.File)
+	text, err := move.Read(p.options.File, fileMax)
 	if err != nil {
 		return fail(err, "It must be a hosts file that we may read.")
 	}
 	current := parse(text, change.Name)
-	mark := markOf(change)
-	if serial := serialIn(current.mark); serial > change.Serial || (serial == change.Serial && current.mark != mark) {
-		return fmt.Errorf("%s in %s: serial %d, there is %d: %w", op, p.options.File, change.Serial, serial, failover.ErrStale)
+	if err := change.Follows(current.mark, p.options.File); err != nil {
+		return err
 	}
 	if current.foreign > 0 {
 		return &drill.Error{
@@ -86,7 +83,7 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	if bytes.Equal(fresh, text) {
 		return nil
 	}
-	if err := replace(p.options.File, fresh); err != nil {
+	if err := move.Replace(p.options.File, fresh, fileMode); err != nil {
 		hint := "Its directory must be one that we may write to."
 		if errors.Is(err, syscall.EBUSY) {
 			hint = "It is mounted by itself, as in a container, and cannot be replaced; use another provider there."
@@ -98,31 +95,15 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 
 // Served says what the file leads a name to.
 func (p *Publisher) Served(_ context.Context, name string) []failover.Served {
-	text, err := read(p.options.File)
+	text, err := move.Read(p.options.File, fileMax)
 	found := parse(text, strings.ToLower(strings.TrimSuffix(name, ".")))
-	return []failover.Served{{Server: p.options.File, Addresses: failover.Sorted(found.addresses), Serial: serialIn(found.mark), Err: err}}
-}
-
-func markOf(change failover.Change) string {
-	parts := []string{"serial=" + strconv.FormatUint(change.Serial, 10)}
-	for _, address := range change.Addresses {
-		parts = append(parts, address.String())
-	}
-	return strings.Join(parts, " ")
-}
-
-// serialIn returns the serial number of a mark, 0 when there is none.
-func serialIn(mark string) uint64 {
-	word, _, _ := strings.Cut(mark, " ")
-	number, _ := strings.CutPrefix(word, "serial=")
-	serial, _ := strconv.ParseUint(number, 10, 64) // unreadable: as if there were none
-	return serial
+	return []failover.Served{{Server: p.options.File, Addresses: failover.Sorted(found.addresses), Serial: failover.SerialIn(found.mark), Err: err}}
 }
 
 // block returns the lines of a change with their marks.
 func block(change failover.Change) []byte {
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "%s%s %s\n", markBegin, change.Name, markOf(change))
+	fmt.Fprintf(&text, "%s%s %s\n", markBegin, change.Name, change.Mark())
 	for _, address := range change.Addresses {
 		fmt.Fprintf(&text, "%s %s\n", address, change.Name)
 	}
@@ -204,42 +185,4 @@ func unended(text []byte, name string, found content) content {
 		}
 	}
 	return found
-}
-
-func read(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err == nil && info.Size() > fileMax {
-		err = fmt.Errorf("larger than %d MiB", fileMax>>20)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-}
-
-// replace puts a text in the place of the file in one step, with the same owner and rights.
-func replace(path string, text []byte) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".firedrill-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // gone already when all went well
-	_, err = file.Write(text)
-	if err == nil {
-		err = file.Chmod(info.Mode().Perm())
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok && err == nil {
-		err = file.Chown(int(owner.Uid), int(owner.Gid))
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }

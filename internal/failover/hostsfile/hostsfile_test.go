@@ -138,7 +138,7 @@ func FuzzParse(f *testing.F) {
 		found := parse([]byte(text), name)
 		fresh := found.with(block(change))
 		again := parse(fresh, name)
-		if found.foreign == 0 && again.foreign == 0 && (again.mark != markOf(change) || fmt.Sprint(again.addresses) != fmt.Sprint(change.Addresses)) {
+		if found.foreign == 0 && again.foreign == 0 && (again.mark != change.Mark() || fmt.Sprint(again.addresses) != fmt.Sprint(change.Addresses)) {
 			t.Errorf("%q became %q, which leads to %v by %q", text, fresh, again.addresses, again.mark)
 		}
 	})

@@ -2,16 +2,17 @@ package nginx
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"firedrill/internal/failover"
+	"firedrill/internal/failover/move"
 )
 
 // pidWord stands between the mark and the process id of the worker in what the running nginx says.
@@ -20,32 +21,17 @@ const pidWord = " pid="
 // head begins every file of ours; what follows it is the mark of the change.
 const head = "# Written by firedrill; changes here are undone. "
 
-// fileMax bounds what is read of a file that is to be replaced.
-const fileMax = 1 << 20
+const (
+	fileMax  = 1 << 20 // bytes that are read of a file that is to be replaced
+	fileMode = 0o644   // nginx's configuration is no secret
+)
 
 var serverLine = regexp.MustCompile(`(?m)^\s*server\s+(\S+?)\s*(?:\s[^;]*)?;`)
-
-// markOf is what the file and the running nginx say of a change.
-func markOf(change failover.Change) string {
-	parts := []string{"serial=" + strconv.FormatUint(change.Serial, 10)}
-	for _, address := range change.Addresses {
-		parts = append(parts, address.String())
-	}
-	return strings.Join(parts, " ")
-}
-
-// serialIn returns the serial number of a mark, 0 when there is none.
-func serialIn(mark string) uint64 {
-	word, _, _ := strings.Cut(mark, " ")
-	number, _ := strings.CutPrefix(word, "serial=")
-	serial, _ := strconv.ParseUint(number, 10, 64) // unreadable: as if there were none
-	return serial
-}
 
 // render returns the file for a change.
 func render(options Options, change failover.Change) []byte {
 	var text bytes.Buffer
-	mark := markOf(change)
+	mark := change.Mark()
 	fmt.Fprintf(&text, "%s%s\n\nupstream %s {\n", head, mark, options.Upstream)
 	for _, line := range options.Lines {
 		fmt.Fprintf(&text, "    %s\n", line)
@@ -66,18 +52,14 @@ type inFile struct {
 
 // readFile reads the file that stands there now; none is an empty one.
 func readFile(path string) (inFile, error) {
-	info, err := os.Stat(path)
-	if os.IsNotExist(err) {
+	text, err := move.Read(path, fileMax)
+	if errors.Is(err, fs.ErrNotExist) {
 		return inFile{}, nil
-	}
-	if err == nil && info.Size() > fileMax {
-		err = fmt.Errorf("%s: larger than %d MiB", path, fileMax>>20)
 	}
 	if err != nil {
 		return inFile{}, err
 	}
-	text, err := os.ReadFile(path)
-	return parseFile(text), err
+	return parseFile(text), nil
 }
 
 func parseFile(text []byte) inFile {
@@ -97,27 +79,4 @@ func parseFile(text []byte) inFile {
 	}
 	found.addresses = failover.Sorted(found.addresses)
 	return found
-}
-
-// replace puts a text in the place of the file in one step: a reload at any moment reads the old file or the new one.
-func replace(path string, text []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".firedrill-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name()) // gone already when all went well
-	_, err = file.Write(text)
-	if err == nil {
-		err = file.Chmod(0o644) // nginx's configuration is no secret
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }

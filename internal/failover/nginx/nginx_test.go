@@ -254,7 +254,7 @@ func TestFileIsReadBack(t *testing.T) {
 		}
 		change := failover.Change{Name: "n", Addresses: addresses, Serial: 1_790_000_000}
 		found := parseFile(render(options, change))
-		if fmt.Sprint(found.addresses) != fmt.Sprint(addresses) || found.mark != markOf(change) || serialIn(found.mark) != change.Serial {
+		if fmt.Sprint(found.addresses) != fmt.Sprint(addresses) || found.mark != change.Mark() || failover.SerialIn(found.mark) != change.Serial {
 			t.Errorf("%v came back as %+v", addresses, found)
 		}
 	}
@@ -282,5 +282,5 @@ func TestOptionsAreChecked(t *testing.T) {
 
 func FuzzParseFile(f *testing.F) {
 	f.Add(head + "serial=5 10.0.0.1\nupstream u { server 10.0.0.1:80; }")
-	f.Fuzz(func(_ *testing.T, text string) { serialIn(parseFile([]byte(text)).mark) })
+	f.Fuzz(func(_ *testing.T, text string) { failover.SerialIn(parseFile([]byte(text)).mark) })
 }

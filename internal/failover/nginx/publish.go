@@ -20,7 +20,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
-	"firedrill/internal/failover/lockfile"
+	"firedrill/internal/failover/move"
 )
 
 const (
@@ -100,7 +100,7 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	if err != nil {
 		return err
 	}
-	yield, err := lockfile.Take(ctx, p.options.File+".lock")
+	yield, err := move.Take(ctx, p.options.File+".lock")
 	if err != nil {
 		return err
 	}
@@ -110,10 +110,10 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	if err != nil {
 		return &drill.Error{Op: op, Host: p.options.File, Kind: drill.Unreachable, Err: err}
 	}
-	mark := markOf(change)
-	if serial := serialIn(current.mark); serial > change.Serial || (serial == change.Serial && current.mark != mark) {
-		return fmt.Errorf("%s in %s: serial %d, there is %d: %w", op, p.options.File, change.Serial, serial, failover.ErrStale)
+	if err := change.Follows(current.mark, p.options.File); err != nil {
+		return err
 	}
+	mark := change.Mark()
 	text := render(p.options, change)
 	if bytes.Equal(current.text, text) {
 		if running, _, err := p.running(ctx); err == nil && running == mark {
@@ -132,11 +132,11 @@ func (p *Publisher) install(ctx context.Context, op string, before, text []byte)
 	unreachable := func(err error, hint string) error {
 		return &drill.Error{Op: op, Host: p.options.File, Kind: drill.Unreachable, Err: err, Hint: hint}
 	}
-	if err := replace(p.options.File, text); err != nil {
+	if err := move.Replace(p.options.File, text, fileMode); err != nil {
 		return unreachable(err, "The directory of the file must be one that we may write to.")
 	}
 	if err := command(ctx, p.options.Test); err != nil {
-		back := replace(p.options.File, before)
+		back := move.Replace(p.options.File, before, fileMode)
 		if before == nil {
 			back = os.Remove(p.options.File)
 		}
@@ -190,7 +190,7 @@ func (p *Publisher) verify(ctx context.Context, mark string, since uint64) error
 			p.options.Log.InfoContext(ctx, "upstream moved", "upstream", p.options.Upstream, "mark", mark)
 			return nil
 		}
-		if !pause(ctx, verifyEvery) {
+		if !move.Pause(ctx, verifyEvery) {
 			break
 		}
 	}
@@ -240,19 +240,7 @@ func (p *Publisher) Served(ctx context.Context, _ string) []failover.Served {
 	case running != current.mark:
 		served.Err = fmt.Errorf("nginx runs %q, and %s holds %q", running, p.options.File, current.mark)
 	default:
-		served.Addresses, served.Serial = slices.Clone(current.addresses), serialIn(current.mark)
+		served.Addresses, served.Serial = slices.Clone(current.addresses), failover.SerialIn(current.mark)
 	}
 	return []failover.Served{served}
-}
-
-// pause waits, and says whether ctx still lives.
-func pause(ctx context.Context, span time.Duration) bool {
-	timer := time.NewTimer(span)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
+	"firedrill/internal/failover/move"
 	"firedrill/internal/failover/tsig"
 )
 
@@ -124,7 +125,7 @@ func (p *Publisher) swap(ctx context.Context, zone string, change failover.Chang
 		}
 		if err != nil {
 			last = err
-			if !pause(ctx, verifyEvery) {
+			if !move.Pause(ctx, verifyEvery) {
 				break
 			}
 			continue
@@ -267,7 +268,7 @@ func (p *Publisher) verifyOne(ctx context.Context, server string, change failove
 		case seen.Serial == change.Serial && seen.Leads(change):
 			return nil
 		}
-		if !pause(ctx, verifyEvery) {
+		if !move.Pause(ctx, verifyEvery) {
 			break
 		}
 	}
@@ -280,17 +281,5 @@ func (p *Publisher) verifyOne(ctx context.Context, server string, change failove
 	return &drill.Error{
 		Op: "verify " + change.Name, Host: server, Kind: drill.Unproven, Err: fmt.Errorf("it still answers %v", seen.Addresses),
 		Hint: "The update is made. Check that this name server is told of changes (NOTIFY) and may transfer the zone, and that it keeps no cache.",
-	}
-}
-
-// pause waits, and says whether ctx still lives.
-func pause(ctx context.Context, span time.Duration) bool {
-	timer := time.NewTimer(span)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
