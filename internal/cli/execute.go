@@ -129,6 +129,10 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 		return err
 	}
 	defer logFile.Close()
+	earlier, err := options.keepEarlier(directory, e.plan)
+	if err != nil {
+		return err
+	}
 	source, _ := os.Hostname()
 	view := newView(s, e.plan, options.json)
 	writer := history.NewWriter(logFile)
@@ -156,7 +160,7 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	if err != nil {
 		err = &drill.Error{Op: "write the log of the run", Kind: drill.Unproven, Err: err, Hint: "The impact was taken back; without its log the run proves nothing."}
 	}
-	judged := verdict.Judge(e.plan, log)
+	judged := verdict.Judge(e.plan, log, earlier...)
 	_, head := writer.Head()
 	reportErr := writeReports(directory, e.plan, log, head, judged)
 	if reportErr == nil && err == nil { // a log that could not be written whole is not signed for

@@ -31,6 +31,27 @@ EXIT STATUS
   70   our own fault
   130  the run was interrupted, its impact reverted`
 
+// judgeRun reads a log and says what it proves, together with the logs of the runs that it went on with.
+func judgeRun(s streams, name string, named []string) (report.Input, error) {
+	plan, log, err := readRun(s, name)
+	if err != nil {
+		return report.Input{}, err
+	}
+	directory := ""
+	if name != "-" {
+		if directory, err = filepath.Abs(filepath.Dir(name)); err != nil {
+			return report.Input{}, err
+		}
+	}
+	earlier, doubts := earlierLogs(plan, directory, named)
+	for _, doubt := range doubts {
+		fmt.Fprintf(s.err, "firedrill: %s\n", doubt)
+	}
+	return report.Input{Plan: plan, Log: log, Verdict: verdict.Judge(plan, log, earlier...), LogName: name}, nil
+}
+
+const earlierUsage = "log or directory of a run that this one went on with; those beside LOG are found by themselves"
+
 // readRun reads a log, verifies its chain, and returns it with the plan that it carries. "-" is standard input.
 func readRun(s streams, name string) (drill.Plan, []history.Event, error) {
 	log, _, err := readChained(s, name)
@@ -71,21 +92,24 @@ func readChained(s streams, name string) (log []history.Event, head string, err 
 }
 
 func newJudgeCommand(s streams) *cobra.Command {
-	asJSON := false
+	asJSON, earlier := false, []string(nil)
 	command := &cobra.Command{
 		Use:   "judge LOG",
 		Short: "Judge the log of a run again",
 		Long: "Judge reads the log of a run (run.jsonl), verifies that no line of it was altered, and says again what it proves.\n" +
-			"The same log gives the same verdict, on any machine and at any time. LOG - is standard input.\n" + judgeHelp,
+			"The same log gives the same verdict, on any machine and at any time. LOG - is standard input.\n\n" +
+			"A run that went on with another (pipeline --resume) stands on the log of that one too. It is looked for beside LOG, where the run\n" +
+			"left a copy, and in the directories next to it; an earlier log that is missing, altered or not the one that LOG names makes the\n" +
+			"verdict inconclusive.\n" + judgeHelp,
 		Example:           "  firedrill judge run.jsonl\n  firedrill judge --json run.jsonl | jq .rto",
 		Args:              exactly("LOG"),
 		ValidArgsFunction: completeFiles(1, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			plan, log, err := readRun(s, args[0])
+			in, err := judgeRun(s, args[0], earlier)
 			if err != nil {
 				return err
 			}
-			in := report.Input{Plan: plan, Log: log, Verdict: verdict.Judge(plan, log), LogName: args[0], Color: wantsColor(s.out)}
+			in.Color = wantsColor(s.out)
 			format := report.Text
 			if asJSON {
 				format = report.JSON
@@ -100,6 +124,8 @@ func newJudgeCommand(s streams) *cobra.Command {
 		},
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
+	command.Flags().StringArrayVar(&earlier, "earlier", nil, earlierUsage)
+	_ = command.MarkFlagFilename("earlier", "jsonl") // fails only for a flag that is not defined
 	return command
 }
 
@@ -110,7 +136,7 @@ func wantsColor(out io.Writer) bool {
 }
 
 func newReportCommand(s streams) *cobra.Command {
-	format, out, link := string(report.Text), "", ""
+	format, out, link, earlier := string(report.Text), "", "", []string(nil)
 	command := &cobra.Command{
 		Use:   "report LOG",
 		Short: "Show the log of a run as a page, Markdown, JUnit, JSON or text",
@@ -121,11 +147,11 @@ func newReportCommand(s streams) *cobra.Command {
 		Args:              exactly("LOG"),
 		ValidArgsFunction: completeFiles(1, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			plan, log, err := readRun(s, args[0])
+			in, err := judgeRun(s, args[0], earlier)
 			if err != nil {
 				return err
 			}
-			in := report.Input{Plan: plan, Log: log, Verdict: verdict.Judge(plan, log), LogName: args[0], Link: link}
+			in.Link = link
 			if out == "" || out == "-" {
 				in.Color = format == string(report.Text) && wantsColor(s.out)
 				return report.Write(s.out, report.Format(format), in)
@@ -136,6 +162,8 @@ func newReportCommand(s streams) *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&format, "format", format, "html, markdown, junit, json, github (annotations) or text")
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
+	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)
+	_ = command.MarkFlagFilename("earlier", "jsonl") // fails only for a flag that is not defined
 	flags.StringVar(&link, "link", "", "where the page can be reached, for markdown")
 	_ = command.RegisterFlagCompletionFunc("format", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		var names []string

@@ -24,6 +24,7 @@ type runOptions struct {
 
 	command string         // what was started
 	resume  string         // goOnLast, or the directory or log of the run to go on with; "" begins anew
+	earlier string         // directory or log of the run that is gone on with, once it is found
 	service *drill.Service // in place of the file
 }
 

@@ -48,6 +48,7 @@ func (o *runOptions) goOn(service drill.Service, facts drill.Facts, items []stri
 	if err := o.sameService(earlier, service, facts, items); err != nil {
 		return drill.Plan{}, err
 	}
+	o.earlier = path
 	plan, err := conductor.Resume(earlier, facts.Live, time.Now())
 	plan.Freeze = service.Freeze // one that came meanwhile holds
 	return plan, err
@@ -58,26 +59,21 @@ func readEarlier(path string) (conductor.Earlier, error) {
 	if about, err := os.Stat(path); err == nil && about.IsDir() {
 		path = filepath.Join(path, logName)
 	}
-	file, err := os.Open(path)
-	if err != nil {
+	one, err := readChained(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return conductor.Earlier{}, &drill.Error{Op: "go on with a run", Kind: drill.Invalid, Err: err, Hint: "Name the directory of a run, or its " + logName + "."}
-	}
-	defer file.Close()
-	log, err := history.Read(bufio.NewReader(file))
-	if err != nil && !errors.Is(err, history.ErrTorn) {
+	case err != nil:
 		return conductor.Earlier{}, &drill.Error{Op: "go on with " + path, Kind: drill.Refused, Err: err, Hint: "An altered log proves nothing. Begin anew: firedrill pipeline"}
 	}
-	earlier := conductor.Earlier{Log: log}
-	for _, event := range log {
+	earlier := conductor.Earlier{Log: one.Log, Head: one.Head}
+	for _, event := range one.Log {
 		if started, is := event.Fact.(*history.RunStarted); is {
 			earlier.Plan = started.Plan
 			break
 		}
 	}
-	if earlier.Head, err = headOf(log); err != nil {
-		return conductor.Earlier{}, err
-	}
-	judged := verdict.Judge(earlier.Plan, log)
+	judged := verdict.Judge(earlier.Plan, one.Log)
 	earlier.Proven = func(step int) bool {
 		return step < len(judged.Steps) && judged.Steps[step].Outcome == history.Passed
 	}

@@ -10,8 +10,9 @@ import (
 )
 
 // Judge says what the run in log proved of plan. It never panics and never passes a log that lacks evidence; log may be a prefix, and
-// its events may carry no sequence numbers, then their positions from 1 stand for them.
-func Judge(plan drill.Plan, log []history.Event) (verdict Verdict) {
+// its events may carry no sequence numbers, then their positions from 1 stand for them. A run that went on with others passes only with
+// their logs.
+func Judge(plan drill.Plan, log []history.Event, earlier ...Earlier) (verdict Verdict) {
 	defer func() {
 		if caught := recover(); caught != nil {
 			verdict = Verdict{
@@ -25,7 +26,7 @@ func Judge(plan drill.Plan, log []history.Event) (verdict Verdict) {
 	if rec.run != nil {
 		verdict.Run = rec.run.fact.Run
 	}
-	verdict.Checks = judgeRun(rec)
+	verdict.Checks = judgeRun(rec, earlier)
 	for step := range plan.Steps {
 		judged := judgeStep(rec, step)
 		requireFinished(rec, &judged)
@@ -182,7 +183,7 @@ func requireFinished(rec *record, judged *StepVerdict) {
 }
 
 // judgeRun asks what concerns the run as a whole: that the log is complete, and of this plan.
-func judgeRun(rec *record) []Check {
+func judgeRun(rec *record, earlier []Earlier) []Check {
 	begun := inconclusive(GroupRun, "log begins", "The log does not say what was going to be done.")
 	if rec.run != nil {
 		begun = passed(GroupRun, "log begins", "The log carries the plan that it is judged by.", rec.run.seq)
@@ -199,11 +200,7 @@ func judgeRun(rec *record) []Check {
 	}
 	checks := []Check{begun, ended}
 	for _, proven := range rec.plan.Proven {
-		check := passed(GroupRun, "proven before: "+proven.Name, fmt.Sprintf("Run %s proved it; its log ends with %s. It was not repeated.", proven.Run, short(proven.Log)))
-		if rec.run != nil {
-			check.Evidence = []int64{rec.run.seq}
-		}
-		checks = append(checks, check)
+		checks = append(checks, judgeProven(rec, proven, earlier))
 	}
 	if len(rec.plan.Steps) == 0 {
 		checks = append(checks, inconclusive(GroupRun, "steps", "The plan has no steps, so nothing was proven."))

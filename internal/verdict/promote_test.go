@@ -44,7 +44,7 @@ func TestPromotionTellsOfRequestsThatWereLeft(t *testing.T) {
 	}
 }
 
-func TestProvenStepsOfAnEarlierRunAreNamed(t *testing.T) {
+func TestProvenStepsWithoutTheirLogAreNamed(t *testing.T) {
 	plan := verdicttest.Plan()
 	plan.Proven = []drill.ProvenStep{{Kind: drill.StepDeploy, Name: "deploy to green", Run: "0193-earlier", Log: strings.Repeat("ab", 32)}}
 	got := Judge(plan, story(plan))
