@@ -219,16 +219,24 @@ func TestSampleOutOfReachIsRefused(t *testing.T) {
 	}
 }
 
-func TestSeriesStaysSmall(t *testing.T) {
+func TestSeriesStaysSmallAndForgets(t *testing.T) {
 	rule := connectivity(3, 3, MissingIsMissing)
 	begin := articleDay(0, 0)
 	series := NewSeries(rule, begin)
-	for i := range 100_000 {
+	size := len(series.ring)
+	for i := range 1000 {
 		at := begin.Add(time.Duration(i) * time.Minute)
-		series.Add(at, at, 1)
-		if limit := 2*int(series.keep()) + 1; len(series.byIdx) > limit {
-			t.Fatalf("%d datapoints held after %d samples, want at most %d", len(series.byIdx), i, limit)
+		if i%3 == 0 { // what is left out must not show what lay there a round before
+			series.Add(at, at, 1)
 		}
+		for _, p := range series.Window(at) {
+			if (indexOf(p.Start, rule.Period)-indexOf(begin, rule.Period))%3 != 0 && !p.Missing() {
+				t.Fatalf("at %s the period of %s holds samples, and none was sent", at, p.Start)
+			}
+		}
+	}
+	if len(series.ring) != size {
+		t.Errorf("%d periods are held, %d in the beginning", len(series.ring), size)
 	}
 }
 
@@ -484,7 +492,7 @@ func TestCompileTakesDefaults(t *testing.T) {
 		Name: "a", Metric: "m", Statistic: Average, Operator: Less, Threshold: 1, Period: time.Minute, M: 1, N: 1,
 		Missing: MissingIsMissing, Grace: transportGrace + time.Second,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Rule{})); diff != "" {
 		t.Fatal(diff)
 	}
 }

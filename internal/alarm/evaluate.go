@@ -18,6 +18,7 @@ const (
 	ByAbsence                    // there was none, and missing means unknown
 	ByPrematurity                // few datapoints, all breaching, the oldest M periods old or older
 	Kept                         // too little is known: the state stays
+	FewSamples                   // a percentile of too few samples is not gone by: the state stays
 )
 
 // Evaluate decides the state from the window (oldest first; its length is the range) and the state before.
@@ -26,16 +27,23 @@ const (
 // knew until that has left the range.
 func Evaluate(rule Rule, current State, window []Datapoint) Outcome {
 	considered := newestReal(window, rule.N)
-	breaching := 0
+	breaching, insignificant := 0, 0
 	for _, point := range considered {
-		if rule.Breaches(point) {
+		switch {
+		case rule.insignificant(point):
+			insignificant++
+		case rule.Breaches(point):
 			breaching++
 		}
 	}
-	good := len(considered) - breaching
+	good := len(considered) - breaching - insignificant
 	outcome := Outcome{State: current, Grounds: ByDatapoints, Real: considered}
 	if breaching >= rule.M {
 		outcome.State = Raised
+		return outcome
+	}
+	if insignificant > 0 && good <= rule.N-rule.M {
+		outcome.Grounds = FewSamples
 		return outcome
 	}
 	if len(considered) == rule.N {

@@ -26,7 +26,7 @@ func reasonOf(rule Rule, o Outcome) string {
 			received, count(rule.N, "period"), countWere(o.Filled, "missing datapoint"), treated)
 	case ByPrematurity:
 		return crossed(rule, o) + fmt.Sprintf(" No datapoint came after, and the oldest is at least %s old.", count(rule.M, "period"))
-	case ByDatapoints, Kept:
+	case ByDatapoints, Kept, FewSamples:
 	}
 	return crossed(rule, o)
 }
@@ -37,7 +37,7 @@ func crossed(rule Rule, o Outcome) string {
 	var listed []string
 	for i := len(o.Real) - 1; i >= 0; i-- {
 		if point := o.Real[i]; rule.Breaches(point) == raised {
-			listed = append(listed, fmt.Sprintf("%s (%s)", number(point.Value(rule.Statistic)), point.Start.UTC().Format("02/01/06 15:04:05")))
+			listed = append(listed, fmt.Sprintf("%s (%s)", number(rule.Value(point)), point.Start.UTC().Format("02/01/06 15:04:05")))
 		}
 	}
 	verb, transition, least := "were", "OK -> ALARM", rule.M
@@ -53,6 +53,9 @@ func crossed(rule Rule, o Outcome) string {
 
 // keptDetail says why an evaluation left the state alone.
 func keptDetail(a Alarm, o Outcome) string {
+	if o.Grounds == FewSamples {
+		return fmt.Sprintf("%s of fewer than %s samples is not gone by; the state stays %s", a.Rule.Statistic, number(a.Rule.extended.least()), a.State)
+	}
 	if len(o.Real) == 0 {
 		return fmt.Sprintf("no datapoints in the last %s; missing data is ignored, so the state stays %s", count(a.Rule.Range(), "period"), a.State)
 	}
@@ -60,9 +63,11 @@ func keptDetail(a Alarm, o Outcome) string {
 		count(len(o.Real), "breaching datapoint"), count(a.Rule.Range(), "period"), a.State)
 }
 
+// dataStamp is how StateReasonData writes times.
+const dataStamp = "2006-01-02T15:04:05.000-0700"
+
 // reasonData is the machine-readable reason, in the shape of StateReasonData.
 func reasonData(rule Rule, o Outcome, now time.Time) json.RawMessage {
-	const stamp = "2006-01-02T15:04:05.000-0700"
 	type evaluated struct {
 		Timestamp   string  `json:"timestamp"`
 		SampleCount float64 `json:"sampleCount"`
@@ -73,24 +78,25 @@ func reasonData(rule Rule, o Outcome, now time.Time) json.RawMessage {
 		QueryDate  string      `json:"queryDate"`
 		StartDate  string      `json:"startDate,omitempty"`
 		Statistic  Statistic   `json:"statistic"`
+		Unit       string      `json:"unit,omitempty"`
 		Period     int64       `json:"period"`
 		Recent     []float64   `json:"recentDatapoints"`
 		Threshold  float64     `json:"threshold"`
 		Datapoints []evaluated `json:"evaluatedDatapoints,omitempty"`
 	}{
-		Version: "1.0", QueryDate: now.UTC().Format(stamp), Statistic: rule.Statistic, Period: int64(rule.Period / time.Second),
+		Version: "1.0", QueryDate: now.UTC().Format(dataStamp), Statistic: rule.Statistic, Unit: rule.Unit, Period: int64(rule.Period / time.Second),
 		Recent: []float64{}, Threshold: rule.Threshold,
 	}
 	for i, point := range o.Real {
 		if i == 0 {
-			data.StartDate = point.Start.UTC().Format(stamp)
+			data.StartDate = point.Start.UTC().Format(dataStamp)
 		}
-		data.Recent = append(data.Recent, point.Value(rule.Statistic))
+		data.Recent = append(data.Recent, rule.Value(point))
 	}
 	for i := len(o.Real) - 1; i >= 0; i-- {
 		point := o.Real[i]
 		data.Datapoints = append(data.Datapoints, evaluated{
-			Timestamp: point.Start.UTC().Format(stamp), SampleCount: float64(point.Samples), Value: point.Value(rule.Statistic),
+			Timestamp: point.Start.UTC().Format(dataStamp), SampleCount: point.Samples, Value: rule.Value(point),
 		})
 	}
 	text, err := json.Marshal(data)

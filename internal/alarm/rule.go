@@ -3,6 +3,7 @@ package alarm
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,18 +34,6 @@ const (
 	Insufficient State = "INSUFFICIENT_DATA"
 )
 
-// Statistic is how the samples of one period become one value.
-type Statistic string
-
-// The statistics.
-const (
-	Average     Statistic = "Average"
-	Minimum     Statistic = "Minimum"
-	Maximum     Statistic = "Maximum"
-	Sum         Statistic = "Sum"
-	SampleCount Statistic = "SampleCount"
-)
-
 // Missing is how periods without data are treated when there are fewer than N real datapoints in range.
 type Missing string
 
@@ -54,6 +43,15 @@ const (
 	MissingIsIgnored      Missing = "ignore"
 	MissingIsBreaching    Missing = "breaching"
 	MissingIsNotBreaching Missing = "notBreaching"
+)
+
+// LowSamples is what becomes of a percentile of too few samples.
+type LowSamples string
+
+// The treatments of percentiles of few samples, spelled as in files.
+const (
+	LowSamplesEvaluate LowSamples = "evaluate" // it counts like any other
+	LowSamplesIgnore   LowSamples = "ignore"   // the state stays unless the others decide
 )
 
 // Operator compares a datapoint with the threshold.
@@ -79,15 +77,20 @@ type Rule struct {
 	Environment string
 	Metric      string
 
-	Statistic Statistic
-	Operator  Operator
-	Threshold float64
-	Period    time.Duration // whole seconds, from 1 s
-	M, N      int           // 1 <= M <= N
-	Missing   Missing
-	Heartbeat bool          // silence is a datapoint, see the package comment
-	Grace     time.Duration // how long after its end a period is complete
-	Disabled  bool
+	Statistic  Statistic
+	Unit       string // of the values, as told to people and in StateReasonData; compared nowhere
+	Operator   Operator
+	Threshold  float64
+	Period     time.Duration // whole seconds, from 1 s
+	M, N       int           // 1 <= M <= N
+	Missing    Missing
+	LowSamples LowSamples    // of a percentile
+	Heartbeat  bool          // silence is a datapoint, see the package comment
+	Absent     time.Duration // more than 0: raised after so much silence, and nothing above counts
+	Grace      time.Duration // how long after its end a period is complete
+	Disabled   bool
+
+	extended *extended // of Statistic; nil for the simple ones
 }
 
 // Compile reads an alarm of the service file together with its metric. The error says what is wrong with the alarm and what to write.
@@ -95,7 +98,8 @@ func Compile(a drill.Alarm, metric drill.Metric) (Rule, error) {
 	rule := Rule{
 		Name: a.Name, Host: a.Host, Environment: a.Environment, Metric: a.Metric,
 		Period: a.Period.Duration(), M: a.Datapoints.M, N: a.Datapoints.N, Missing: Missing(a.Missing),
-		Heartbeat: metric.Heartbeat, Disabled: a.Disabled, Grace: transportGrace,
+		Heartbeat: metric.Heartbeat, Disabled: a.Disabled, Grace: transportGrace, Unit: metric.Unit, LowSamples: LowSamples(a.LowSamples),
+		Absent: a.Absent.Duration(),
 	}
 	if rule.Period == 0 {
 		rule.Period = time.Minute
@@ -109,8 +113,11 @@ func Compile(a drill.Alarm, metric drill.Metric) (Rule, error) {
 	if rule.Missing == "" {
 		rule.Missing = MissingIsMissing
 	}
-	if !metric.Heartbeat {
+	if !metric.Heartbeat && !metric.Received() {
 		rule.Grace += sampleTimeout(metric)
+	}
+	if rule.Absent > 0 {
+		return rule, nil
 	}
 	if err := rule.compare(a); err != nil {
 		return Rule{}, fmt.Errorf("alarm %s: %w", a.Name, err)
@@ -149,11 +156,17 @@ func (r *Rule) compare(a drill.Alarm) error {
 		}
 		r.Statistic, r.Operator, r.Threshold = choice.statistic, operator, threshold
 	}
+	if a.Statistic != "" {
+		written++
+		if err := r.compareStatistic(a.Statistic, a.Is); err != nil {
+			return err
+		}
+	}
 	switch {
 	case written == 1:
 		return nil
 	case written > 1:
-		return fmt.Errorf("it compares more than once; keep one of average, minimum, maximum")
+		return fmt.Errorf("it compares more than once; keep one of average, minimum, maximum, statistic")
 	case r.Heartbeat:
 		r.Statistic, r.Operator, r.Threshold = Maximum, GreaterOrEqual, 1
 		return nil
@@ -165,11 +178,48 @@ func (r *Rule) compare(a drill.Alarm) error {
 	return fmt.Errorf(`it compares nothing; write one of average, minimum, maximum, as average: "< 1"`)
 }
 
+// compareStatistic reads a statistic by its name, with its comparison.
+func (r *Rule) compareStatistic(name, is string) error {
+	statistic, err := ParseStatistic(name)
+	if err != nil {
+		return fmt.Errorf("statistic: %w", err)
+	}
+	if r.Operator, r.Threshold, err = ParseComparison(is); err != nil {
+		return fmt.Errorf("is: %w", err)
+	}
+	r.SetStatistic(statistic)
+	return nil
+}
+
+// SetStatistic sets a statistic that ParseStatistic has read.
+func (r *Rule) SetStatistic(s Statistic) {
+	r.Statistic, r.extended = s, nil
+	if !slices.Contains(simple, s) {
+		r.extended, _ = parseExtended(string(s)) // read before
+	}
+}
+
+// Value returns the rule's statistic of a datapoint; 0 for a missing one.
+func (r Rule) Value(p Datapoint) float64 {
+	if r.extended != nil {
+		return r.extended.of(p.values)
+	}
+	return p.Value(r.Statistic)
+}
+
+// insignificant says that the datapoint is a percentile of so few samples that the rule does not go by it.
+func (r Rule) insignificant(p Datapoint) bool {
+	return r.LowSamples == LowSamplesIgnore && r.extended != nil && p.Samples < r.extended.least()
+}
+
 func (r *Rule) validate() error {
 	switch r.Missing {
 	case MissingIsMissing, MissingIsIgnored, MissingIsBreaching, MissingIsNotBreaching:
 	default:
 		return fmt.Errorf("missing: %q is unknown; write missing, ignore, breaching or notBreaching", r.Missing)
+	}
+	if r.LowSamples != "" && r.LowSamples != LowSamplesEvaluate && r.LowSamples != LowSamplesIgnore {
+		return fmt.Errorf("low_samples: %q is unknown; write evaluate or ignore", r.LowSamples)
 	}
 	if r.Period < time.Second || r.Period%time.Second != 0 {
 		return fmt.Errorf("period: %s is not a whole number of seconds; write 1s or more", r.Period)
@@ -209,7 +259,7 @@ func (r Rule) Range() int { return r.N + rangeBeyond }
 
 // Breaches says whether the datapoint is on the wrong side of the threshold. A missing datapoint is on neither.
 func (r Rule) Breaches(p Datapoint) bool {
-	value := p.Value(r.Statistic)
+	value := r.Value(p)
 	switch r.Operator {
 	case Less:
 		return value < r.Threshold

@@ -49,7 +49,7 @@ func Step(a Alarm, now time.Time, window []Datapoint) (Alarm, *Change) {
 	}
 	outcome := Evaluate(a.Rule, a.State, window)
 	a.Detail = ""
-	if outcome.Grounds == Kept {
+	if outcome.Grounds == Kept || outcome.Grounds == FewSamples {
 		a.Detail = keptDetail(a, outcome)
 	}
 	if outcome.State == Raised && outcome.Grounds == ByFilling && a.young(now) {
@@ -59,11 +59,13 @@ func Step(a Alarm, now time.Time, window []Datapoint) (Alarm, *Change) {
 	if outcome.State == a.State {
 		return a, nil
 	}
-	change := &Change{
-		Name: a.Rule.Name, Host: a.Rule.Host, From: a.State, To: outcome.State, At: now,
-		Reason: reasonOf(a.Rule, outcome), ReasonData: reasonData(a.Rule, outcome, now),
-	}
-	a.State, a.Since, a.Reason = outcome.State, now, change.Reason
+	return a.moved(now, outcome.State, reasonOf(a.Rule, outcome), reasonData(a.Rule, outcome, now))
+}
+
+// moved returns the alarm in its new state, with the change.
+func (a Alarm) moved(now time.Time, to State, reason string, data json.RawMessage) (Alarm, *Change) {
+	change := &Change{Name: a.Rule.Name, Host: a.Rule.Host, From: a.State, To: to, At: now, Reason: reason, ReasonData: data}
+	a.State, a.Since, a.Reason = to, now, reason
 	return a, change
 }
 

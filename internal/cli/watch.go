@@ -28,6 +28,7 @@ import (
 	"firedrill/internal/history"
 	"firedrill/internal/notify"
 	"firedrill/internal/probe"
+	"firedrill/internal/source"
 	"firedrill/internal/watch"
 )
 
@@ -124,6 +125,9 @@ func runWatch(ctx context.Context, s streams, options watchOptions) error {
 	defer notifier.Close(watchTellMax)
 	w, err := watch.New(watch.Options{
 		Service: service, Sources: sshSources{log: log}, Token: token, Listen: listen, StateFile: options.state, Log: log,
+		AlarmSources: func(alarm string, s drill.AlarmSource) (source.Source, error) {
+			return source.Open(alarm, s, filepath.Dir(options.file))
+		},
 		Notify: func(n watch.Notice) {
 			notifier.Send(n.Action, notify.Notice{Service: service.Name, Alarm: n.Alarm, Host: n.Host, From: n.From, To: n.To, Reason: n.Reason, At: n.At})
 		},

@@ -19,8 +19,6 @@ import (
 const (
 	clientEveryDefault   = Seconds(100 * time.Millisecond) // the error bound of a measured recovery time
 	clientTimeoutDefault = Seconds(time.Second)
-	metricEveryDefault   = Seconds(time.Second)
-	periodDefault        = Seconds(time.Minute) // CloudWatch's
 	ttlDefault           = Seconds(5 * time.Second)
 	ttlMax               = Seconds(time.Minute)      // a longer TTL makes every failover longer than a minute
 	drainDefault         = Seconds(30 * time.Second) // as long as most proxies let a request live
@@ -68,18 +66,7 @@ func (s *Service) fillDefaults() {
 		orDefault(&client.Every, clientEveryDefault)
 		orDefault(&client.Timeout, clientTimeoutDefault)
 	}
-	for i := range s.Metrics {
-		metric := &s.Metrics[i]
-		orDefault(&metric.From, "each host")
-		orDefault(&metric.Every, metricEveryDefault)
-		orDefault(&metric.Timeout, metric.Every/2)
-	}
-	for i := range s.Alarms {
-		alarm := &s.Alarms[i]
-		orDefault(&alarm.Period, periodDefault)
-		orDefault(&alarm.Datapoints, Datapoints{M: 1, N: 1})
-		orDefault(&alarm.Missing, "missing")
-	}
+	s.fillMetrics()
 	for i := range s.Actions {
 		action := &s.Actions[i]
 		if len(action.Alarms) == 0 {
@@ -300,66 +287,6 @@ func (c *checker) environments() {
 	}
 }
 
-func (c *checker) metrics() {
-	for _, metric := range c.service.Metrics {
-		path := "metrics." + metric.Name
-		switch {
-		case metric.Connect == "" && !metric.Heartbeat:
-			c.mistake(path, "measures nothing; write connect: DEPENDENCY or heartbeat: true")
-		case metric.Connect != "" && metric.Heartbeat:
-			c.mistake(path, "connect and heartbeat exclude each other; make two metrics")
-		case metric.Connect != "" && c.service.Dependency(metric.Connect) == nil:
-			c.hostPort(path+".connect", metric.Connect)
-		}
-		if metric.From != "each host" {
-			c.mistake(path+".from", "%q is not known; write each host", metric.From)
-		}
-		if metric.Every < Seconds(100*time.Millisecond) {
-			c.mistake(path+".every", "%s is too often; 100ms is the least", metric.Every)
-		}
-		if metric.Timeout >= metric.Every {
-			c.mistake(path+".timeout", "%s must be shorter than every (%s), or a hung try eats the next datapoint", metric.Timeout, metric.Every)
-		}
-	}
-}
-
-var comparisonPattern = Pattern(`^(<|<=|>|>=)\s*(-?[0-9]+(\.[0-9]+)?)$`)
-
-func (c *checker) alarms() {
-	for _, alarm := range c.service.Alarms {
-		path := "alarms." + alarm.Name
-		metric := c.service.Metric(alarm.Metric)
-		if metric == nil {
-			c.mistake(path+".metric", "no metric %q; %s", alarm.Metric, Suggest(alarm.Metric, names(c.service.Metrics, func(m Metric) string { return m.Name })))
-		}
-		comparisons := 0
-		for name, text := range map[string]string{"average": alarm.Average, "minimum": alarm.Minimum, "maximum": alarm.Maximum} {
-			if text == "" {
-				continue
-			}
-			comparisons++
-			if !comparisonPattern().MatchString(text) {
-				c.mistake(path+"."+name, "%q is not a comparison; write one such as \"< 1\"", text)
-			}
-		}
-		if comparisons > 1 || (comparisons == 0 && (metric == nil || !metric.Heartbeat)) {
-			c.mistake(path, "needs exactly one of average, minimum, maximum")
-		}
-		if alarm.Period < Seconds(time.Second) {
-			c.mistake(path+".period", "%s is too short; 1s is the least", alarm.Period)
-		}
-		if alarm.Datapoints.M < 1 || alarm.Datapoints.M > alarm.Datapoints.N {
-			c.mistake(path+".datapoints", "%d of %d cannot be; write one such as 2 of 3", alarm.Datapoints.M, alarm.Datapoints.N)
-		}
-		if treatments := []string{"missing", "ignore", "breaching", "notBreaching"}; !slices.Contains(treatments, alarm.Missing) {
-			c.mistake(path+".missing", "%q is not known; %s", alarm.Missing, Suggest(alarm.Missing, treatments))
-		}
-		if !strings.Contains(alarm.Name, hostPlaceholder) {
-			c.mistake(path, "the name must hold {host}: the metric is measured on each host")
-		}
-	}
-}
-
 func (c *checker) failover() {
 	environments := names(c.service.Environments, func(e Environment) string { return e.Name })
 	alarms := names(c.service.Alarms, func(a Alarm) string { return a.Name })
@@ -454,24 +381,6 @@ func (s *Service) Environment(name string) *Environment {
 		return &s.Environments[i]
 	}
 	return nil
-}
-
-const hostPlaceholder = "{host}"
-
-// ExpandAlarms returns one alarm for each alarm of the file and each host, in the order of the file.
-func ExpandAlarms(s Service) []Alarm {
-	var all []Alarm
-	for _, alarm := range s.Alarms {
-		for _, environment := range s.Environments {
-			for _, host := range environment.Hosts {
-				one := alarm
-				one.Name = strings.ReplaceAll(alarm.Name, hostPlaceholder, host.Name)
-				one.Host, one.Environment = host.Name, environment.Name
-				all = append(all, one)
-			}
-		}
-	}
-	return all
 }
 
 // DecodeNode reads "2 of 3".

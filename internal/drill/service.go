@@ -132,31 +132,8 @@ type Watch struct {
 	URL       string `yaml:"url,required" json:"url"`                // where it is asked, as http://control:7070
 	TokenFile string `yaml:"token_file" json:"token_file,omitempty"` // secret for what changes something (switch)
 	Listen    string `yaml:"listen" json:"listen,omitempty"`         // where it listens, default the port of URL
-}
-
-// Metric is a measurement that is repeated on every host.
-type Metric struct {
-	Name      string  `yaml:"-" json:"name"`
-	From      string  `yaml:"from" json:"from,omitempty"`               // "each host", the only place so far
-	Connect   string  `yaml:"connect" json:"connect,omitempty"`         // dependency by name, or host:port: 1 when TCP connects, else 0
-	Heartbeat bool    `yaml:"heartbeat" json:"heartbeat,omitempty"`     // 0 while the host says that it lives
-	Every     Seconds `yaml:"every" json:"every_seconds,omitempty"`     // default 1s
-	Timeout   Seconds `yaml:"timeout" json:"timeout_seconds,omitempty"` // default half of every
-}
-
-// Alarm follows the rules of CloudWatch; its name and metric stand for each host when the name holds {host}.
-type Alarm struct {
-	Name        string     `yaml:"-" json:"name"`
-	Metric      string     `yaml:"metric,required" json:"metric"`
-	Host        string     `yaml:"-" json:"host,omitempty"`          // after expansion
-	Environment string     `yaml:"-" json:"environment,omitempty"`   // after expansion
-	Average     string     `yaml:"average" json:"average,omitempty"` // comparison, as "< 1"; exactly one of average, minimum, maximum, unless missing is breaching
-	Minimum     string     `yaml:"minimum" json:"minimum,omitempty"`
-	Maximum     string     `yaml:"maximum" json:"maximum,omitempty"`
-	Period      Seconds    `yaml:"period" json:"period_seconds,omitempty"` // default 1m; from 1s
-	Datapoints  Datapoints `yaml:"datapoints" json:"datapoints"`           // "2 of 3", default 1 of 1
-	Missing     string     `yaml:"missing" json:"missing,omitempty"`       // missing (default), ignore, breaching, notBreaching
-	Disabled    bool       `yaml:"disabled" json:"disabled,omitempty"`     // keeps its state, does nothing
+	StatsD    string `yaml:"statsd" json:"statsd,omitempty"`         // UDP address for values in the StatsD format, as 0.0.0.0:8125
+	OTLP      string `yaml:"otlp" json:"otlp,omitempty"`             // TCP address for values over OTLP/HTTP, as 0.0.0.0:4318
 }
 
 // Composite is an alarm on other alarms.

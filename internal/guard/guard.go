@@ -31,6 +31,9 @@ func Steady(w *World, live string, now time.Time, window time.Duration) (ok bool
 			return false, doubt
 		}
 	}
+	if doubt := w.alarmed(""); doubt != "" {
+		return false, doubt
+	}
 	for _, client := range w.plan.Clients {
 		if doubt := w.unserved(client, now, window); doubt != "" {
 			return false, doubt

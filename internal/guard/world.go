@@ -215,6 +215,11 @@ func (w *World) unwell(name string) string {
 			return host.Name + " is not seen up"
 		}
 	}
+	return w.alarmed(name)
+}
+
+// alarmed returns which alarm of an environment is not OK, or ""; with no environment it is about the alarms of the service as a whole.
+func (w *World) alarmed(name string) string {
 	for _, alarm := range w.plan.Alarms {
 		if alarm.Environment != name || alarm.Disabled {
 			continue

@@ -238,6 +238,8 @@ type Sample struct {
 	Detail    string        `json:"detail,omitempty"`
 	Address   string        `json:"address,omitempty"` // the address that was tried
 	Status    int           `json:"status,omitempty"`  // HTTP status
+	Value     *float64      `json:"value,omitempty"`   // what was measured, where that is more than good or bad
+	Reused    bool          `json:"reused,omitempty"`  // the connection had served tries before
 }
 
 // Datapoint is an aggregate of samples over one period.
@@ -249,7 +251,12 @@ type Datapoint struct {
 	Average float64       `json:"average"`
 	Minimum float64       `json:"minimum"`
 	Maximum float64       `json:"maximum"`
-	Samples int           `json:"samples"`
+	Samples float64       `json:"samples"`
+	Unit    string        `json:"unit,omitempty"`
+
+	// What the alarm goes by, where that is none of the above, as p99.
+	Statistic string   `json:"statistic,omitempty"`
+	Value     *float64 `json:"value,omitempty"`
 }
 
 // The states of an alarm.
@@ -267,6 +274,12 @@ type Alarm struct {
 	To         string          `json:"to"`
 	Reason     string          `json:"reason,omitempty"`
 	ReasonData json.RawMessage `json:"reason_data,omitempty"`
+
+	// Of an alarm that lives in another system: where that is, since when it is so by that system's clock, and how much earlier than this
+	// event it may have become so there, because the watch only asks every so often.
+	Origin string        `json:"origin,omitempty"`
+	Since  *time.Time    `json:"since,omitempty"`
+	Bound  drill.Seconds `json:"bound_seconds,omitempty"`
 }
 
 // Answer says what a DNS name leads to. Decided by the watch, or seen by asking a name server.

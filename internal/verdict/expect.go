@@ -88,6 +88,9 @@ func (d *drillCase) alarmRaised(name string, e drill.Expectation) Check {
 		if d.rec.watchLost(began, d.span.to) {
 			result = inconclusive(GroupExpectation, name, e.Alarm+" was not heard, but neither was the watch all the time.", before.seq)
 		}
+		if lost, silent := d.sourceSilent(e.Alarm, after); silent {
+			result = inconclusive(GroupExpectation, name, fmt.Sprintf("%s was not raised, but its source fell silent: %s", e.Alarm, sentence(lost.fact.Reason)), before.seq, lost.seq)
+		}
 		result.Allowed = quantity(allowed)
 		return result
 	}
@@ -97,7 +100,25 @@ func (d *drillCase) alarmRaised(name string, e drill.Expectation) Check {
 		result = failed(GroupExpectation, name, fmt.Sprintf("%s was raised only after %s; %s are allowed.", e.Alarm, secs(took), secs(allowed)), before.seq, raised.seq)
 	}
 	result.Measured, result.Allowed = quantity(raised.at.Sub(began)), quantity(allowed)
+	if raised.fact.Origin != "" {
+		result.Explanation += fmt.Sprintf(" Seen in %s, which was asked %s before.", raised.fact.Origin, secs(raised.fact.Bound.Duration()))
+	}
 	return result
+}
+
+// sourceSilent returns when the system that an alarm lives in stopped telling of it. An alarm of our own that has no data while the disaster
+// lasts is one that does not work; of another's we only know that we do not know.
+func (d *drillCase) sourceSilent(alarm string, changes []seen[*history.Alarm]) (lost seen[*history.Alarm], silent bool) {
+	i := slices.IndexFunc(d.rec.plan.Alarms, func(a drill.Alarm) bool { return a.Name == alarm })
+	if i < 0 || d.rec.plan.Alarms[i].Source == nil {
+		return lost, false
+	}
+	for _, change := range changes {
+		if change.fact.To == history.AlarmInsufficient {
+			return change, true
+		}
+	}
+	return lost, false
 }
 
 // clearedAgain asks for the way back: an alarm that stays would hide the next disaster.
@@ -157,7 +178,7 @@ func (d *drillCase) noOther(name string) Check {
 		names = append(names, alarm)
 	}
 	for _, alarm := range d.rec.plan.Alarms {
-		if !alarm.Disabled && !slices.Contains(names, alarm.Name) {
+		if !alarm.Disabled && (!slices.Contains(names, alarm.Name) || !slices.Contains(expected, alarm.Name) && d.unheard(alarm, began)) {
 			silent = append(silent, alarm.Name)
 		}
 	}
@@ -181,11 +202,22 @@ func (d *drillCase) noOther(name string) Check {
 	case d.rec.watchLost(began, d.span.to):
 		return inconclusive(GroupExpectation, name, "The watch was not heard all the time, so the silence proves nothing.")
 	case len(silent) > 0:
-		return inconclusive(GroupExpectation, name, "Nothing was ever heard of "+list(silent)+", so the silence proves nothing.")
+		return inconclusive(GroupExpectation, name, "Nothing was heard of "+list(silent)+", or not all the time, so the silence proves nothing.")
 	case len(names) == 0:
 		return inconclusive(GroupExpectation, name, "No alarm was heard at all, so the silence proves nothing.")
 	}
 	return passed(GroupExpectation, name, fmt.Sprintf("%s stayed quiet.", plural(others, "other alarm")))
+}
+
+// unheard says that the system that an alarm lives in did not tell of it all the time.
+func (d *drillCase) unheard(alarm drill.Alarm, began time.Time) bool {
+	if alarm.Source == nil {
+		return false
+	}
+	changes := d.rec.alarms[alarm.Name]
+	before, known := lastBefore(changes, began)
+	_, silent := d.sourceSilent(alarm.Name, within(changes, began, d.span.to))
+	return !known || before.fact.To == history.AlarmInsufficient || silent
 }
 
 // answerStale is how old the last word of a name server may be to stand for what it says now: a name server is asked several times a

@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,6 +24,8 @@ type core struct {
 	service string
 	hosts   []*hostState
 	alarms  []*alarmState
+	fed     map[fedBy][]*alarmState // the alarms that a sample feeds
+	due     time.Time               // the earliest of the alarms
 	names   []*nameState
 	pause   time.Time // no evaluation before this
 
@@ -45,8 +46,13 @@ type hostState struct {
 	since       time.Time
 }
 
+// fedBy is what a sample is about; host is empty for what is measured once for the service.
+type fedBy struct{ metric, host string }
+
 type alarmState struct {
 	alarm     alarm.Alarm
+	metric    drill.Metric // zero for an alarm that lives elsewhere
+	external  *external    // nil for one of our own
 	series    *alarm.Series
 	due       time.Time
 	bad       bool // speaks against its host
@@ -62,7 +68,7 @@ type nameState struct {
 
 // newCore builds the state for a service at now. saved may be nil.
 func newCore(service drill.Service, saved *savedState, now time.Time) (*core, error) {
-	c := &core{service: service.Name}
+	c := &core{service: service.Name, fed: map[fedBy][]*alarmState{}, due: now}
 	for _, environment := range service.Environments {
 		for _, host := range environment.Hosts {
 			c.hosts = append(c.hosts, &hostState{host: host, environment: environment.Name, since: now})
@@ -70,24 +76,26 @@ func newCore(service drill.Service, saved *savedState, now time.Time) (*core, er
 	}
 	type published struct {
 		metric, host string
+		statistic    alarm.Statistic
 		period       time.Duration
 	}
 	seen := map[published]bool{}
 	for _, one := range drill.ExpandAlarms(service) {
-		metric := service.Metric(one.Metric)
-		if metric == nil {
-			return nil, fmt.Errorf("alarm %s: there is no metric %q", one.Name, one.Metric)
-		}
-		rule, err := alarm.Compile(one, *metric)
+		state, err := newAlarm(one, service, now)
 		if err != nil {
 			return nil, err
 		}
-		key := published{rule.Metric, rule.Host, rule.Period}
-		c.alarms = append(c.alarms, &alarmState{
-			alarm: alarm.New(rule, now), series: alarm.NewSeries(rule, now), due: rule.Next(now), publishes: !seen[key],
-			bad: saved != nil && !rule.Disabled && slices.Contains(saved.Unhealthy, rule.Name),
-		})
+		rule := state.alarm.Rule
+		state.bad = saved != nil && !rule.Disabled && slices.Contains(saved.Unhealthy, rule.Name)
+		c.alarms = append(c.alarms, state)
+		if state.external != nil {
+			continue
+		}
+		key := published{rule.Metric, rule.Host, rule.Statistic, rule.Period}
+		state.publishes = !seen[key] && rule.Absent == 0
 		seen[key] = true
+		fed := fedBy{rule.Metric, rule.Host}
+		c.fed[fed] = append(c.fed[fed], state)
 	}
 	composites, err := newComposites(service, now)
 	if err != nil {
@@ -149,16 +157,13 @@ func (c *core) sample(now, at time.Time, host string, s *history.Sample) {
 	if s.Cause == history.CauseProber {
 		return // our own fault says nothing of the host, neither good nor bad
 	}
-	value := 0.0
-	if s.OK {
-		value = 1
-	}
-	for _, a := range c.alarms {
-		rule := a.alarm.Rule
-		if rule.Host != host || rule.Metric != s.Probe || (rule.Heartbeat && !s.OK) {
+	for _, a := range c.fed[fedBy{s.Probe, host}] {
+		if a.alarm.Rule.Heartbeat && !s.OK {
 			continue
 		}
-		a.series.Add(now, at, value)
+		if value, measured := valueOf(a.metric, s); measured {
+			a.series.Add(now, at, value)
+		}
 	}
 }
 
@@ -187,10 +192,8 @@ func (h *hostState) fact() *history.Host {
 // next returns when tick is to be called; at the latest after the idle time, so that a hold time that ends is noticed.
 func (c *core) next(now time.Time) time.Time {
 	next := now.Add(idleMax)
-	for _, a := range c.alarms {
-		if a.due.Before(next) {
-			next = a.due
-		}
+	if c.due.Before(next) {
+		next = c.due
 	}
 	if next.Before(c.pause) {
 		return c.pause
@@ -200,11 +203,7 @@ func (c *core) next(now time.Time) time.Time {
 
 // overdue returns how late an evaluation at now would be.
 func (c *core) overdue(now time.Time) time.Duration {
-	late := time.Duration(0)
-	for _, a := range c.alarms {
-		late = max(late, now.Sub(a.due))
-	}
-	return late
+	return max(0, now.Sub(c.due))
 }
 
 // tick evaluates what is due and decides on the names.
@@ -213,30 +212,50 @@ func (c *core) tick(now time.Time) []history.Event {
 	if now.Before(c.pause) {
 		return nil
 	}
+	c.due = now.Add(idleMax)
 	for _, a := range c.alarms {
-		if now.Before(a.due) {
-			continue
+		if !now.Before(a.due) {
+			events = append(events, a.evaluate(now, c.holdsAlarm(now, a.alarm.Rule.Name))...)
 		}
-		window := a.series.Window(now)
-		events = append(events, a.datapoints(now, window)...)
-		a.due = a.alarm.Rule.Next(now)
-		if c.holdsAlarm(now, a.alarm.Rule.Name) {
-			continue
+		if a.due.Before(c.due) {
+			c.due = a.due
 		}
-		var change *alarm.Change
-		a.alarm, change = alarm.Step(a.alarm, now, window)
-		if change == nil {
-			continue
-		}
-		a.bad = failover.Signal(a.bad, string(change.To))
-		events = append(events, history.New(now, source, &history.Alarm{
-			Name: change.Name, Host: change.Host, From: string(change.From), To: string(change.To),
-			Reason: change.Reason, ReasonData: change.ReasonData,
-		}))
 	}
+	return c.followUp(now, events)
+}
+
+// followUp lets everything that hangs on alarms follow the events, and returns all of them.
+func (c *core) followUp(now time.Time, events []history.Event) []history.Event {
 	events = append(events, c.compose(now)...)
 	c.act(now, events)
 	return append(events, c.decide(now)...)
+}
+
+// evaluate brings one alarm of our own up to its datapoints; one that is held keeps its state.
+func (a *alarmState) evaluate(now time.Time, held bool) []history.Event {
+	var events []history.Event
+	var change *alarm.Change
+	next := a.alarm
+	if a.alarm.Rule.Absent > 0 {
+		next, change = alarm.StepAbsence(a.alarm, now, a.series)
+		a.due = alarm.NextAbsence(a.alarm.Rule, a.series, now)
+	} else {
+		window := a.series.Window(now)
+		events = a.datapoints(now, window)
+		next, change = alarm.Step(a.alarm, now, window)
+		a.due = a.alarm.Rule.Next(now)
+	}
+	if held {
+		return events
+	}
+	if a.alarm = next; change == nil {
+		return events
+	}
+	a.bad = failover.Signal(a.bad, string(change.To))
+	return append(events, history.New(now, source, &history.Alarm{
+		Name: change.Name, Host: change.Host, From: string(change.From), To: string(change.To),
+		Reason: change.Reason, ReasonData: change.ReasonData,
+	}))
 }
 
 // datapoints returns the datapoints of the window that were not told before.
@@ -251,10 +270,15 @@ func (a *alarmState) datapoints(now time.Time, window []alarm.Datapoint) []histo
 		}
 		a.told = p.Start
 		rule := a.alarm.Rule
-		events = append(events, history.New(now, source, &history.Datapoint{
+		fact := &history.Datapoint{
 			Metric: rule.Metric, Host: rule.Host, Start: p.Start, Period: drill.Seconds(rule.Period), Average: p.Value(alarm.Average),
-			Minimum: p.Minimum, Maximum: p.Maximum, Samples: p.Samples,
-		}))
+			Minimum: p.Minimum, Maximum: p.Maximum, Samples: p.Samples, Unit: rule.Unit,
+		}
+		if !slices.Contains([]alarm.Statistic{alarm.Average, alarm.Minimum, alarm.Maximum, alarm.SampleCount}, rule.Statistic) {
+			value := rule.Value(p)
+			fact.Statistic, fact.Value = string(rule.Statistic), &value
+		}
+		events = append(events, history.New(now, source, fact))
 	}
 	return events
 }
@@ -343,7 +367,7 @@ func (c *core) current(now time.Time) []history.Event {
 			reason = a.alarm.Detail
 		}
 		events = append(events, history.New(now, source, &history.Alarm{
-			Name: a.alarm.Rule.Name, Host: a.alarm.Rule.Host, To: string(a.alarm.State), Reason: reason,
+			Name: a.alarm.Rule.Name, Host: a.alarm.Rule.Host, To: string(a.alarm.State), Reason: reason, Origin: a.origin(),
 		}))
 	}
 	for _, composite := range c.composites {

@@ -16,6 +16,7 @@ import (
 	"firedrill/internal/failover"
 	"firedrill/internal/history"
 	"firedrill/internal/probe"
+	alarmsource "firedrill/internal/source"
 )
 
 const (
@@ -48,6 +49,9 @@ type Options struct {
 	Listen    string       // address of the HTTP interface; empty: none
 	StateFile string       // keeps the answers over a restart; empty: they are forgotten
 	Log       *slog.Logger // default: nothing is logged
+
+	// AlarmSources opens what alarms live elsewhere in; needed when the service has such alarms.
+	AlarmSources func(alarm string, s drill.AlarmSource) (alarmsource.Source, error)
 
 	// Notify is told what actions have to tell; it must return at once. Nil: nobody is told.
 	Notify func(Notice)
@@ -104,6 +108,9 @@ func New(options Options) (*Watch, error) {
 	if w.core, err = newCore(options.Service, saved, w.started); err != nil {
 		return nil, &drill.Error{Op: "watch", Kind: drill.Invalid, Err: err}
 	}
+	if err := w.core.openSources(options.AlarmSources); err != nil {
+		return nil, &drill.Error{Op: "watch", Kind: drill.Invalid, Err: err}
+	}
 	return w, nil
 }
 
@@ -139,6 +146,11 @@ func (w *Watch) Run(ctx context.Context) error {
 	close(w.ready)
 	for _, host := range w.core.hosts {
 		parts.Go(func() { w.follow(ctx, host.host) })
+	}
+	for _, a := range w.core.alarms {
+		if a.external != nil && !a.alarm.Rule.Disabled {
+			parts.Go(func() { w.lookAt(ctx, a) })
+		}
 	}
 	w.loop(ctx)
 	return nil
@@ -259,6 +271,9 @@ func (w *Watch) take(message any) {
 		case *history.Note:
 			w.log.Warn("probe note", "host", m.host, "text", fact.Text)
 		}
+	case looked:
+		w.publish(w.core.look(m))
+		w.notify()
 	case established:
 		w.publish(w.core.reach(m.at, m.host, true, m.bootID, ""))
 	case lost:

@@ -25,12 +25,13 @@ var needed = [][2]string{
 	{"git", "git"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"ssh", "openssh-client"}, {"/usr/sbin/sshd", "openssh-server"},
 	{"dig", "dnsutils"}, {"named", "bind9"}, {"nginx", "nginx-light"}, {"/usr/lib/postgresql/15/bin/postgres", "postgresql-15"},
 	{"chromium", "chromium"}, {"fc-list", "fontconfig"}, {"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"},
+	{"prometheus", "prometheus"}, {"prometheus-alertmanager", "prometheus-alertmanager"},
 	{"unbound", "unbound"}, {"knotd", "knot"}, {"pdns_server", "pdns-server"}, {"/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql", "pdns-backend-sqlite3"},
 	{"sqlite3", "sqlite3"}, {"haproxy", "haproxy"}, {"systemd-analyze", "systemd"}, {"unshare", "util-linux"}, {"dbus-daemon", "dbus-daemon"}, {"sudo", "sudo"}, {"minisign", "minisign"}, {"gcc", "gcc"}, {"/usr/bin/aws", "awscli"}, {"/usr/lib/python3/dist-packages/boto3/__init__.py", "python3-boto3"}, {"/usr/include/stdlib.h", "libc6-dev"},
 }
 
 // require is told to the tests: what is named there may not be skipped.
-const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user,systemd,awscli,minisign"
+const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user,systemd,awscli,minisign,prometheus"
 
 func main() {
 	quick := flag.Bool("quick", false, "only what needs neither root nor packages, in under a minute")
