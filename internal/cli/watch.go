@@ -124,7 +124,7 @@ func runWatch(ctx context.Context, s streams, options watchOptions) error {
 	}
 	defer notifier.Close(watchTellMax)
 	w, err := watch.New(watch.Options{
-		Service: service, Sources: sshSources{log: log}, Token: token, Listen: listen, StateFile: options.state, Log: log,
+		Service: service, Sources: sshSources{log: log}, Token: token, Listen: listen, StateFile: options.state, Log: log, Directory: filepath.Dir(options.file),
 		AlarmSources: func(alarm string, s drill.AlarmSource) (source.Source, error) {
 			return source.Open(alarm, s, filepath.Dir(options.file))
 		},

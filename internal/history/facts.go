@@ -224,6 +224,8 @@ const (
 	CauseReset   = "reset"
 	CauseStatus  = "status"
 	CauseContent = "content"
+	CauseLogin   = "login"
+	CauseExit    = "exit"
 )
 
 // Sample is one try of a probe. It belongs to the moment it was scheduled for, not to when it happened to end.

@@ -3,7 +3,6 @@ package probe
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,15 @@ type result struct {
 	detail  string
 	address string // host:port tried last
 	status  int
+	value   *float64
+	reused  bool // the connection had served tries before
+	unheard bool // and was gone before the other side read anything
+}
+
+// with returns the outcome with a value.
+func (r result) with(value float64) result {
+	r.value = &value
+	return r
 }
 
 func (r result) failed(cause, format string, args ...any) result {
@@ -98,18 +106,23 @@ func attemptHTTP(ctx context.Context, spec Spec) result {
 		return result{}.failed(history.CauseProber, "%v", err)
 	}
 	return exchange(ctx, spec, request, func(response *http.Response, outcome result) result {
-		if want := spec.Status; (want != 0 && response.StatusCode != want) || (want == 0 && response.StatusCode/100 != 2) {
-			return outcome.failed(history.CauseStatus, "status %d", response.StatusCode)
-		}
-		body, err := io.ReadAll(io.LimitReader(response.Body, bodyMax))
-		if err != nil {
-			return outcome.failed(causeOf(err, history.CauseContent), "read body: %s", reason(err))
-		}
-		if spec.Contains != "" && !strings.Contains(string(body), spec.Contains) {
-			return outcome.failed(history.CauseContent, "the body does not hold %q", spec.Contains)
-		}
-		return outcome
+		return spec.judgeResponse(response, outcome)
 	})
+}
+
+// judgeResponse holds a response against what is wanted of it. It reads no more of the body than it needs.
+func (s Spec) judgeResponse(response *http.Response, outcome result) result {
+	if want := s.Status; (want != 0 && response.StatusCode != want) || (want == 0 && response.StatusCode/100 != 2) {
+		return outcome.failed(history.CauseStatus, "status %d", response.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, bodyMax))
+	if err != nil {
+		return outcome.failed(causeOf(err, history.CauseContent), "read body: %s", reason(err))
+	}
+	if s.Contains != "" && !strings.Contains(string(body), s.Contains) {
+		return outcome.failed(history.CauseContent, "the body does not hold %q", s.Contains)
+	}
+	return outcome
 }
 
 // exchange connects, sends request and passes the response to read. The connection is closed afterwards.
@@ -128,9 +141,9 @@ func exchange(ctx context.Context, spec Spec, request *http.Request, read func(*
 		request.Host = spec.Host
 	}
 	if request.URL.Scheme == "https" {
-		secure := tls.Client(conn, &tls.Config{ServerName: serverName(request), MinVersion: tls.VersionTLS12})
-		if err := secure.HandshakeContext(ctx); err != nil {
-			return outcome.failed(causeOf(err, history.CauseTLS), "TLS: %s", reason(err))
+		secure, judged := handshake(ctx, spec, conn, hostOnly(request.Host), outcome)
+		if secure == nil {
+			return judged
 		}
 		conn = secure
 	}
@@ -171,13 +184,6 @@ func portOf(target *url.URL) string {
 		return strconv.Itoa(443)
 	}
 	return strconv.Itoa(80)
-}
-
-func serverName(request *http.Request) string {
-	if host, _, err := net.SplitHostPort(request.Host); err == nil {
-		return host
-	}
-	return request.Host
 }
 
 // causeOf returns the cause that an error of the network stands for, otherwise when it is none of those with a cause of their own.

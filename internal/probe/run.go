@@ -91,16 +91,23 @@ func (r *runner) emit(at time.Time, fact history.Fact) {
 func (r *runner) task(spec Spec) task {
 	switch spec.Kind {
 	case HTTP:
-		return &sampler{runner: r, spec: spec, attempt: attemptHTTP}
-	case TCP:
-		return &sampler{runner: r, spec: spec, attempt: attemptTCP}
+		if spec.Keep {
+			return &keeper{runner: r, spec: spec}
+		}
+	case TCP, TLS, SQL, Lookup, Command, Query:
 	case DNS, Served:
 		return &witness{runner: r, spec: spec}
 	case Ledger:
 		return newLedger(r, spec)
 	case Heartbeat:
+		return &heartbeat{runner: r, spec: spec}
 	}
-	return &heartbeat{runner: r, spec: spec}
+	return &sampler{runner: r, spec: spec, attempt: attempts[spec.Kind]}
+}
+
+// attempts are what is tried anew each time; Validate has seen the kind.
+var attempts = map[Kind]func(ctx context.Context, spec Spec) result{
+	HTTP: attemptHTTP, TCP: attemptTCP, TLS: attemptTLS, SQL: attemptSQL, Lookup: attemptLookup, Command: attemptCommand, Query: attemptQuery,
 }
 
 // loop is the open loop: it starts each try at its moment and never waits for one.
@@ -198,5 +205,6 @@ func (r *runner) sample(spec Spec, at slot, took time.Duration, outcome result) 
 	r.emit(r.now(), &history.Sample{
 		Probe: spec.Name, Host: r.source, Scheduled: at.Scheduled, Lag: drill.Seconds(at.Lag), Took: drill.Seconds(took),
 		OK: outcome.cause == "", Cause: outcome.cause, Detail: outcome.detail, Address: outcome.address, Status: outcome.status,
+		Value: outcome.value, Reused: outcome.reused,
 	})
 }

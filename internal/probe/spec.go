@@ -22,6 +22,11 @@ const (
 	DNS       Kind = "dns"       // ask the name server Address for Query: an Answer when it changes, and every Repeat
 	Heartbeat Kind = "heartbeat" // the host lives: one Sample, always OK; the first carries the boot id in Detail
 	Served    Kind = "served"    // GET URL: an Answer with the host of Hosts that served, when it changes, and every Repeat
+	TLS       Kind = "tls"       // connect to Address and shake hands: one Sample, its value the days left
+	SQL       Kind = "sql"       // log in to URL and SELECT 1: one Sample
+	Lookup    Kind = "lookup"    // ask Resolver for the addresses of Query: one Sample
+	Command   Kind = "command"   // run Command: one Sample, its value what Value says
+	Query     Kind = "query"     // ask the Prometheus at URL the Query: one Sample with its value
 	Ledger    Kind = "ledger"    // write a numbered entry to URL, by POST or SQL; on stop read all back: one Ledger
 )
 
@@ -51,9 +56,16 @@ type Spec struct {
 	Resolver string        `json:"resolver,omitempty"`          // name server, host or host:port; default this host's hosts file and resolvers
 	Every    drill.Seconds `json:"every_seconds"`               // between tries, 1ms to 1h
 	Timeout  drill.Seconds `json:"timeout_seconds,omitempty"`   // of one try from sending; default Every, but 1s at most; no more than 1,000 x Every
+	Keep     bool          `json:"keep,omitempty"`              // http: keep connections and use them again
 	Status   int           `json:"status,omitempty"`            // http: the expected status; default any of 200 to 299
 	Contains string        `json:"contains,omitempty"`          // http: the first 64 KiB of the body must hold it
 	Repeat   drill.Seconds `json:"repeat_seconds,omitempty"`    // dns, served: tell an unchanged answer again this often; default 5s
+	Server   string        `json:"server_name,omitempty"`       // tls: the name to prove; default the host of Address
+	CAFile   string        `json:"ca_file,omitempty"`           // authorities in place of the system's, on the host of the probe
+	Answer   []string      `json:"answer,omitempty"`            // lookup: the addresses wanted
+	Password string        `json:"password,omitempty"`          // sql
+	Command  []string      `json:"command,omitempty"`           // command
+	Value    string        `json:"value,omitempty"`             // command: number or exit_code
 	Writer   string        `json:"writer,omitempty"`            // ledger: id of the writer; default a random one
 	ReadBack drill.Seconds `json:"read_back_seconds,omitempty"` // ledger: how long to try reading back; default 10s
 
@@ -86,7 +98,7 @@ func (s Spec) Validate() error {
 
 func (s Spec) validateTarget() error {
 	switch s.Kind {
-	case HTTP, Ledger, Served:
+	case HTTP, Ledger, Served, Query:
 		if s.Kind == Ledger && isSQL(s.URL) {
 			return validateSQL(s.URL)
 		}
@@ -97,7 +109,22 @@ func (s Spec) validateTarget() error {
 		if s.Kind == Served {
 			return s.validateServed()
 		}
-	case TCP:
+		if s.Kind == Query && s.Query == "" {
+			return errors.New("query is missing")
+		}
+	case SQL:
+		if target, err := url.Parse(s.URL); err != nil || target.Hostname() == "" || target.User.Username() == "" {
+			return errors.New("url is not postgresql://user@host/database")
+		}
+	case Lookup:
+		if s.Query == "" {
+			return errors.New("query (the name) is missing")
+		}
+	case Command:
+		if len(s.Command) == 0 || s.Command[0] == "" {
+			return errors.New("command is missing")
+		}
+	case TCP, TLS:
 		if host, port, err := net.SplitHostPort(s.Address); err != nil || host == "" || port == "" {
 			return fmt.Errorf("address %q is not host:port", s.Address)
 		}
@@ -107,7 +134,7 @@ func (s Spec) validateTarget() error {
 		}
 	case Heartbeat:
 	default:
-		return fmt.Errorf("kind %q is none of http, tcp, dns, served, heartbeat, ledger", s.Kind)
+		return fmt.Errorf("kind %q is none of http, tcp, tls, sql, lookup, command, query, dns, served, heartbeat, ledger", s.Kind)
 	}
 	return nil
 }

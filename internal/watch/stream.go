@@ -44,37 +44,6 @@ type SourceStarter interface {
 	Start(ctx context.Context, host drill.Host, probes []probe.Spec) (Stream, error)
 }
 
-// Probes returns what is to be measured on every host of a service.
-func Probes(service drill.Service) ([]probe.Spec, error) {
-	var specs []probe.Spec
-	beats := false
-	for _, metric := range service.Metrics {
-		spec := probe.Spec{Name: metric.Name, Every: metric.Every, Timeout: metric.Timeout}
-		switch {
-		case metric.Heartbeat:
-			beats = true
-			spec.Kind, spec.Timeout, spec.Every = probe.Heartbeat, 0, drill.Seconds(beatEvery)
-		case metric.Connect != "":
-			spec.Kind, spec.Address = probe.TCP, metric.Connect
-			if dependency := service.Dependency(metric.Connect); dependency != nil {
-				spec.Address = dependency.Address
-			}
-		default:
-			return nil, fmt.Errorf("metric %s: it measures nothing; write connect or heartbeat", metric.Name)
-		}
-		specs = append(specs, spec)
-	}
-	if !beats {
-		specs = append(specs, probe.Spec{Name: bareHeartbeat, Kind: probe.Heartbeat, Every: drill.Seconds(beatEvery)})
-	}
-	for _, spec := range specs {
-		if err := spec.Validate(); err != nil {
-			return nil, err
-		}
-	}
-	return specs, nil
-}
-
 // What a stream's goroutine tells the loop.
 type (
 	arrived struct {
@@ -104,7 +73,7 @@ func (w *Watch) follow(ctx context.Context, host drill.Host) {
 			return
 		case <-timer.C:
 		}
-		stream, err := w.options.Sources.Start(ctx, host, w.probes)
+		stream, err := w.options.Sources.Start(ctx, host, w.probes[host.Name])
 		if err == nil {
 			err = w.read(ctx, host, stream)
 		}

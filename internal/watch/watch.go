@@ -47,6 +47,7 @@ type Options struct {
 	Sources   SourceStarter
 	Token     string       // secret for switching; empty: nobody may switch
 	Listen    string       // address of the HTTP interface; empty: none
+	Directory string       // where the paths of secrets in the service file count from
 	StateFile string       // keeps the answers over a restart; empty: they are forgotten
 	Log       *slog.Logger // default: nothing is logged
 
@@ -61,8 +62,9 @@ type Options struct {
 type Watch struct {
 	options Options
 	log     *slog.Logger
-	probes  []probe.Spec
-	beats   map[string]bool // names of the heartbeat probes
+	probes  map[string][]probe.Spec // by the host that they run on
+	own     map[string][]probe.Spec // by the host that they are about: they run here
+	beats   map[string]bool         // names of the heartbeat probes
 
 	inbox chan any    // from streams
 	asks  chan func() // from the HTTP interface; run by the loop
@@ -82,20 +84,30 @@ func New(options Options) (*Watch, error) {
 	if options.Sources == nil {
 		return nil, errors.New("watch: nothing starts the probes")
 	}
-	probes, err := Probes(options.Service)
+	probes := map[string][]probe.Spec{}
+	own, err := ownProbes(options.Service, options.Directory)
+	for _, environment := range options.Service.Environments {
+		for _, host := range environment.Hosts {
+			var wrong error
+			probes[host.Name], wrong = Probes(options.Service, host, options.Directory)
+			err = errors.Join(err, wrong)
+		}
+	}
 	if err != nil {
 		return nil, &drill.Error{Op: "watch", Kind: drill.Invalid, Err: err}
 	}
 	w := &Watch{
-		options: options, log: options.Log, probes: probes, beats: map[string]bool{}, inbox: make(chan any, inboxSize), asks: make(chan func()),
+		options: options, log: options.Log, probes: probes, own: own, beats: map[string]bool{}, inbox: make(chan any, inboxSize), asks: make(chan func()),
 		ready: make(chan struct{}), ended: make(chan struct{}), hub: newHub(), started: time.Now(),
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
-	for _, spec := range probes {
-		if spec.Kind == probe.Heartbeat {
-			w.beats[spec.Name] = true
+	for _, specs := range probes {
+		for _, spec := range specs {
+			if spec.Kind == probe.Heartbeat {
+				w.beats[spec.Name] = true
+			}
 		}
 	}
 	var saved *savedState
@@ -146,6 +158,9 @@ func (w *Watch) Run(ctx context.Context) error {
 	close(w.ready)
 	for _, host := range w.core.hosts {
 		parts.Go(func() { w.follow(ctx, host.host) })
+	}
+	for about, specs := range w.own {
+		parts.Go(func() { w.measure(ctx, about, specs) })
 	}
 	for _, a := range w.core.alarms {
 		if a.external != nil && !a.alarm.Rule.Disabled {

@@ -498,7 +498,7 @@ func TestClockThatIsSetBackIsLearnedAnew(t *testing.T) {
 func TestProbesAreMadeFromTheMetrics(t *testing.T) {
 	service := bookstore()
 	service.Metrics = append(service.Metrics, drill.Metric{Name: "cache", Connect: "10.1.2.3:6379", Every: seconds(1), Timeout: seconds(.5)})
-	specs, err := Probes(service)
+	specs, err := Probes(service, service.Environments[0].Hosts[0], "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -514,11 +514,11 @@ func TestProbesAreMadeFromTheMetrics(t *testing.T) {
 		t.Error(diff)
 	}
 	service.Metrics = nil
-	if specs, err := Probes(service); err != nil || len(specs) != 1 || specs[0].Name != bareHeartbeat {
+	if specs, err := Probes(service, service.Environments[0].Hosts[0], ""); err != nil || len(specs) != 1 || specs[0].Name != bareHeartbeat {
 		t.Errorf("without metrics: %v, %v; want a heartbeat all the same", specs, err)
 	}
 	service.Metrics = []drill.Metric{{Name: "nothing"}}
-	if _, err := Probes(service); err == nil {
+	if _, err := Probes(service, service.Environments[0].Hosts[0], ""); err == nil {
 		t.Error("a metric that measures nothing is taken")
 	}
 }

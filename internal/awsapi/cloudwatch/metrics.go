@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -235,7 +234,7 @@ func (m *metrics) window(region string, metric Metric, unit string, rule alarm.R
 	var window []alarm.Datapoint
 	for _, start := range rule.Periods(now) {
 		b := m.sum(region, metric, unit, start, rule.Period)
-		window = append(window, alarm.Datapoint{Start: start, Samples: int(math.Ceil(b.Count)), Sum: b.Sum, Minimum: b.Min, Maximum: b.Max})
+		window = append(window, alarm.Datapoint{Start: start, Samples: b.Count, Sum: b.Sum, Minimum: b.Min, Maximum: b.Max})
 	}
 	return window
 }
