@@ -1,0 +1,40 @@
+package alarm
+
+import (
+	"testing"
+	"time"
+)
+
+// BenchmarkEvaluations feeds and evaluates alarms on one core, as a watch does at periods of 10 s with one sample a period, and prints how
+// many alarms it could carry so. The goal is a million.
+func BenchmarkEvaluations(b *testing.B) {
+	const alarms = 100_000
+	rule := connectivity(2, 3, MissingIsMissing)
+	rule.Period = 10 * time.Second
+	begin := articleDay(0, 0)
+	all, series := make([]Alarm, alarms), make([]*Series, alarms)
+	for i := range all {
+		all[i], series[i] = New(rule, begin), NewSeries(rule, begin)
+	}
+	now, changes := begin, 0
+	for b.Loop() {
+		now = now.Add(rule.Period)
+		for i := range all {
+			value := 1.
+			if (i+int(now.Unix()/10))%100 < 3 { // three datapoints of a hundred breach, in a row
+				value = 0
+			}
+			series[i].Add(now, now.Add(-5*time.Second), value)
+			var change *Change
+			if all[i], change = Step(all[i], now, series[i].Window(now)); change != nil {
+				changes++
+			}
+		}
+	}
+	each := b.Elapsed().Seconds() / float64(b.N) / alarms
+	b.ReportMetric(1/each, "evaluations/s")
+	b.ReportMetric(rule.Period.Seconds()/each/1e6, "million-alarms-at-10s")
+	if changes == 0 && b.N > 100 {
+		b.Error("nothing ever changed")
+	}
+}
