@@ -347,7 +347,7 @@ func (c *crew) sample(ctx context.Context, client drill.Client, emit func(histor
 			target = endpoint.String()
 		}
 	}
-	spec := probe.Spec{Name: client.Name, Kind: probe.HTTP, URL: target, Resolver: client.Resolver, Every: client.Every, Timeout: client.Timeout}
+	spec := probe.Spec{Name: client.Name, Kind: probe.HTTP, URL: target, Resolver: client.Resolver, Keep: client.Keep, Every: client.Every, Timeout: client.Timeout}
 	for ctx.Err() == nil {
 		if err := c.probes(ctx, client, []probe.Spec{spec}, emit); err != nil && ctx.Err() == nil {
 			emit(history.New(time.Now(), c.source, &history.Note{Text: "client " + client.Name + ": " + err.Error()}))

@@ -67,6 +67,7 @@ func (s *Service) fillDefaults() {
 		orDefault(&client.Timeout, clientTimeoutDefault)
 	}
 	s.fillMetrics()
+	s.fillLevel()
 	for i := range s.Actions {
 		action := &s.Actions[i]
 		if len(action.Alarms) == 0 {
@@ -186,6 +187,7 @@ func (c *checker) all() {
 		c.hostPort("dependencies."+dependency.Name+".address", dependency.Address)
 	}
 	c.metrics()
+	c.level()
 	c.alarms()
 	c.composites()
 	c.actions()

@@ -29,6 +29,8 @@ type Objectives struct {
 	RTO          Seconds  `yaml:"rto" json:"rto_seconds,omitempty"`           // longest time until clients are served again
 	RPO          *Seconds `yaml:"rpo" json:"rpo_seconds,omitempty"`           // longest span of acknowledged writes that may be lost; nil = not stated
 	Availability Percent  `yaml:"availability" json:"availability,omitempty"` // share of good client samples over a drill
+
+	Level *ServiceLevel `yaml:"level" json:"level,omitempty"` // service level objective, with the part of its error budget that a drill may spend
 }
 
 // Percent is a share in 0..100; files write "99%" or 99.
@@ -76,7 +78,8 @@ type Client struct {
 	HTTP     string  `yaml:"http" json:"http,omitempty"`               // path below the endpoint, default the endpoint itself
 	Every    Seconds `yaml:"every" json:"every_seconds,omitempty"`     // default 100ms
 	Timeout  Seconds `yaml:"timeout" json:"timeout_seconds,omitempty"` // default 1s
-	Resolver string  `yaml:"resolver" json:"resolver,omitempty"`       // name server to ask, host:port; default the system's
+	Resolver string  `yaml:"resolver" json:"resolver,omitempty"`       // name server to ask, as a caching one, host:port; default the system's
+	Keep     bool    `yaml:"keep_alive" json:"keep_alive,omitempty"`   // keep connections and use them again, as browsers and pools do; default a new one each time
 	Ledger   string  `yaml:"ledger" json:"ledger,omitempty"`           // path that takes POST and GET of ledger entries; empty: no ledger
 }
 

@@ -288,6 +288,9 @@ func MustStop(w *World, index int, since, now time.Time) (stop bool, condition, 
 	if doubt := w.unwell(stays); doubt != "" {
 		return true, "the last healthy environment is in danger", doubt
 	}
+	if condition, detail := w.overspent(since, now); condition != "" {
+		return true, condition, detail
+	}
 	limit := w.plan.Objectives.RTO.Duration()
 	if limit == 0 {
 		return false, "", ""

@@ -335,6 +335,9 @@ func planFacts(plan drill.Plan) []fact {
 	if plan.Objectives.RPO != nil {
 		promises = append(promises, "RPO "+plan.Objectives.RPO.String())
 	}
+	if level := plan.Objectives.Level; level != nil {
+		promises = append(promises, fmt.Sprintf("%g %% over %s, of which a drill may cost %s", float64(level.Target), level.Window, level.DrillBudget().Round(time.Millisecond)))
+	}
 	if plan.Objectives.Availability > 0 {
 		promises = append(promises, fmt.Sprintf("availability %g %%", float64(plan.Objectives.Availability)))
 	}

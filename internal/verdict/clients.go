@@ -274,6 +274,9 @@ func (d *drillCase) objectives() []Check {
 	if promise.Availability > 0 {
 		checks = append(checks, d.available(GroupObjective, "availability", float64(promise.Availability)))
 	}
+	if promise.Level != nil {
+		checks = append(checks, d.errorBudget(*promise.Level))
+	}
 	checks = append(checks, d.answersLive()...)
 	writes := slices.ContainsFunc(d.rec.plan.Clients, func(c drill.Client) bool { return c.Ledger != "" })
 	if promise.RPO != nil && (writes || len(d.rec.ledgers) > 0) {
