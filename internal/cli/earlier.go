@@ -29,7 +29,7 @@ func earlierLogs(plan drill.Plan, directory string, named []string) (found []ver
 			continue
 		}
 		for _, path := range earlierPlaces(proven, directory, named) {
-			one, err := readChained(path)
+			one, err := readEarlierLog(path)
 			switch {
 			case errors.Is(err, os.ErrNotExist):
 				continue
@@ -87,8 +87,8 @@ func globQuoted(path string) string {
 	return quoted.String()
 }
 
-// readChained reads a log and verifies it; a line that a power cut tore at its end was never part of it.
-func readChained(path string) (verdict.Earlier, error) {
+// readEarlierLog reads a log and verifies it; a line that a power cut tore at its end was never part of it.
+func readEarlierLog(path string) (verdict.Earlier, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return verdict.Earlier{}, err

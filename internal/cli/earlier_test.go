@@ -44,7 +44,7 @@ func TestJudgeVerifiesTheLogsThatARunWentOnWith(t *testing.T) {
 	}{
 		"beside it": {func(*testing.T, string, string) {}, exitPassed, ""},
 		"a copy in its own directory": {func(t *testing.T, earlier, log string) {
-			one, err := readChained(earlier)
+			one, err := readEarlierLog(earlier)
 			if err != nil {
 				t.Fatal(err)
 			}

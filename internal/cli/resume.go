@@ -59,7 +59,7 @@ func readEarlier(path string) (conductor.Earlier, error) {
 	if about, err := os.Stat(path); err == nil && about.IsDir() {
 		path = filepath.Join(path, logName)
 	}
-	one, err := readChained(path)
+	one, err := readEarlierLog(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return conductor.Earlier{}, &drill.Error{Op: "go on with a run", Kind: drill.Invalid, Err: err, Hint: "Name the directory of a run, or its " + logName + "."}
