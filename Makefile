@@ -21,5 +21,5 @@ lint:
 man: ## the manual pages, from the same commands that answer --help
 	go run ./tools/man
 
-ci-engines: ## the wiring of ci/ in the engines of GitHub Actions and GitLab CI; gets them through the Go proxy and npm
-	FIREDRILL_REQUIRE=act,gitlab go test -tags engines -count=1 ./ci
+ci-engines: ## the wiring of ci/ in the engines of GitHub Actions, GitLab CI and (on groovy) Jenkins; gets the first two through the Go proxy and npm
+	FIREDRILL_REQUIRE=act,gitlab,groovy go test -tags engines -count=1 -timeout=60m ./ci
