@@ -22,7 +22,7 @@ import (
 	"firedrill/internal/drill"
 )
 
-// contents gives the bytes of files, in the order that is asked for.
+// contents gives the bytes of files, in any order.
 type contents interface {
 	// each calls visit for every regular file that is listed, with a reader that holds exactly its bytes and is valid only during the call.
 	each(ctx context.Context, files []file, visit func(f file, r io.Reader) error) error
@@ -130,7 +130,7 @@ func (repo repository) snapshot(ctx context.Context, revision string) (snapshot,
 	if err != nil {
 		return snapshot{}, err
 	}
-	s := snapshot{commit: commit, made: time.Unix(unix, 0), contents: blobs(repo)}
+	s := snapshot{commit: commit, made: time.Unix(unix, 0), contents: remember(blobs(repo), rememberMax)}
 	for entry := range strings.SplitSeq(strings.TrimSuffix(listing, "\x00"), "\x00") {
 		one, ok, err := parseEntry(entry)
 		if err != nil {

@@ -52,6 +52,7 @@ type Client struct {
 	user         string
 	sudoPassword Secret
 	conn         *ssh.Client
+	socket       net.Conn      // what conn goes over
 	jumps        []*ssh.Client // nearest first; closed after conn
 
 	lost     chan struct{} // closed when the connection has ended
@@ -88,7 +89,7 @@ func Dial(ctx context.Context, host drill.Host, options Options) (*Client, error
 	}
 	client := &Client{host: host.Name, lost: make(chan struct{}), sudoPassword: options.SudoPassword}
 	for i, hop := range route {
-		conn, err := environment.connect(ctx, hop, client.jumps)
+		conn, socket, err := environment.connect(ctx, hop, client.jumps)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(client.jumps))
 		}
@@ -96,24 +97,24 @@ func Dial(ctx context.Context, host drill.Host, options Options) (*Client, error
 			client.jumps = append(client.jumps, conn)
 			continue
 		}
-		client.conn, client.address, client.user = conn, hop.dial, hop.user
+		client.conn, client.socket, client.address, client.user = conn, socket, hop.dial, hop.user
 		client.watch(hop.keepAlive)
 	}
 	return client, nil
 }
 
 // connect opens one hop, through the last of the jumps when there is one.
-func (e *environment) connect(ctx context.Context, hop hop, jumps []*ssh.Client) (*ssh.Client, error) {
+func (e *environment) connect(ctx context.Context, hop hop, jumps []*ssh.Client) (*ssh.Client, net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, hop.timeout, fmt.Errorf("no answer within %s", hop.timeout))
 	defer cancel()
 	config, finish, err := e.clientConfig(ctx, hop)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer finish()
 	conn, err := e.open(ctx, hop, jumps)
 	if err != nil {
-		return nil, unreachable(ctx, hop, err)
+		return nil, nil, unreachable(ctx, hop, err)
 	}
 	// The handshake takes no context: closing the connection under it is the only way to end it early.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
@@ -126,9 +127,9 @@ func (e *environment) connect(ctx context.Context, hop hop, jumps []*ssh.Client)
 		if command, ok := conn.(*proxied); ok {
 			err = command.explain(ctx, hop.command, err)
 		}
-		return nil, handshakeError(ctx, hop, err)
+		return nil, nil, handshakeError(ctx, hop, err)
 	}
-	return ssh.NewClient(sshConn, channels, requests), nil
+	return ssh.NewClient(sshConn, channels, requests), conn, nil
 }
 
 // open opens the stream that a hop speaks SSH over.

@@ -65,3 +65,12 @@ func TestSudoThatAsksForAPasswordIsRefusedBeforeTheUpload(t *testing.T) {
 		t.Errorf("got %v (%s), want Refused with the line for sudoers", err, drill.HintOf(err))
 	}
 }
+
+// The kernel's round trip of a connection on this machine is short however busy the machine is; over a jump only sshd can be asked.
+func TestRoundTripIsTheWaysOwn(t *testing.T) {
+	client := Serve(t, Wish{}).Dial(t)
+	took, err := client.RoundTrip(t.Context())
+	if err != nil || took <= 0 {
+		t.Errorf("%s, %v", took, err)
+	}
+}
