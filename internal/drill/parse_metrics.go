@@ -40,7 +40,7 @@ func (c *checker) metrics() {
 			c.mistake(path+".from", "only a host itself can say that it lives; write each host")
 		}
 		if metric.Received() && !c.receives(metric) {
-			c.mistake(path, "the watch listens for no such values; add watch.%s: ADDRESS", kind)
+			c.mistake(path, "the watch listens for no such values; add watch: with url, and for statsd its address")
 		}
 	}
 }
@@ -49,7 +49,7 @@ func (c *checker) receives(metric Metric) bool {
 	if c.service.Watch == nil {
 		return false
 	}
-	return (metric.StatsD == "" || c.service.Watch.StatsD != "") && (metric.OTLP == "" || c.service.Watch.OTLP != "")
+	return metric.StatsD == "" || c.service.Watch.StatsD != ""
 }
 
 func (c *checker) metricTarget(path string, metric Metric) {

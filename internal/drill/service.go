@@ -136,7 +136,6 @@ type Watch struct {
 	TokenFile string `yaml:"token_file" json:"token_file,omitempty"` // secret for what changes something (switch)
 	Listen    string `yaml:"listen" json:"listen,omitempty"`         // where it listens, default the port of URL
 	StatsD    string `yaml:"statsd" json:"statsd,omitempty"`         // UDP address for values in the StatsD format, as 0.0.0.0:8125
-	OTLP      string `yaml:"otlp" json:"otlp,omitempty"`             // TCP address for values over OTLP/HTTP, as 0.0.0.0:4318
 }
 
 // Composite is an alarm on other alarms.

@@ -26,8 +26,10 @@ type core struct {
 	alarms  []*alarmState
 	fed     map[fedBy][]*alarmState // the alarms that a sample feeds
 	due     time.Time               // the earliest of the alarms
-	names   []*nameState
-	pause   time.Time // no evaluation before this
+
+	receives map[receivedAs][]string // the metrics that a value from outside feeds
+	names    []*nameState
+	pause    time.Time // no evaluation before this
 
 	composites []*compositeState
 	actions    []*actionState
@@ -68,7 +70,7 @@ type nameState struct {
 
 // newCore builds the state for a service at now. saved may be nil.
 func newCore(service drill.Service, saved *savedState, now time.Time) (*core, error) {
-	c := &core{service: service.Name, fed: map[fedBy][]*alarmState{}, due: now}
+	c := &core{service: service.Name, fed: map[fedBy][]*alarmState{}, due: now, receives: receivers(service)}
 	for _, environment := range service.Environments {
 		for _, host := range environment.Hosts {
 			c.hosts = append(c.hosts, &hostState{host: host, environment: environment.Name, since: now})

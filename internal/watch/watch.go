@@ -77,6 +77,7 @@ type Watch struct {
 	saver   *saver
 	started time.Time
 	address net.Addr // set before ready is closed
+	statsD  net.Addr // likewise
 }
 
 // New checks the service and reads the state file. Errors say what to change.
@@ -146,6 +147,15 @@ func (w *Watch) Run(ctx context.Context) error {
 			close(w.ended)
 			return &drill.Error{Op: "watch", Kind: drill.Invalid, Err: err, Hint: "Name a file in a directory that the watch may write to with --state."}
 		}
+	}
+	if settings := w.options.Service.Watch; settings != nil && settings.StatsD != "" {
+		conn, err := listenStatsD(ctx, settings.StatsD)
+		if err != nil {
+			close(w.ended)
+			return err
+		}
+		w.statsD = conn.LocalAddr()
+		parts.Go(func() { w.serveStatsD(ctx, conn) })
 	}
 	if w.options.Listen != "" {
 		server, err := w.listen(ctx, &parts)
@@ -286,6 +296,8 @@ func (w *Watch) take(message any) {
 		case *history.Note:
 			w.log.Warn("probe note", "host", m.host, "text", fact.Text)
 		}
+	case received:
+		w.core.receive(time.Now(), m)
 	case looked:
 		w.publish(w.core.look(m))
 		w.notify()
