@@ -171,9 +171,34 @@ func (d *drillCase) recoversWithin(group Group, name string, allowed time.Durati
 	case worst.took+worst.bound > allowed:
 		outcome, why = history.Inconclusive, fmt.Sprintf("%s ±%s is too close to the %s that are allowed to tell.", secs(worst.took), secs(worst.bound), secs(allowed))
 	}
-	result := check(outcome, group, name, why, worst.seqs)
+	result := check(outcome, group, name, why+d.eachClient(all), worst.seqs)
 	result.Measured, result.Allowed = bounded(worst.took, worst.bound), quantity(allowed)
 	return result
+}
+
+// eachClient says of several clients when each was served again, and which of them keep their connections: those fail over differently.
+func (d *drillCase) eachClient(all []recovered) string {
+	if len(all) < 2 {
+		return ""
+	}
+	var said []string
+	for _, one := range all {
+		name := one.client
+		if slices.ContainsFunc(d.rec.plan.Clients, func(c drill.Client) bool { return c.Name == one.client && c.Keep }) {
+			name += " (keep-alive)"
+		}
+		switch {
+		case one.void != "" || one.count == 0:
+			said = append(said, name+" was not measured")
+		case one.open:
+			said = append(said, name+" was not served again")
+		case one.bad == 0:
+			said = append(said, name+" saw no failure")
+		default:
+			said = append(said, fmt.Sprintf("%s after %s ±%s", name, secs(one.took), secs(one.bound)))
+		}
+	}
+	return " Of each client: " + list(said) + "."
 }
 
 func okOf(count int) string { return fmt.Sprintf("%d of %d were answered", count, count) }
