@@ -28,6 +28,15 @@ var expectPatterns = []struct {
 	{ExpectNoLoss, Pattern(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
 }
 
+// ExpectPatterns returns the regular expressions of the sentences of `expect:`, for the schema.
+func ExpectPatterns() []string {
+	var all []string
+	for _, known := range expectPatterns {
+		all = append(all, known.pattern().String())
+	}
+	return all
+}
+
 // parseExpectation reads one sentence of `expect:`.
 func parseExpectation(text string) (Expectation, error) {
 	text = strings.Join(strings.Fields(text), " ")

@@ -2,6 +2,8 @@ package history
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"firedrill/internal/drill"
@@ -470,4 +472,13 @@ func newFact(kind Kind) Fact {
 		return factory()
 	}
 	return &Unknown{Name: kind}
+}
+
+// Facts returns an empty fact of every kind that this version knows, in the order of their kinds.
+func Facts() []Fact {
+	var all []Fact
+	for _, kind := range slices.Sorted(maps.Keys(factories)) {
+		all = append(all, factories[kind]())
+	}
+	return all
 }
