@@ -80,6 +80,7 @@ var mayImport = map[string][]string{
 	"internal/deploy/remote/remotetest": {"internal/deploy/remote", "internal/drill"},
 	"internal/conductor":                {"internal/drill", "internal/history", "internal/guard"},
 	"internal/schema":                   {"internal/drill", "internal/history", "internal/verdict"},
+	"internal/ready":                    {"drills", "internal/drill"},
 	"internal/watch":                    {"internal/drill", "internal/history", "internal/alarm", "internal/failover", "internal/probe", "internal/source"},
 	"internal/source":                   {"internal/drill"},
 	"internal/source/sourcetest":        {"internal/source"},

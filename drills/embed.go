@@ -5,9 +5,9 @@ import (
 	"io/fs"
 )
 
-//go:embed all:bookstore
+//go:embed all:bookstore ready
 var files embed.FS
 
-// Files returns the examples, one directory each. Embedding forgets modes: a file that begins with "#!" is a script, to be made
+// Files returns the examples, one directory each, and the ready-made drills in ready. Embedding forgets modes: a file that begins with "#!" is a script, to be made
 // executable where it is written.
 func Files() fs.FS { return files }
