@@ -81,6 +81,7 @@ var mayImport = map[string][]string{
 	"internal/conductor":                {"internal/drill", "internal/history", "internal/guard"},
 	"internal/schema":                   {"internal/drill", "internal/history", "internal/verdict"},
 	"internal/ready":                    {"drills", "internal/drill"},
+	"internal/prove":                    {"internal/conductor", "internal/drill", "internal/history", "internal/verdict"},
 	"internal/watch":                    {"internal/drill", "internal/history", "internal/alarm", "internal/failover", "internal/probe", "internal/source"},
 	"internal/source":                   {"internal/drill"},
 	"internal/source/sourcetest":        {"internal/source"},

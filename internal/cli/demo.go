@@ -24,6 +24,7 @@ import (
 	"firedrill/drills"
 	"firedrill/internal/drill"
 	"firedrill/internal/lab"
+	"firedrill/internal/prove"
 )
 
 // Where things lie on the demo's hosts.
@@ -44,14 +45,12 @@ type demoOptions struct {
 	real     bool
 	yes      bool
 	json     bool
+	repeat   int
 }
 
-// sabotages are the planted faults, each with what it breaks.
-var sabotages = []struct{ name, breaks string }{
-	{"alarm", "the threshold of the database alarm is out of reach"},
-	{"dns", "the name server never moves the answer"},
-	{"standby", "the standby gets a wrong database password after the promotion"},
-	{"attack", "the blackhole is aimed at an address that nobody uses"},
+// sabotages are the cases of prove that the demo's pipeline can show.
+func sabotages() []prove.Case {
+	return slices.DeleteFunc(prove.Cases(), func(c prove.Case) bool { return !c.Demo })
 }
 
 func newDemoCommand(s streams) *cobra.Command {
@@ -70,28 +69,21 @@ touches nothing of this machine's network, and leaves nothing behind but the rep
 	}
 	flags := command.Flags()
 	flags.StringVarP(&options.out, "out", "o", "firedrill-out", "directory for the report")
-	flags.StringVar(&options.sabotage, "sabotage", "", "break one thing: "+strings.Join(sabotageNames(), ", "))
+	flags.StringVar(&options.sabotage, "sabotage", "", "break one thing: "+strings.Join(caseNames(sabotages()), ", "))
 	flags.BoolVar(&options.real, "real", false, "Debian's OpenSSH, PostgreSQL and nginx in place of the built-in ones (root only)")
 	flags.BoolVar(&options.yes, "yes", false, "install missing packages for --real without asking")
 	flags.BoolVar(&options.json, "json", false, "print events as JSON lines")
-	_ = command.RegisterFlagCompletionFunc("sabotage", cobra.FixedCompletions(sabotageNames(), cobra.ShellCompDirectiveNoFileComp))
+	flags.IntVar(&options.repeat, "repeat", 1, "run it so often, each in a lab of its own, and count how the runs ended")
+	_ = command.RegisterFlagCompletionFunc("sabotage", cobra.FixedCompletions(caseNames(sabotages()), cobra.ShellCompDirectiveNoFileComp))
 	return command
-}
-
-func sabotageNames() []string {
-	var names []string
-	for _, sabotage := range sabotages {
-		names = append(names, sabotage.name)
-	}
-	return names
 }
 
 func sabotageHelp() string {
 	var text strings.Builder
-	for _, sabotage := range sabotages {
-		fmt.Fprintf(&text, "  %-9s %s\n", sabotage.name, sabotage.breaks)
+	for _, sabotage := range sabotages() {
+		fmt.Fprintf(&text, "  %-9s %s\n", sabotage.Name, sabotage.Breaks)
 	}
-	return text.String()
+	return text.String() + "\nfiredrill prove knows many more, and runs them all.\n"
 }
 
 // demo is one demo under way.
@@ -108,16 +100,16 @@ func (d *demo) say(format string, args ...any) {
 }
 
 func runDemo(ctx context.Context, s streams, options demoOptions) error {
-	d := &demo{demoOptions: options, s: s, progress: s.out, started: time.Now()}
-	if options.json {
-		d.progress = s.err
+	if options.sabotage != "" && !slices.Contains(caseNames(sabotages()), options.sabotage) {
+		return &drill.Error{Op: "demo --sabotage " + options.sabotage, Kind: drill.Invalid, Err: errors.New("no such sabotage"), Hint: drill.Suggest(options.sabotage, caseNames(sabotages()))}
 	}
-	if options.sabotage != "" && !slices.Contains(sabotageNames(), options.sabotage) {
-		return &drill.Error{Op: "demo --sabotage " + options.sabotage, Kind: drill.Invalid, Err: errors.New("no such sabotage"), Hint: drill.Suggest(options.sabotage, sabotageNames())}
+	if options.repeat < 1 {
+		return &drill.Error{Op: "demo --repeat", Kind: drill.Invalid, Err: fmt.Errorf("%d runs show nothing", options.repeat), Hint: "Name a number from 1."}
 	}
 	if _, err := exec.LookPath("git"); err != nil {
 		return &drill.Error{Op: "demo", Kind: drill.Unsupported, Err: errors.New("git is not installed"), Hint: "Install it: apt-get install git"}
 	}
+	d := newDemo(s, options)
 	if options.real {
 		if err := d.install(ctx); err != nil {
 			return err
@@ -125,7 +117,7 @@ func runDemo(ctx context.Context, s streams, options demoOptions) error {
 	}
 	ctx, caught := catchSignals(ctx)
 	defer caught.stop()
-	code, err := d.story(ctx, caught)
+	code, err := d.repeated(ctx, caught)
 	if stopped := caught.code(); stopped != 0 && code != exitNotReverted {
 		fmt.Fprintln(s.err, "firedrill: interrupted; the lab and everything in it is gone")
 		return exitError{stopped}
@@ -139,16 +131,94 @@ func runDemo(ctx context.Context, s streams, options demoOptions) error {
 	return nil
 }
 
-// story is the demo from the lab's begin to its end. The lab goes, whatever happens; if we die, the kernel takes it.
+func newDemo(s streams, options demoOptions) *demo {
+	d := &demo{demoOptions: options, s: s, progress: s.out, started: time.Now()}
+	if options.json {
+		d.progress = s.err
+	}
+	return d
+}
+
+// demoTally counts how repeated demos ended.
+type demoTally struct {
+	Runs         int `json:"runs"`
+	Passed       int `json:"passed"`
+	Failed       int `json:"failed"`
+	Inconclusive int `json:"inconclusive"`
+	Other        int `json:"other"` // refused, not reverted, or not run at all
+}
+
+func (t *demoTally) add(code int, err error) {
+	t.Runs++
+	switch {
+	case err != nil:
+		t.Other++
+	case code == exitPassed:
+		t.Passed++
+	case code == exitFailed:
+		t.Failed++
+	case code == exitInconclusive:
+		t.Inconclusive++
+	default:
+		t.Other++
+	}
+}
+
+// repeated runs the story as often as was asked for. Of several it counts, and returns the first code that is not passed; impact that may
+// remain ends it at once.
+func (d *demo) repeated(ctx context.Context, caught *caughtSignal) (code int, err error) {
+	if d.repeat == 1 {
+		return d.story(ctx, caught)
+	}
+	var tally demoTally
+	for run := range d.repeat {
+		options := d.demoOptions
+		options.out = filepath.Join(d.out, fmt.Sprintf("%03d", run+1))
+		one := newDemo(d.s, options)
+		got, runErr := one.story(ctx, caught)
+		if ctx.Err() != nil {
+			break
+		}
+		tally.add(got, runErr)
+		if runErr != nil {
+			d.say("run %d      %v", run+1, runErr)
+			got = exitInconclusive
+		}
+		code = cmp.Or(code, got)
+		d.say("runs       %d of %d: %d passed, %d failed, %d inconclusive, %d other", tally.Runs, d.repeat, tally.Passed, tally.Failed, tally.Inconclusive, tally.Other)
+		if got == exitNotReverted {
+			code = got
+			break
+		}
+	}
+	if d.json {
+		return code, printLine(d.s, tally)
+	}
+	return code, nil
+}
+
+// story is the demo from the lab's begin to its end.
 func (d *demo) story(ctx context.Context, caught *caughtSignal) (code int, err error) {
+	err = d.inLab(ctx, func() error {
+		if err := d.firstReleases(ctx); err != nil {
+			return err
+		}
+		code, err = d.pipeline(ctx, caught)
+		return err
+	})
+	return code, err
+}
+
+// inLab brings the lab up, with the repository in it, and does the work there. The lab goes, whatever happens; if we die, the kernel takes it.
+func (d *demo) inLab(ctx context.Context, work func() error) (err error) {
 	topology, err := d.topology()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	d.say("lab        %d hosts out of namespaces", len(topology.Hosts))
 	d.lab, err = lab.Up(ctx, topology, lab.Options{})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() {
 		down, cancel := context.WithTimeout(context.WithoutCancel(ctx), demoDownMax)
@@ -162,26 +232,38 @@ func (d *demo) story(ctx context.Context, caught *caughtSignal) (code int, err e
 	}()
 	d.say("lab        up")
 	if err := d.repository(ctx); err != nil {
-		return 0, err
+		return err
 	}
-	if err := d.firstReleases(ctx); err != nil {
-		return 0, err
-	}
-	if d.sabotage != "" {
-		i := slices.Index(sabotageNames(), d.sabotage)
-		d.say("sabotage   %s: %s", d.sabotage, sabotages[i].breaks)
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
+	return work()
+}
+
+// pipeline runs the Bookstore's pipeline in the lab, with what was asked for broken around it, and returns its exit code.
+func (d *demo) pipeline(ctx context.Context, caught *caughtSignal) (int, error) {
 	args := []string{"firedrill", "pipeline", "--file", demoService, "--out", demoOut}
 	if d.json {
 		args = append(args, "--json")
 	}
+	heal := func(context.Context) error { return nil }
+	if d.sabotage != "" {
+		c, err := prove.Find(d.sabotage)
+		if err != nil {
+			return 0, err
+		}
+		d.say("sabotage   %s: %s", c.Name, c.Breaks)
+		// What the pipeline deploys to and promotes first is answered when the other one is needed.
+		if heal, err = d.plant(ctx, c, "green"); err != nil {
+			return 0, errors.Join(err, heal(ctx))
+		}
+		args = append(args, "--sabotage", c.Name)
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, errors.Join(err, heal(ctx))
+	}
 	// The pipeline reverts by itself when it is interrupted, so it outlives our context: it is told by signal.
-	code, err = d.lab.Exec(context.WithoutCancel(ctx), demoHost, lab.Cmd{
+	code, err := d.lab.Exec(context.WithoutCancel(ctx), demoHost, lab.Cmd{
 		Args: args, Env: terminalEnvironment(), Stdin: nil, Stdout: d.s.out, Stderr: d.s.err, Signals: caught.forward(),
 	})
+	_ = heal(ctx) // the lab is going, and with it all that was broken
 	if err != nil {
 		return 0, err
 	}
@@ -238,29 +320,42 @@ func (d *demo) quiet(ctx context.Context, host string, args ...string) (string, 
 
 // copyReport brings the files of the run out of the lab.
 func (d *demo) copyReport(ctx context.Context) error {
-	listing, err := d.quiet(ctx, demoHost, "find", demoOut, "-type", "f")
+	log, err := d.copyRun(ctx, demoOut, "")
 	if err != nil {
 		return err
 	}
-	var report string
+	report := "none was written"
+	if log != "" {
+		report = filepath.Join(filepath.Dir(log), htmlName)
+	}
+	d.say("report     %s", report)
+	return nil
+}
+
+// copyRun brings every file below a directory of the lab's host into one below ours, and returns where the log of the run is now.
+func (d *demo) copyRun(ctx context.Context, from, into string) (log string, err error) {
+	listing, err := d.quiet(ctx, demoHost, "find", from, "-type", "f")
+	if err != nil {
+		return "", err
+	}
 	for _, file := range strings.Fields(listing) {
 		text, err := d.lab.ReadFile(ctx, demoHost, file)
 		if err != nil {
-			return err
+			return "", err
 		}
-		target := filepath.Join(d.out, strings.TrimPrefix(file, demoOut+"/"))
-		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-			return &drill.Error{Op: "copy the report", Kind: drill.Invalid, Err: err, Hint: "Name another directory with --out."}
+		target := filepath.Join(d.out, into, strings.TrimPrefix(file, from+"/"))
+		err = os.MkdirAll(filepath.Dir(target), 0o755)
+		if err == nil {
+			err = os.WriteFile(target, text, 0o644)
 		}
-		if err := os.WriteFile(target, text, 0o644); err != nil {
-			return &drill.Error{Op: "copy the report", Kind: drill.Invalid, Err: err, Hint: "Name another directory with --out."}
+		if err != nil {
+			return "", &drill.Error{Op: "copy the report", Kind: drill.Invalid, Err: err, Hint: "Name another directory with --out."}
 		}
-		if path.Base(file) == htmlName {
-			report = target
+		if path.Base(file) == logName {
+			log = target
 		}
 	}
-	d.say("report     %s", cmp.Or(report, "none was written"))
-	return nil
+	return log, nil
 }
 
 // topology reads the lab's description and puts everything into it that its hosts need, so that no file of ours lies on the machine.
@@ -291,10 +386,6 @@ func (d *demo) topology() (lab.Topology, error) {
 		return lab.Topology{}, err
 	}
 	zone, err := fs.ReadFile(files, "zone.yaml")
-	if err != nil {
-		return lab.Topology{}, err
-	}
-	service, err = d.plant(service, &topology)
 	if err != nil {
 		return lab.Topology{}, err
 	}
@@ -348,54 +439,6 @@ func inline(files fs.FS, host *lab.Host) error {
 	}
 	host.Files = all
 	return nil
-}
-
-// plant plants the sabotage that was asked for. A sabotage that would change nothing is an error: it would prove nothing.
-func (d *demo) plant(service []byte, topology *lab.Topology) ([]byte, error) {
-	replace := func(old, planted string) ([]byte, error) {
-		if !bytes.Contains(service, []byte(old)) {
-			return nil, fmt.Errorf("demo: nothing to sabotage: %q is not in the service file", old)
-		}
-		return bytes.Replace(service, []byte(old), []byte(planted), 1), nil
-	}
-	switch d.sabotage {
-	case "alarm":
-		return replace(`{metric: db-connectivity, average: "< 1"`, `{metric: db-connectivity, average: "< -1"`)
-	case "attack":
-		return replace("hostnames: [cdn, db]", "ipaddress: [192.0.2.1]")
-	case "dns":
-		return service, editService(topology, "ns", "authority", func(run *lab.Service) { run.Run += " --freeze bookstore.example.test" })
-	case "standby":
-		return service, d.breakStandby(topology)
-	}
-	return service, nil
-}
-
-// breakStandby gives blue a wrong database password once it is the standby: everything about it looks healthy until it is needed.
-func (d *demo) breakStandby(topology *lab.Topology) error {
-	const wait = `sh -c 'until getent hosts bookstore.example.test | grep -q "^10\.77\.1\.20 "; do sleep 0.2; done
-mkdir -p /etc/bookstore
-echo "postgres://bookstore:wrong@db.bookstore.example.test:5432/bookstore?sslmode=disable" > /etc/bookstore/database_url
-systemctl restart bookstore'`
-	for i := range topology.Hosts {
-		if host := &topology.Hosts[i]; host.Name == "blue" {
-			host.Services = append(host.Services, lab.Service{Name: "sabotage", Run: wait, Restart: lab.RestartNever})
-			return nil
-		}
-	}
-	return errors.New("demo: the topology has no host blue")
-}
-
-func editService(topology *lab.Topology, host, service string, edit func(*lab.Service)) error {
-	for i := range topology.Hosts {
-		for j := range topology.Hosts[i].Services {
-			if topology.Hosts[i].Name == host && topology.Hosts[i].Services[j].Name == service {
-				edit(&topology.Hosts[i].Services[j])
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("demo: the topology has no service %s on %s", service, host)
 }
 
 // realPrograms are what --real starts, each with the Debian package that brings it.

@@ -20,6 +20,7 @@ import (
 	"firedrill/internal/conductor"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
+	"firedrill/internal/prove"
 	"firedrill/internal/verdict"
 )
 
@@ -37,7 +38,15 @@ func (o *runOptions) load() (drill.Service, error) {
 	if o.service != nil {
 		return *o.service, nil
 	}
-	return loadService(o.file)
+	service, err := loadService(o.file)
+	if err != nil || o.sabotage == "" {
+		return service, err
+	}
+	c, err := prove.Find(o.sabotage)
+	if err == nil && c.Service != nil {
+		c.Service(&service)
+	}
+	return service, err
 }
 
 // carryOut makes the plan for the items (nil: the file's pipeline) and runs it.
@@ -101,6 +110,11 @@ type execution struct {
 	token   string
 	key     *attest.PrivateKey // signs the run; nil signs nothing
 	caught  *caughtSignal
+
+	// For prove; all may be nil.
+	opening []history.Fact                                 // written at the begin of the log
+	wrap    func(conductor.Crew, *links) conductor.Crew    // what the run is carried out by, in place of the crew
+	done    func(directory string, judged verdict.Verdict) // told at the end
 }
 
 // execute runs a plan, writes log and reports, and returns what the exit code follows from.
@@ -110,7 +124,7 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 		return err
 	}
 	defer unlock()
-	var opening []history.Fact
+	opening := e.opening
 	if note := abortedNote(options, e.service.Name); note != "" {
 		fmt.Fprintf(s.err, "firedrill: %s\n", note)
 		opening = append(opening, &history.Note{Text: note})
@@ -137,9 +151,13 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	view := newView(s, e.plan, options.json)
 	writer := history.NewWriter(logFile)
 	links := newLinks()
+	var hands conductor.Crew = &crew{service: e.service, plan: e.plan, source: source, token: e.token, links: links, output: view.output()}
+	if e.wrap != nil {
+		hands = e.wrap(hands, links)
+	}
 	log, err := conductor.Run(ctx, conductor.Options{
 		Plan:    e.plan,
-		Crew:    &crew{service: e.service, plan: e.plan, source: source, token: e.token, links: links, output: view.output()},
+		Crew:    hands,
 		Log:     writer,
 		Started: history.RunStarted{Run: run.String(), Tool: version(), Host: source, Kernel: kernel(), Operator: operator(), Command: options.command},
 		Opening: opening,
@@ -168,6 +186,9 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	}
 	err = cmp.Or(err, reportErr)
 	view.verdict(judged, log, directory)
+	if e.done != nil {
+		e.done(directory, judged)
+	}
 	if err != nil {
 		return err
 	}

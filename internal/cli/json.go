@@ -15,3 +15,11 @@ func printJSON(s streams, value any) error {
 	}
 	return nil
 }
+
+// printLine prints a value as one JSON line.
+func printLine(s streams, value any) error {
+	if err := json.NewEncoder(s.out).Encode(value); err != nil && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}

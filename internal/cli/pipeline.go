@@ -21,6 +21,7 @@ type runOptions struct {
 	first    bool
 	sign     string // the file of the private key to sign the run with; "" signs nothing
 	seed     int64
+	sabotage string // what the demo has broken, of which a part is in what we believe
 
 	command string         // what was started
 	resume  string         // goOnLast, or the directory or log of the run to go on with; "" begins anew
@@ -74,6 +75,8 @@ run is looked at again; when it is not what the log says, nothing starts, and th
 	}
 	options.addFlags(command)
 	options.addResume(command)
+	command.Flags().StringVar(&options.sabotage, "sabotage", "", "what the demo has broken around this run")
+	_ = command.Flags().MarkHidden("sabotage") // fails only for a flag that is not defined
 	return command
 }
 
