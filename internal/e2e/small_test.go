@@ -164,6 +164,7 @@ func TestServiceIsLockedFrozenTakenBackAndGoneOnWith(t *testing.T) {
 		{"a failed gate takes itself back", failedGateGoesBack},
 		{"an unleashed schedule runs what is due", scheduleRuns},
 		{"SIGTERM reverts first", terminatedRunReverts},
+		{"a drill as a user whom sudo asks for a password", sudoAsksForAPassword},
 	} {
 		if !t.Run(part.name, func(t *testing.T) { part.run(t, s) }) {
 			return
@@ -235,7 +236,14 @@ func killedRunIsGoneOnWith(t *testing.T, s small) {
 		t.Errorf("answered and served: %s", got)
 	}
 	says(t, in(4, "pipeline", "--resume"), "every step of it is proven")
+	// Its directory proves itself, and nothing else proves it.
+	says(t, s.must(t, 0, "ci", "sh", "-c", keepLast+"firedrill judge run.jsonl"), "PASSED")
+	says(t, s.must(t, 3, "ci", "sh", "-c", keepLast+`for f in earlier-*; do sed -i 's/"ok":true/"ok":false/' "$f"; done; firedrill judge run.jsonl`), "proves nothing")
+	says(t, s.must(t, 3, "ci", "sh", "-c", keepLast+"rm earlier-*; firedrill judge run.jsonl"), "is not here")
 }
+
+// keepLast goes to a copy of the last run, as a CI server keeps it.
+const keepLast = `rm -rf /tmp/last && mkdir -p /tmp/last && cp -r "$(ls -d ` + smallOut + `/2* | tail -n 1)" /tmp/last/run && cd /tmp/last/run && `
 
 func rollbackMovesTheAnswer(t *testing.T, s small) {
 	output := s.firedrill(t, 0, "ci", "rollback", "--file", smallFile, "--out", smallOut)
@@ -281,5 +289,34 @@ func terminatedRunReverts(t *testing.T, s small) {
 		if left := s.must(t, 0, host, "nft", "list", "ruleset"); strings.Contains(left, "firedrill") {
 			t.Errorf("left on %s:\n%s", host, left)
 		}
+	}
+}
+
+// sudoHost gives a host a user who becomes root only with a password, and only on a terminal.
+const sudoHost = `set -e
+echo 'ops:x:4242:4242::/home/ops:/bin/bash' >>/etc/passwd
+echo 'ops:x:4242:' >>/etc/group
+echo "ops:$(openssl passwd -6 'open sesame'):19000:0:99999:7:::" >>/etc/shadow
+mkdir -p /home/ops/.ssh && cp /root/.ssh/authorized_keys /home/ops/.ssh/ && chown -R 4242:4242 /home/ops && chmod 700 /home/ops/.ssh
+printf 'Defaults requiretty, use_pty\nops ALL=(root) ALL\n' >/etc/sudoers.d/ops && chmod 440 /etc/sudoers.d/ops
+ln -sf /usr/bin/sudo /run/firedrill/bin/sudo # the lab's own lets only root`
+
+// sudoAsksForAPassword runs a whole drill through Debian's sshd and sudo as they stand on hardened hosts; with a wrong password nothing starts.
+func sudoAsksForAPassword(t *testing.T, s small) {
+	for _, host := range []string{"blue", "green"} {
+		s.must(t, 0, host, "sh", "-c", sudoHost)
+	}
+	s.must(t, 0, "ci", "sh", "-c", "umask 077; echo 'open sesame' >/tmp/right; echo 'close sesame' >/tmp/wrong")
+	as := func(password string) string {
+		return s.service(t, password, "s|ssh: {user: root}|ssh: {user: ops, become: sudo, sudo_password_file: /tmp/"+password+"}|")
+	}
+	says(t, s.firedrill(t, 0, "ci", "run", "lose-db", "--file", as("right"), "--out", "/tmp/sudo"), "in force   on", "PASSED")
+	wrong := s.firedrill(t, 4, "ci", "run", "lose-db", "--file", as("wrong"), "--out", "/tmp/sudo")
+	says(t, wrong, "does not accept the password")
+	if strings.Contains(wrong, "in force   on") {
+		t.Errorf("attacked all the same:\n%s", wrong)
+	}
+	if logged := s.must(t, 0, "ci", "sh", "-c", "cat /tmp/sudo/*/*"); strings.Contains(logged, "sesame") {
+		t.Error("the password is in a file of the run")
 	}
 }
