@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"internal/verdict/verdicttest":      {"internal/drill", "internal/history"},
 	"internal/report":                   {"internal/drill", "internal/history", "internal/verdict"},
 	"internal/attest":                   {"internal/history"},
+	"internal/playbook":                 {"internal/drill", "internal/history"},
 	"internal/schedule":                 {"internal/drill"},
 	"internal/jenkins":                  {"internal/drill"},
 	"internal/attack":                   {"internal/attack/cgroups", "internal/attack/containers", "internal/attack/procs", "internal/attack/policy", "internal/drill", "internal/history"},
@@ -100,7 +101,7 @@ var mayImport = map[string][]string{
 }
 
 // deciders do no I/O and read no clock: now comes in as a value.
-var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/schedule", "internal/conductor/step.go", "internal/history/outage.go"}
+var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/playbook", "internal/schedule", "internal/conductor/step.go", "internal/history/outage.go"}
 
 // deniedToDeciders are the imports that would let a decider touch the world.
 var deniedToDeciders = []string{"net/http", "os", "os/exec", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}

@@ -78,8 +78,12 @@ func keyID(id uint64) string { return fmt.Sprintf("%016X", id) }
 
 // Sign signs the bytes of a statement. The run and its outcome stand in the trusted comment too, so that `minisign -V` shows them.
 func (k PrivateKey) Sign(text []byte, s Statement) []byte {
-	trusted := fmt.Sprintf("timestamp:%d\trun:%s\toutcome:%s\thead:%s", s.Made.Unix(), s.Run, s.Outcome, s.Head)
-	return append(minisign.SignWithComments(k.key, text, trusted, "signature of a firedrill run by key "+k.ID()), '\n')
+	return k.SignText(text, fmt.Sprintf("timestamp:%d\trun:%s\toutcome:%s\thead:%s", s.Made.Unix(), s.Run, s.Outcome, s.Head))
+}
+
+// SignText signs any text; the comment, one line, is signed with it and shown by minisign -V.
+func (k PrivateKey) SignText(text []byte, comment string) []byte {
+	return append(minisign.SignWithComments(k.key, text, comment, "signature of firedrill by key "+k.ID()), '\n')
 }
 
 // Signer says by which key a signature claims to have been made: a claim, until Verify has said so.

@@ -15,6 +15,7 @@ import (
 	"firedrill/internal/attest"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
+	"firedrill/internal/playbook"
 	"firedrill/internal/verdict"
 )
 
@@ -70,13 +71,23 @@ func askPassword(s streams, prompt string) (string, error) {
 
 // attestRun writes what every file of a run holds beside them, and signs it when there is a key.
 func attestRun(directory string, log []history.Event, head string, judged verdict.Verdict, key *attest.PrivateKey) error {
-	statement := attest.Statement{
-		Run: judged.Run, Service: judged.Service, Outcome: judged.Outcome, Exit: judged.ExitCode(), Events: int64(len(log)), Head: head, Made: time.Now(), Tool: version(),
+	names, err := filepath.Glob(filepath.Join(directory, earlierPrefix+"*.jsonl"))
+	if err != nil {
+		return err
 	}
-	names := []string{logName}
+	for i, name := range names {
+		names[i] = filepath.Base(name)
+	}
+	names = append(names, logName)
 	for _, file := range reportFiles {
 		names = append(names, file.name)
 	}
+	return attestFiles(directory, attest.Statement{
+		Run: judged.Run, Service: judged.Service, Outcome: judged.Outcome, Exit: judged.ExitCode(), Events: int64(len(log)), Head: head, Made: time.Now(), Tool: version(),
+	}, names, key)
+}
+
+func attestFiles(directory string, statement attest.Statement, names []string, key *attest.PrivateKey) error {
 	text, err := attest.Make(os.DirFS(directory), statement, names)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(directory, attest.FileName), text, 0o644)
@@ -119,36 +130,43 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
-			logFile := filepath.Join(directory, logName)
-			plan, log, err := readRun(s, logFile)
+			log, head, err := readChained(s, filepath.Join(directory, logName))
 			if err != nil {
-				return err
+				return &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log whose end is missing is judged, and not attested: what it lacks cannot be signed for."}
 			}
 			key, err := loadSigner(s, keyFile)
 			if err != nil {
 				return err
 			}
-			_, head, err := readChained(s, logFile)
-			if err != nil {
-				return &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log whose end is missing is judged, and not attested: what it lacks cannot be signed for."}
-			}
-			judged := verdict.Judge(plan, log)
-			if err := writeReports(directory, plan, log, head, judged); err != nil {
-				return err
-			}
-			if err := attestRun(directory, log, head, judged, key); err != nil {
-				return err
-			}
-			by := "not signed"
-			if key != nil {
-				by = "signed by key " + key.ID()
-			}
-			fmt.Fprintf(s.out, "%s: run %s, %s, %s\n", filepath.Join(directory, attest.FileName), judged.Run, judged.Outcome, by)
-			return nil
+			return attestAgain(s, directory, log, head, key)
 		},
 	}
 	addSignFlag(command, &keyFile)
 	return command
+}
+
+// attestAgain judges a log, writes what the run would have written at its end, and attests it.
+func attestAgain(s streams, directory string, log []history.Event, head string, key *attest.PrivateKey) error {
+	if playbook.IsRehearsal(log) {
+		if err := closeRehearsal(directory, log, head, key); err != nil {
+			return err
+		}
+	} else {
+		in, err := judgeRun(s, log, filepath.Join(directory, logName), nil)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(writeReports(directory, in.Plan, log, head, in.Verdict), attestRun(directory, log, head, in.Verdict, key)); err != nil {
+			return err
+		}
+	}
+	by := "not signed"
+	if key != nil {
+		by = "signed by key " + key.ID()
+	}
+	again := judgeAgain(s, directory, log, head)
+	fmt.Fprintf(s.out, "%s: run %s, %s, %s\n", filepath.Join(directory, attest.FileName), again.run, again.outcome, by)
+	return nil
 }
 
 // addSignFlag adds the flag that names the key by which a run is signed.

@@ -33,6 +33,14 @@ func loadService(path string) (drill.Service, error) {
 	return drill.ParseService(text, path)
 }
 
+// besideFile is a path of the service file: it counts from where that file lies.
+func besideFile(file, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(file), path)
+}
+
 // load returns the service that was given, or reads its file.
 func (o *runOptions) load() (drill.Service, error) {
 	if o.service != nil {

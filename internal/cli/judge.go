@@ -15,6 +15,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
+	"firedrill/internal/playbook"
 	"firedrill/internal/report"
 	"firedrill/internal/verdict"
 )
@@ -31,9 +32,9 @@ EXIT STATUS
   70   our own fault
   130  the run was interrupted, its impact reverted`
 
-// judgeRun reads a log and says what it proves, together with the logs of the runs that it went on with.
-func judgeRun(s streams, name string, named []string) (report.Input, error) {
-	plan, log, err := readRun(s, name)
+// judgeRun says what a log proves, together with the logs of the runs that it went on with; name is that of its file, or "-".
+func judgeRun(s streams, log []history.Event, name string, named []string) (report.Input, error) {
+	plan, err := planOf(log, name)
 	if err != nil {
 		return report.Input{}, err
 	}
@@ -52,11 +53,28 @@ func judgeRun(s streams, name string, named []string) (report.Input, error) {
 
 const earlierUsage = "log or directory of a run that this one went on with; those beside LOG are found by themselves"
 
-// readRun reads a log, verifies its chain, and returns it with the plan that it carries. "-" is standard input.
-func readRun(s streams, name string) (drill.Plan, []history.Event, error) {
+// planOf returns the plan that a log carries; name is the log's in messages.
+func planOf(log []history.Event, name string) (drill.Plan, error) {
+	for _, event := range log {
+		if started, ok := event.Fact.(*history.RunStarted); ok {
+			return started.Plan, nil
+		}
+	}
+	if playbook.IsRehearsal(log) {
+		return drill.Plan{}, &drill.Error{
+			Op: "read the log", Kind: drill.Invalid, Err: fmt.Errorf("%s is of a rehearsal that followed a playbook", name), Hint: "firedrill judge " + name,
+		}
+	}
+	return drill.Plan{}, &drill.Error{
+		Op: "read the log", Kind: drill.Invalid, Err: fmt.Errorf("%s does not say what was going to be done", name), Hint: "The first line of a log is run.started; name a whole log.",
+	}
+}
+
+// readLog reads a log and verifies its chain; a log that was torn by a power cut is read up to there.
+func readLog(s streams, name string) ([]history.Event, error) {
 	log, _, err := readChained(s, name)
 	if errors.Is(err, os.ErrNotExist) {
-		return drill.Plan{}, nil, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A run leaves its log as run.jsonl in its directory."}
+		return nil, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A run leaves its log as run.jsonl in its directory."}
 	}
 	if errors.Is(err, history.ErrTorn) && len(log) > 0 {
 		// What was written before a power cut is true. It cannot pass: its end is missing.
@@ -64,18 +82,11 @@ func readRun(s streams, name string) (drill.Plan, []history.Event, error) {
 		err = nil
 	}
 	if err != nil {
-		return drill.Plan{}, nil, &drill.Error{
+		return nil, &drill.Error{
 			Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log that was altered or damaged proves nothing; take the copy that the run wrote.",
 		}
 	}
-	for _, event := range log {
-		if started, ok := event.Fact.(*history.RunStarted); ok {
-			return started.Plan, log, nil
-		}
-	}
-	return drill.Plan{}, nil, &drill.Error{
-		Op: "read the log", Kind: drill.Invalid, Err: fmt.Errorf("%s does not say what was going to be done", name), Hint: "The first line of a log is run.started; name a whole log.",
-	}
+	return log, nil
 }
 
 // readChained reads a log, verifies its chain, and returns the hash of its last line too. "-" is standard input.
@@ -105,7 +116,14 @@ func newJudgeCommand(s streams) *cobra.Command {
 		Args:              exactly("LOG"),
 		ValidArgsFunction: completeFiles(1, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			in, err := judgeRun(s, args[0], earlier)
+			log, err := readLog(s, args[0])
+			if err != nil {
+				return err
+			}
+			if playbook.IsRehearsal(log) {
+				return judgeRehearsal(s, log, asJSON)
+			}
+			in, err := judgeRun(s, log, args[0], earlier)
 			if err != nil {
 				return err
 			}
@@ -129,6 +147,25 @@ func newJudgeCommand(s streams) *cobra.Command {
 	return command
 }
 
+// judgeRehearsal says what following a playbook proved.
+func judgeRehearsal(s streams, log []history.Event, asJSON bool) error {
+	judged := playbook.Judge(log)
+	if asJSON {
+		if err := printJSON(s, judged); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(s.out, "%s: %s %s\n", judged.Playbook, judged.Outcome, judged.Reason)
+		for _, step := range judged.Steps {
+			fmt.Fprintf(s.out, "  %-12s %-9s %6.1f s  %s %s\n", step.Outcome, step.Part, step.Took.Duration().Seconds(), step.Title, step.Reason)
+		}
+	}
+	if code := outcomeExit(judged.Outcome); code != exitPassed {
+		return exitError{code}
+	}
+	return nil
+}
+
 // wantsColor says whether a person looks at out: a terminal, and nobody asked for none.
 func wantsColor(out io.Writer) bool {
 	file, ok := out.(*os.File)
@@ -147,7 +184,11 @@ func newReportCommand(s streams) *cobra.Command {
 		Args:              exactly("LOG"),
 		ValidArgsFunction: completeFiles(1, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			in, err := judgeRun(s, args[0], earlier)
+			log, err := readLog(s, args[0])
+			if err != nil {
+				return err
+			}
+			in, err := judgeRun(s, log, args[0], earlier)
 			if err != nil {
 				return err
 			}

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -286,7 +285,11 @@ func judgeProof(c prove.Case, judged verdict.Verdict, name string) (prove.Result
 	if c.Log != nil {
 		text = c.Log(text)
 	}
-	plan, log, err := readRun(streams{in: bufio.NewReader(bytes.NewReader(text)), err: io.Discard}, "-")
+	log, err := readLog(streams{in: bytes.NewReader(text), err: io.Discard}, "-")
+	var plan drill.Plan
+	if err == nil {
+		plan, err = planOf(log, "the log of the run")
+	}
 	if err != nil {
 		result := c.Altered(err)
 		result.Log = name

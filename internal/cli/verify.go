@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,6 +18,7 @@ import (
 	"firedrill/internal/attest"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
+	"firedrill/internal/playbook"
 	"firedrill/internal/report"
 	"firedrill/internal/verdict"
 )
@@ -141,8 +145,8 @@ func verifyRun(s streams, name string, trusted []attest.PublicKey, unsigned bool
 		return found, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "Name the directory of a run: it holds " + logName + "."}
 	}
 	found.check("log", err, fmt.Sprintf("%d events, each chained to the one before", len(log)))
-	judged, plan := judgeAgain(log)
-	found.Run, found.Service, found.Outcome = judged.Run, judged.Service, judged.Outcome
+	judged := judgeAgain(s, directory, log, head)
+	found.Run, found.Service, found.Outcome = judged.run, judged.service, judged.outcome
 
 	text, err := os.ReadFile(filepath.Join(directory, attest.FileName))
 	if errors.Is(err, os.ErrNotExist) {
@@ -159,19 +163,47 @@ func verifyRun(s streams, name string, trusted []attest.PublicKey, unsigned bool
 	}
 	found.check("files", statement.Check(os.DirFS(directory)), fmt.Sprintf("%d files are as they were attested on %s", len(statement.Files), statement.Made.Format("2006-01-02 15:04:05 UTC")))
 	found.check("head", sameHead(statement, log, head), "the log ends where it was attested to end, "+head[:16])
-	found.check("verdict", sameVerdict(statement, judged), fmt.Sprintf("judged again: %s, exit %d", judged.Outcome, judged.ExitCode()))
-	found.reports(directory, statement, report.Input{Plan: plan, Log: log, Verdict: judged, LogName: logName, Head: head})
+	found.check("verdict", sameVerdict(statement, judged), fmt.Sprintf("judged again: %s, exit %d", judged.outcome, judged.exit))
+	found.reports(directory, statement, judged)
 	found.signature(directory, text, trusted, unsigned)
 	return found, nil
 }
 
-func judgeAgain(log []history.Event) (verdict.Verdict, drill.Plan) {
+// judgement is what a log proves when it is judged now, and the files that say so.
+type judgement struct {
+	run, service string
+	outcome      history.Outcome
+	exit         int
+	files        map[string]func(io.Writer) error
+}
+
+func judgeAgain(s streams, directory string, log []history.Event, head string) judgement {
+	if playbook.IsRehearsal(log) {
+		judged := playbook.Judge(log)
+		return judgement{judged.Run, rehearsedService(log), judged.Outcome, outcomeExit(judged.Outcome), map[string]func(io.Writer) error{
+			rehearsalName: func(w io.Writer) error { return printJSON(streams{out: w}, judged) },
+		}}
+	}
+	in, err := judgeRun(s, log, filepath.Join(directory, logName), nil)
+	if err != nil {
+		in.Verdict = verdict.Judge(drill.Plan{}, log) // a log without a plan proves nothing
+	}
+	in.LogName, in.Head = logName, head
+	judged := in.Verdict
+	again := judgement{judged.Run, judged.Service, judged.Outcome, judged.ExitCode(), map[string]func(io.Writer) error{}}
+	for _, file := range reportFiles {
+		again.files[file.name] = func(w io.Writer) error { return report.Write(w, file.format, in) }
+	}
+	return again
+}
+
+func rehearsedService(log []history.Event) string {
 	for _, event := range log {
-		if started, ok := event.Fact.(*history.RunStarted); ok {
-			return verdict.Judge(started.Plan, log), started.Plan
+		if started, ok := event.Fact.(*history.PlaybookStarted); ok {
+			return started.Service
 		}
 	}
-	return verdict.Judge(drill.Plan{}, log), drill.Plan{}
+	return ""
 }
 
 func sameHead(statement attest.Statement, log []history.Event, head string) error {
@@ -181,34 +213,34 @@ func sameHead(statement attest.Statement, log []history.Event, head string) erro
 	return nil
 }
 
-func sameVerdict(statement attest.Statement, judged verdict.Verdict) error {
-	if judged.Outcome != statement.Outcome || judged.ExitCode() != statement.Exit || judged.Run != statement.Run || judged.Service != statement.Service {
+func sameVerdict(statement attest.Statement, judged judgement) error {
+	if judged.outcome != statement.Outcome || judged.exit != statement.Exit || judged.run != statement.Run || judged.service != statement.Service {
 		return fmt.Errorf("judged again, run %q of %q is %s (exit %d); attested was run %q of %q, %s (exit %d)",
-			judged.Run, judged.Service, judged.Outcome, judged.ExitCode(), statement.Run, statement.Service, statement.Outcome, statement.Exit)
+			judged.run, judged.service, judged.outcome, judged.exit, statement.Run, statement.Service, statement.Outcome, statement.Exit)
 	}
 	return nil
 }
 
 // reports asks whether the reports say what the log proves. Another version of the program may word or draw them differently, and then only
 // their digests speak for them.
-func (v *verified) reports(directory string, statement attest.Statement, in report.Input) {
+func (v *verified) reports(directory string, statement attest.Statement, judged judgement) {
 	if statement.Tool != version() {
 		v.add("reports", holds, fmt.Sprintf("made by firedrill %s; this is %s, which does not compare them word by word", statement.Tool, version()))
 		return
 	}
 	var all []error
-	for _, file := range reportFiles {
+	for _, name := range slices.Sorted(maps.Keys(judged.files)) {
 		var again bytes.Buffer
-		if err := report.Write(&again, file.format, in); err != nil {
+		if err := judged.files[name](&again); err != nil {
 			all = append(all, err)
 			continue
 		}
-		there, err := os.ReadFile(filepath.Join(directory, file.name))
+		there, err := os.ReadFile(filepath.Join(directory, name))
 		if err != nil {
 			continue // said under files
 		}
 		if !bytes.Equal(again.Bytes(), there) {
-			all = append(all, fmt.Errorf("%s does not say what the log proves", file.name))
+			all = append(all, fmt.Errorf("%s does not say what the log proves", name))
 		}
 	}
 	v.check("reports", errors.Join(all...), "they say what the log proves")

@@ -167,9 +167,7 @@ func watchToken(service drill.Service, options watchOptions) (string, error) {
 	path := options.tokenFile
 	if path == "" && service.Watch != nil && service.Watch.TokenFile != "" {
 		path = service.Watch.TokenFile
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(filepath.Dir(options.file), path)
-		}
+		path = besideFile(options.file, path)
 	}
 	if path == "" {
 		return "", nil

@@ -82,6 +82,9 @@ func syntaxMistake(file string, err error) Mistake {
 	return mistake
 }
 
+// Mistakes returns nil for none, else one *Error of kind Invalid that wraps them all, in the order of the file.
+func Mistakes(all ...Mistake) error { return invalid(all...) }
+
 // invalid returns nil for no mistakes, else one error that holds them all, in the order of the file.
 func invalid(mistakes ...Mistake) error {
 	if len(mistakes) == 0 {

@@ -45,6 +45,10 @@ const (
 
 	KindDatabase     Kind = "database"
 	KindDatabaseStep Kind = "database.step"
+
+	KindPlaybookStarted  Kind = "playbook.started"
+	KindPlaybookStep     Kind = "playbook.step"
+	KindPlaybookFinished Kind = "playbook.finished"
 )
 
 // Outcome is the three-valued result of a step or a run.
@@ -407,6 +411,43 @@ func (r Reservation) String() string {
 	return text
 }
 
+// PlaybookStarted opens the log of a rehearsal that follows a playbook: with its text alone the rehearsal can be judged again.
+type PlaybookStarted struct {
+	Run         string   `json:"run"` // UUID version 7
+	File        string   `json:"file"`
+	Text        string   `json:"text"` // the whole playbook, as it was followed
+	Service     string   `json:"service,omitempty"`
+	Environment string   `json:"environment,omitempty"` // "production", "staging", ...: in the words of who started it
+	Parts       []string `json:"parts"`                 // what was going to be followed, in order
+	Automatic   bool     `json:"automatic"`             // nobody was asked but where the playbook says so
+	Operator    string   `json:"operator,omitempty"`
+	Tool        string   `json:"tool"`
+	Host        string   `json:"host"` // where it was started
+}
+
+// PlaybookStep is one step that was done, or was to be done and was not.
+type PlaybookStep struct {
+	Part      string        `json:"part"`
+	Step      int           `json:"step"` // from 0 within the part
+	Title     string        `json:"title"`
+	Started   time.Time     `json:"started"`
+	Took      drill.Seconds `json:"took_seconds"`
+	Command   string        `json:"command,omitempty"` // what was run; empty: by hand
+	Exit      int           `json:"exit"`
+	Output    string        `json:"output,omitempty"`
+	Cut       bool          `json:"cut,omitempty"`       // the output was longer than what is kept
+	Asked     bool          `json:"asked,omitempty"`     // a person was asked
+	Confirmed bool          `json:"confirmed,omitempty"` // and said yes, or that it is done
+	Deviation string        `json:"deviation,omitempty"` // what was done otherwise than written, in the words of who did it
+	Error     string        `json:"error,omitempty"`     // it could not be run
+}
+
+// PlaybookFinished closes the log of a rehearsal.
+type PlaybookFinished struct {
+	Outcome Outcome `json:"outcome"`
+	Reason  string  `json:"reason,omitempty"`
+}
+
 // Unknown keeps a fact of a newer version.
 type Unknown struct {
 	Name Kind            `json:"-"`
@@ -450,6 +491,10 @@ func (*Database) Kind() Kind       { return KindDatabase }
 func (*DatabaseStep) Kind() Kind   { return KindDatabaseStep }
 func (u *Unknown) Kind() Kind      { return u.Name }
 
+func (*PlaybookStarted) Kind() Kind  { return KindPlaybookStarted }
+func (*PlaybookStep) Kind() Kind     { return KindPlaybookStep }
+func (*PlaybookFinished) Kind() Kind { return KindPlaybookFinished }
+
 var factories = map[Kind]func() Fact{
 	KindRunStarted: func() Fact { return new(RunStarted) }, KindRunFinished: func() Fact { return new(RunFinished) },
 	KindStepStarted: func() Fact { return new(StepStarted) }, KindStepFinished: func() Fact { return new(StepFinished) },
@@ -465,6 +510,8 @@ var factories = map[Kind]func() Fact{
 	KindDeploy: func() Fact { return new(Deploy) }, KindPromote: func() Fact { return new(Promote) }, KindLedger: func() Fact { return new(Ledger) },
 	KindDrain: func() Fact { return new(Drain) }, KindDrained: func() Fact { return new(Drained) },
 	KindDatabase: func() Fact { return new(Database) }, KindDatabaseStep: func() Fact { return new(DatabaseStep) },
+	KindPlaybookStarted: func() Fact { return new(PlaybookStarted) }, KindPlaybookStep: func() Fact { return new(PlaybookStep) },
+	KindPlaybookFinished: func() Fact { return new(PlaybookFinished) },
 }
 
 func newFact(kind Kind) Fact {
