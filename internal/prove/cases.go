@@ -205,7 +205,7 @@ func clientCases() []Case {
 			Needs: []string{drill.ExpectMoves}, Tamper: cacheSamples,
 		},
 		{
-			Name: "clients-silent", Breaks: "the clients do not sample while the attack is in force", Own: true, Want: either, Caught: []string{"clients recover", "clients see no failure", "RTO"},
+			Name: "clients-silent", Breaks: "the clients do not sample while the attack is in force", Own: true, Want: either, Caught: []string{"clients recover", "clients see no failure", "RTO", "steady state", "steady after"},
 			Needs: []string{drill.ExpectRecover, drill.ExpectNoFailure}, Tamper: func(t *Tamper) {
 				t.Seen = func(event history.Event, inForce bool, emit func(history.Event)) {
 					if !isClient(t.Plan, event) || !inForce {
