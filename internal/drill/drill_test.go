@@ -157,6 +157,7 @@ func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 		{"provider: authority\n    servers: [\"ns.bookstore.example.test\"]", hostsProvider + "\n    servers: [ns]\n    witness: {urls: [\"http://x\"], header: X}", "are name servers, and provider hosts has none"},
 		{"provider: authority\n    servers: [\"ns.bookstore.example.test\"]", hostsProvider + "\n    witness: {urls: [x], header: X}", `"x" is not a URL`},
 		{"provider: authority\n    servers: [\"ns.bookstore.example.test\"]", hostsProvider + "\n    witness: {urls: [\"http://x\"], header: X, from: clent}", `no client "clent"; did you mean "client"?`},
+		{`unhealthy_when: ["{host}-StatusCheckFailed",`, `unhealthy_when: [both-failed,`, "cannot say which side is unhealthy"},
 		{"ttl: 1s", "ttl: 1s\n    witness: {urls: [\"http://x\"], header: X}", "belongs to providers haproxy, nginx and hosts"},
 		{"ttl: 1s", "ttl: 1s\n    ttl: 2s", "written twice"},
 		{"- deploy other", "- deploy othr", `did you mean "other"?`},

@@ -118,4 +118,10 @@ func (c *checker) provider(path string, f Failover) {
 		c.mistake(path+".nginx.status", "%q is not on loopback; write 127.0.0.1%s", f.Nginx.Status, f.Nginx.Status)
 	}
 	c.witness(path, f)
+	for i, alarm := range f.UnhealthyWhen {
+		// An alarm for both sides at once would send clients from a healthy primary to a dead secondary, as a calculated check of both does.
+		if !strings.Contains(alarm, hostPlaceholder) {
+			c.mistake(fmt.Sprintf("%s.unhealthy_when[%d]", path, i), "%q speaks for no host, so it cannot say which side is unhealthy; name an alarm with {host}", alarm)
+		}
+	}
 }
