@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"internal/schedule":                 {"internal/drill"},
 	"internal/jenkins":                  {"internal/drill"},
 	"internal/attack":                   {"internal/attack/cgroups", "internal/attack/containers", "internal/attack/procs", "internal/attack/policy", "internal/drill", "internal/history"},
-	"internal/attack/containers":        {"internal/attack/procs"},
+	"internal/attack/containers":        {"internal/attack/procs", "internal/drill"},
 	"internal/attack/blackhole":         {"internal/attack", "internal/attack/herd", "internal/attack/traffic", "internal/drill"},
 	"internal/attack/traffic":           {"internal/attack", "internal/attack/cgroups", "internal/attack/herd", "internal/attack/netem", "internal/attack/nfqueue", "internal/attack/procs", "internal/drill", "internal/history"},
 	"internal/attack/traffictest":       {"internal/attack", "internal/attack/attacktest", "internal/attack/traffic", "internal/history"},

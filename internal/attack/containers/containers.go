@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"firedrill/internal/attack/procs"
+	"firedrill/internal/drill"
 )
 
 // Container is one that runs.
@@ -39,12 +39,12 @@ type Finder struct {
 }
 
 // names is what a container may be called.
-var names = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+var names = drill.Pattern(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
 // Find returns the container that is meant by an ID, a beginning of one that no other has, or, where the runtime's socket answers, a name.
 // The error wraps ErrNone when there is none.
 func (f Finder) Find(ctx context.Context, name string) (Container, error) {
-	if !names.MatchString(name) {
+	if !names().MatchString(name) {
 		return Container{}, fmt.Errorf("%q is neither the ID nor the name of a container", name)
 	}
 	for _, socket := range f.sockets() {
@@ -121,7 +121,7 @@ func (f Finder) tasks(name string) (map[string]Container, error) {
 
 // inGroup finds the ID of a container in one part of the path of a control group, as "docker-ID.scope", "ID" or "cri-containerd-ID.scope".
 // Podman's monitor has a group of its own that carries the ID too.
-var inGroup = regexp.MustCompile(`^(?:(docker|libpod|crio|cri-containerd|nerdctl)[-:])?([0-9a-f]{64})(?:\.scope)?$`)
+var inGroup = drill.Pattern(`^(?:(docker|libpod|crio|cri-containerd|nerdctl)[-:])?([0-9a-f]{64})(?:\.scope)?$`)
 
 // idPartMin is the least part of an ID that is looked for in control groups: nothing says there what else it could be.
 const idPartMin = 6
@@ -172,7 +172,7 @@ func containerOf(text, name string) (id, engine string) {
 		}
 		segments := strings.Split(parts[2], "/")
 		for i, segment := range segments {
-			match := inGroup.FindStringSubmatch(segment)
+			match := inGroup().FindStringSubmatch(segment)
 			if match == nil || !strings.HasPrefix(match[2], name) {
 				continue
 			}

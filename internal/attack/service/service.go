@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +64,7 @@ func (k Kind) Check(context.Context) error {
 }
 
 // unitName is what systemd takes as the name of a unit that can be stopped and started.
-var unitName = regexp.MustCompile(`^[A-Za-z0-9_:][A-Za-z0-9:_.\\@-]*\.(service|socket|timer|path)$`)
+var unitName = drill.Pattern(`^[A-Za-z0-9_:][A-Za-z0-9:_.\\@-]*\.(service|socket|timer|path)$`)
 
 // Order implements attack.Kind.
 func (k Kind) Order(flags attack.Values) (attack.Order, error) {
@@ -83,7 +82,7 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if !strings.Contains(unit, ".") {
 		unit += ".service"
 	}
-	if !unitName.MatchString(unit) {
+	if !unitName().MatchString(unit) {
 		return nil, attack.Refuse(Name, "name a service, socket, timer or path, as -u bookstore-api.service", "--unit=%s is not a unit that can be stopped and brought back", unit)
 	}
 	return Order{Length: length, Unit: unit, hooks: k.hooks}, nil
@@ -145,7 +144,7 @@ func admit(unit attack.Unit, facts attack.Facts) error {
 	if unit.Because != "" {
 		because = ", which " + unit.Because + ","
 	}
-	if !unitName.MatchString(unit.Name) {
+	if !unitName().MatchString(unit.Name) {
 		return refuse(facts, "name a unit that it does not need", "%s%s would be stopped too, and cannot be brought back as it was", unit.Name, because)
 	}
 	ask := slices.ContainsFunc(vital, func(pattern string) bool { ok, _ := path.Match(pattern, unit.Name); return ok })
