@@ -146,7 +146,7 @@ func (p port) element() nftables.SetElement {
 }
 
 // addHeld puts flows that processes brought along into a new table.
-func (t *table) addHeld(flows []socket) error {
+func (t *table) addHeld(flows []socket) {
 	for _, f := range families() {
 		var elements []nftables.SetElement
 		for _, s := range flows {
@@ -161,24 +161,21 @@ func (t *table) addHeld(flows []socket) error {
 			elements = append(elements, nftables.SetElement{Key: key})
 		}
 		for part := range slices.Chunk(elements, chunkMax/4) { // their keys are longer than those of addresses
-			if err := t.conn.SetAddElements(t.sets[setHeld(f)], part); err != nil {
-				return err
-			}
+			t.conn.SetAddElements(t.sets[setHeld(f)], part)
 		}
 	}
-	return nil
 }
 
 // addPorts puts the ports into a new table.
-func (t *table) addPorts(ports map[port]bool) error {
+func (t *table) addPorts(ports map[port]bool) {
 	if len(ports) == 0 {
-		return nil
+		return
 	}
 	elements := make([]nftables.SetElement, 0, len(ports))
 	for p := range ports {
 		elements = append(elements, p.element())
 	}
-	return t.conn.SetAddElements(t.sets[setPorts], elements)
+	t.conn.SetAddElements(t.sets[setPorts], elements)
 }
 
 // followSockets looks for the scope's sockets again and again until ctx ends.
@@ -228,16 +225,8 @@ func (t *table) exchange(set string, gone, fresh []nftables.SetElement) error {
 	if t.conn == nil {
 		return attack.ErrLapsed
 	}
-	if len(gone) > 0 {
-		if err := t.conn.SetDeleteElements(t.sets[set], gone); err != nil {
-			return err
-		}
-	}
-	if len(fresh) > 0 {
-		if err := t.conn.SetAddElements(t.sets[set], fresh); err != nil {
-			return err
-		}
-	}
+	t.conn.SetDeleteElements(t.sets[set], gone)
+	t.conn.SetAddElements(t.sets[set], fresh)
 	if err := t.conn.Flush(); err != nil {
 		return fmt.Errorf("traffic: change %s: %w", set, err)
 	}

@@ -178,9 +178,7 @@ func (t *table) replaceShare(bound uint32) error {
 	}
 	elements := []nftables.SetElement{{Key: make([]byte, 4)}, {Key: binary.BigEndian.AppendUint32(nil, bound), IntervalEnd: true}}
 	t.conn.FlushSet(t.sets[setShare])
-	if err := t.conn.SetAddElements(t.sets[setShare], elements); err != nil {
-		return err
-	}
+	t.conn.SetAddElements(t.sets[setShare], elements)
 	if err := t.conn.Flush(); err != nil {
 		return fmt.Errorf("traffic: grow the share: %w", err)
 	}

@@ -37,12 +37,13 @@ const (
 
 // table is our nftables table and the socket that owns it.
 type table struct {
-	mu    sync.Mutex // guards conn: a batch is one caller's from begin to flush
-	conn  *nftables.Conn
-	table *nftables.Table
-	sets  map[string]*nftables.Set
-	alive *nftables.Set
-	hooks Hooks
+	mu     sync.Mutex // guards conn and reader: a batch is one caller's from begin to flush
+	conn   *conn
+	reader *nftables.Conn // of counters; nil before they are read
+	table  *nftables.Table
+	sets   map[string]*nftables.Set
+	alive  *nftables.Set
+	hooks  Hooks
 }
 
 // apply makes the table, most urgent things first: when the first batch is in, spares are safe and the first targets are cut; the other
@@ -106,7 +107,7 @@ func (c *cut) install(load *load, deadline time.Time) (*table, error) {
 // create makes the table and all but the elements of load.rest in as few batches as the socket takes: one, unless there are thousands
 // of spares.
 func (c *cut) create(load *load, f features, deadline time.Time) (*table, error) {
-	conn, err := nftables.New(nftables.AsLasting())
+	conn, err := openConn()
 	if err != nil {
 		return nil, err
 	}
@@ -127,9 +128,7 @@ func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
 	defer t.mu.Unlock()
 	c.hooks.mark("table")
 	t.conn.CreateTable(t.table)
-	if err := t.addSets(c, load); err != nil {
-		return err
-	}
+	t.addSets(c, load)
 	for i, chunk := range load.spares() {
 		if i > 0 { // the first one goes with the table
 			c.hooks.mark("spares")
@@ -137,41 +136,32 @@ func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
 				return err
 			}
 		}
-		if err := t.conn.SetAddElements(t.sets[chunk.set], chunk.elements); err != nil {
-			return err
-		}
+		t.conn.SetAddElements(t.sets[chunk.set], chunk.elements)
 	}
-	if err := errors.Join(t.addPorts(c.ports), t.addHeld(c.held)); err != nil {
-		return err
-	}
+	t.addPorts(c.ports)
+	t.addHeld(c.held)
 	for _, chunk := range load.first() {
-		if err := t.conn.SetAddElements(t.sets[chunk.set], chunk.elements); err != nil {
-			return err
-		}
+		t.conn.SetAddElements(t.sets[chunk.set], chunk.elements)
 	}
 	if !c.hooks.NeverBites {
-		if err := t.conn.SetAddElements(t.alive, t.aliveUntil(deadline)); err != nil {
-			return err
-		}
+		t.conn.SetAddElements(t.alive, t.aliveUntil(deadline))
 	}
 	for _, counter := range []string{counterEgress, counterIngress, counterForward} {
-		t.conn.AddObj(&nftables.NamedObj{Table: t.table, Name: counter, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
+		t.conn.AddCounter(t.table, counter)
 	}
-	t.addChains(c, load, f)
+	if err := t.addChains(c, load, f); err != nil {
+		return err
+	}
 	c.hooks.mark("rules")
 	return t.conn.Flush()
 }
 
-func (t *table) addSets(c *cut, load *load) error {
+func (t *table) addSets(c *cut, load *load) {
 	t.alive = &nftables.Set{Table: t.table, Name: setAlive, KeyType: nftables.TypeNFProto, HasTimeout: true}
-	if err := t.conn.AddSet(t.alive, nil); err != nil {
-		return err
-	}
+	t.conn.AddSet(t.alive)
 	for _, name := range load.names {
 		set := load.sets[name].set(t.table, name)
-		if err := t.conn.AddSet(set, nil); err != nil {
-			return err
-		}
+		t.conn.AddSet(set)
 		t.sets[name] = set
 	}
 	for _, direction := range directions() {
@@ -179,19 +169,14 @@ func (t *table) addSets(c *cut, load *load) error {
 			// Without a size: the kernel would make room for all of them at once, a megabyte for each set, and the first packet would have
 			// to wait for it. It keeps to 65,535 by itself; beyond them packets are still hit and counted in total.
 			set := &nftables.Set{Table: t.table, Name: seen(direction, f), KeyType: keyType(f), Dynamic: true}
-			if err := t.conn.AddSet(set, nil); err != nil {
-				return err
-			}
+			t.conn.AddSet(set)
 			t.sets[set.Name] = set
 		}
 	}
 	for _, set := range append(c.scopeSets(t.table), c.shareSet(t.table)...) {
-		if err := t.conn.AddSet(set, nil); err != nil {
-			return err
-		}
+		t.conn.AddSet(set)
 		t.sets[set.Name] = set
 	}
-	return nil
 }
 
 func keyType(f family) nftables.SetDatatype {
@@ -201,18 +186,17 @@ func keyType(f family) nftables.SetDatatype {
 	return nftables.TypeIP6Addr
 }
 
-func (t *table) addChains(c *cut, load *load, f features) {
+func (t *table) addChains(c *cut, load *load, f features) error {
 	l := layout{cut: c, features: f, hasSet: map[string]bool{}}
 	for name := range load.sets {
 		l.hasSet[name] = true
 	}
-	chains := map[string]*nftables.Chain{}
 	regular := []string{chainOutSink, chainOutHit, chainThruDrop, chainThruHit, chainInDrop, chainInHit}
 	if c.scoped() {
 		regular = append(regular, chainOutScope, chainInScope)
 	}
 	for _, name := range regular {
-		chains[name] = t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
+		t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
 	}
 	accept := nftables.ChainPolicyAccept
 	bases := []nftables.Chain{
@@ -229,7 +213,7 @@ func (t *table) addChains(c *cut, load *load, f features) {
 	}
 	for _, base := range bases {
 		base.Table, base.Policy = t.table, &accept
-		chains[base.Name] = t.conn.AddChain(&base)
+		t.conn.AddChain(&base)
 	}
 	for _, rule := range l.build() {
 		for _, e := range rule.exprs {
@@ -240,8 +224,11 @@ func (t *table) addChains(c *cut, load *load, f features) {
 				e.SetID = t.setID(e.SetName)
 			}
 		}
-		t.conn.AddRule(&nftables.Rule{Table: t.table, Chain: chains[rule.chain], Exprs: rule.exprs})
+		if err := t.conn.AddRule(t.table, rule.chain, rule.exprs); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 func (t *table) setID(name string) uint32 {
@@ -274,12 +261,8 @@ func (t *table) renew(deadline time.Time) error {
 		return nil
 	}
 	elements := t.aliveUntil(deadline)
-	if err := t.conn.SetDeleteElements(t.alive, elements); err != nil {
-		return err
-	}
-	if err := t.conn.SetAddElements(t.alive, elements); err != nil {
-		return err
-	}
+	t.conn.SetDeleteElements(t.alive, elements)
+	t.conn.SetAddElements(t.alive, elements)
 	err := t.conn.Flush()
 	if errors.Is(err, unix.ENOENT) {
 		if !time.Now().Before(deadline) {
@@ -299,9 +282,7 @@ func (t *table) addElements(set string, elements []nftables.SetElement) error {
 	if t.conn == nil {
 		return attack.ErrLapsed
 	}
-	if err := t.conn.SetAddElements(t.sets[set], elements); err != nil {
-		return err
-	}
+	t.conn.SetAddElements(t.sets[set], elements)
 	return t.conn.Flush()
 }
 
@@ -313,7 +294,14 @@ func (t *table) hits(guid string, nameOf map[netip.Addr]string) (history.AttackH
 	if t.conn == nil {
 		return total, attack.ErrLapsed
 	}
-	objects, err := t.conn.GetNamedObjects(t.table)
+	if t.reader == nil {
+		reader, err := nftables.New(nftables.AsLasting())
+		if err != nil {
+			return total, err
+		}
+		t.reader = reader
+	}
+	objects, err := t.reader.GetNamedObjects(t.table)
 	if err != nil {
 		return total, fmt.Errorf("traffic: read counters: %w", err)
 	}
@@ -346,7 +334,7 @@ func (t *table) addressHits(total *history.AttackHits, nameOf map[netip.Addr]str
 	at := map[netip.Addr]int{}
 	for _, direction := range directions() {
 		for _, f := range families() {
-			elements, err := t.conn.GetSetElements(t.sets[seen(direction, f)])
+			elements, err := t.reader.GetSetElements(t.sets[seen(direction, f)])
 			if err != nil {
 				return fmt.Errorf("traffic: read hits: %w", err)
 			}
@@ -394,8 +382,11 @@ func (t *table) revert(holder *nfqueue.Holder) error {
 	t.conn.DelTable(t.table)
 	deleted := t.conn.Flush()
 	t.hooks.mark("close")
-	closed := t.conn.CloseLasting()
+	closed := t.conn.Close()
 	t.conn = nil
+	if t.reader != nil {
+		closed = errors.Join(closed, t.reader.CloseLasting())
+	}
 	if deleted == nil || errors.Is(deleted, unix.ENOENT) {
 		return closed
 	}
@@ -404,9 +395,10 @@ func (t *table) revert(holder *nfqueue.Holder) error {
 
 // destroy forgets a table that was refused: closing the socket undoes what a batch may have left.
 func (t *table) destroy() {
+	t.conn.batch = t.conn.batch[:0]
 	t.conn.DelTable(t.table)
 	_ = t.conn.Flush()
-	_ = t.conn.CloseLasting()
+	_ = t.conn.Close()
 }
 
 // listTables returns our tables as a fresh socket sees them.
