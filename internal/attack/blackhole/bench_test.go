@@ -119,7 +119,7 @@ func BenchmarkExecToDrop(b *testing.B) {
 				b.Fatal(err)
 			}
 			var first, last, peer []time.Duration
-			for pairs := 0; b.Loop() || pairs < pairsMin; pairs++ {
+			for pairs := 0; pairs < pairsMin || b.Loop(); pairs++ {
 				<-time.After(settle)
 				f, l := oursToDrop(b, w, program, file, n)
 				first, last = append(first, f), append(last, l)
