@@ -25,9 +25,12 @@ func (i Invocation) bounds() (bounds, error) {
 	if i.noPolicy {
 		return bounds{invocation: i}, nil
 	}
-	known := []string{i.Kind.Describe().Name}
-	for _, kind := range i.Others {
-		known = append(known, kind.Describe().Name)
+	known := func() []string {
+		names := []string{i.describe().Name}
+		for _, kind := range i.Others {
+			names = append(names, kind.Describe().Name)
+		}
+		return names
 	}
 	rules, err := policy.Reader{Path: i.policyFile, Owner: i.policyOwner, Kinds: known}.Read()
 	return bounds{invocation: i, rules: rules}, err
@@ -35,8 +38,12 @@ func (i Invocation) bounds() (bounds, error) {
 
 // spare adds what must never be hit to the flags of a network attack, as if the user had written it there with ^.
 func (b bounds) spare(ctx context.Context, flags Values) (Values, error) {
-	targets, kind := b.rules.Spares(), b.invocation.Kind.Describe()
-	if len(targets) == 0 || kind.Group != networkGroup {
+	targets := b.rules.Spares()
+	if len(targets) == 0 {
+		return flags, nil
+	}
+	kind := b.invocation.describe()
+	if kind.Group != networkGroup {
 		return flags, nil
 	}
 	takes := func(name string) bool {
@@ -79,7 +86,7 @@ func (b bounds) admit(ctx context.Context, plan Plan) error {
 		return nil
 	}
 	order := policy.Order{Kind: plan.Attack, Delay: plan.Delay, Length: plan.Length, Consent: b.invocation.Yes}
-	if kind := b.invocation.Kind.Describe(); kind.Group == networkGroup {
+	if kind := b.invocation.describe(); kind.Group == networkGroup {
 		scope, err := ParseScope(b.invocation.Flags)
 		if err != nil {
 			return Refuse(plan.Attack, "", "%w", err)

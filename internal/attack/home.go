@@ -76,11 +76,11 @@ func (i Invocation) enter(ctx context.Context) (*containers.Container, error) {
 	if name == "" || i.StayOutside {
 		return nil, nil
 	}
-	found, err := FindContainer(ctx, i.Kind.Describe().Name, name)
+	found, err := FindContainer(ctx, i.describe().Name, name)
 	if err != nil {
 		return nil, err
 	}
-	op := "attack " + i.Kind.Describe().Name
+	op := "attack " + i.describe().Name
 	network, err := unix.Open(fmt.Sprintf("/proc/%d/ns/net", found.Init.PID), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, cannotEnter(op, found, err)

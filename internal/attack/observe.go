@@ -89,12 +89,16 @@ func controlConnections(proc string, parent int, environ []string) []Connection 
 	if len(found) > 0 {
 		return found // the usual case over SSH; the walk below costs half a millisecond
 	}
+	var buffer []byte
 	for pid, depth := parent, 0; pid > 1 && depth < ancestorsMax; depth++ {
 		dir := filepath.Join(proc, strconv.Itoa(pid))
-		if text, err := readProc(dir + "/environ"); err == nil {
-			add(connectionOfEnv(strings.Split(string(text), "\x00")))
+		var err error
+		if buffer, err = readProc(dir+"/environ", buffer); err == nil && bytes.Contains(buffer, []byte(connectionVariable)) {
+			add(connectionOfEnv(strings.Split(string(buffer), "\x00")))
 		}
-		name, above := nameAndParent(dir)
+		var name string
+		var above int
+		name, above, buffer = nameAndParent(dir, buffer)
 		if strings.HasPrefix(name, "sshd") {
 			for _, c := range connectionsOf(dir) {
 				add(c, true)
@@ -105,10 +109,13 @@ func controlConnections(proc string, parent int, environ []string) []Connection 
 	return found
 }
 
+// connectionVariable is what sshd puts into the environment, before the value.
+const connectionVariable = "SSH_CONNECTION="
+
 // connectionOfEnv reads SSH_CONNECTION: the client's address and port, then ours.
 func connectionOfEnv(environ []string) (Connection, bool) {
 	for _, entry := range environ {
-		text, ok := strings.CutPrefix(entry, "SSH_CONNECTION=")
+		text, ok := strings.CutPrefix(entry, connectionVariable)
 		fields := strings.Fields(text)
 		if !ok || len(fields) != 4 {
 			continue
@@ -135,37 +142,38 @@ func parsePair(address, port string) (netip.AddrPort, error) {
 }
 
 // nameAndParent reads "PID (NAME) STATE PARENT ...". A name may hold spaces and parentheses, so it ends at the last one.
-func nameAndParent(dir string) (name string, parent int) {
-	text, err := readProc(dir + "/stat")
+func nameAndParent(dir string, buffer []byte) (name string, parent int, text []byte) {
+	text, err := readProc(dir+"/stat", buffer)
 	if err != nil {
-		return "", 0
+		return "", 0, text
 	}
 	first, last := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
 	if first < 0 || last < first {
-		return "", 0
+		return "", 0, text
 	}
 	if fields := strings.Fields(string(text[last+1:])); len(fields) > 1 {
 		parent, _ = strconv.Atoi(fields[1])
 	}
-	return string(text[first+1 : last]), parent
+	return string(text[first+1 : last]), parent, text
 }
 
-// readProc reads a small file of /proc. os.ReadFile makes ten system calls for it where three do, and the walk above is between a user and
-// the first packet dropped.
-func readProc(path string) ([]byte, error) {
+// readProc reads a small file of /proc into the room of buffer, and returns the buffer for the next one also with an error. os.ReadFile
+// makes ten system calls for it where three do, and the walk above is between a user and the first packet dropped.
+func readProc(path string, buffer []byte) ([]byte, error) {
+	text := buffer[:0]
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return text, err
 	}
 	defer unix.Close(fd)
-	text := make([]byte, 0, 8<<10)
+	text = slices.Grow(text, 4<<10)
 	for {
 		n, err := unix.Read(fd, text[len(text):cap(text)])
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return nil, err
+			return text, err
 		case n == 0:
 			return text, nil
 		}

@@ -72,14 +72,13 @@ func commandFor(s streams, args []string) *cobra.Command {
 	if len(args) < 2 || args[0] != "attack" {
 		return newRootCommand(s)
 	}
-	kind, found := kinds.Find(args[1])
+	kind, described, found := kinds.Find(args[1])
 	if !found {
 		return newRootCommand(s)
 	}
-	root, attackCmd := newBareRoot(s), newBareAttackCommand()
+	root := newBareRoot(s)
 	root.CompletionOptions.DisableDefaultCmd = true
-	attackCmd.AddCommand(newKindCommand(s, kind))
-	root.AddCommand(attackCmd)
+	root.AddCommand(newAttackCommandFor(s, kind, described))
 	dressAll(root)
 	return root
 }

@@ -40,7 +40,9 @@ func (s keptStep) Residue(ctx context.Context) ([]string, error) {
 	return s.Step.(attack.Verified).Residue(ctx)
 }
 
-func newKeptCommand(s streams) *cobra.Command { return newKindCommand(s, keptKind{}) }
+func newKeptCommand(s streams) *cobra.Command {
+	return newKindCommand(s, keptKind{}, keptKind{}.Describe())
+}
 
 func TestImpactThatIsNotRevertedExitsWithFiveAndSaysWhatToDo(t *testing.T) {
 	code, said := inNamespace(t, "attack that is kept", "-l", "1", "-i", "192.0.2.1")

@@ -43,14 +43,14 @@ func Worker(args []string) (code int, ours bool) {
 		fd.Name: fd.Job, pid.Name: pid.Job})
 }
 
-// Find returns the kind with this name.
-func Find(name string) (attack.Kind, bool) {
+// Find returns the kind with this name, and what it says of itself.
+func Find(name string) (attack.Kind, drill.AttackKind, bool) {
 	for _, kind := range All() {
-		if kind.Describe().Name == name {
-			return kind, true
+		if described := kind.Describe(); described.Name == name {
+			return kind, described, true
 		}
 	}
-	return nil, false
+	return nil, drill.AttackKind{}, false
 }
 
 // Describe returns every kind as data.

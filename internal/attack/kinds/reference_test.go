@@ -88,7 +88,7 @@ func TestAWrongWordInTheCatalogueIsCaught(t *testing.T) {
 
 // Without it the rules on hours would believe a clock that an attack has shifted.
 func TestThePolicyKnowsTheAttackOnTheClockByItsName(t *testing.T) {
-	if _, ok := Find(policy.ClockKind); !ok {
+	if _, _, ok := Find(policy.ClockKind); !ok {
 		t.Errorf("there is no attack %q", policy.ClockKind)
 	}
 }

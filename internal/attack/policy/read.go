@@ -18,9 +18,9 @@ const sizeMax = 1 << 20
 
 // Reader says what Read reads. The zero value reads the host's own file and knows no kinds.
 type Reader struct {
-	Path  string   // empty: File
-	Kinds []string // the kinds of attacks of this build
-	Owner uint32   // who may own the file and its directory; 0, root, but for tests
+	Path  string          // empty: File
+	Kinds func() []string // the kinds of attacks of this build; asked for only where there is a file
+	Owner uint32          // who may own the file and its directory; 0, root, but for tests
 }
 
 // Read reads the policy of this host. Without a file it returns nil, which bounds nothing. The error is a *drill.Error of kind Refused:
@@ -37,7 +37,11 @@ func (r Reader) Read() (*Policy, error) {
 	if err != nil || text == nil {
 		return nil, distrust(err)
 	}
-	p, err := Parse(text, path, r.Kinds)
+	var known []string
+	if r.Kinds != nil {
+		known = r.Kinds()
+	}
+	p, err := Parse(text, path, known)
 	if err != nil {
 		return nil, distrust(fmt.Errorf("the policy of this host cannot be understood: %w", err))
 	}
