@@ -16,8 +16,8 @@ const (
 func (i *Invocation) DieAt(mark func(string)) { i.mark = mark }
 
 // GuardianWith is a guardian process with marks, and with a planted fault.
-func GuardianWith(kinds []Kind, mark func(string), blind bool) int {
-	return guardianMain(kinds, guarding{mark: mark, blind: blind})
+func GuardianWith(kinds []Kind, mark func(string), bug string) int {
+	return guardianMain(kinds, guarding{mark: mark, blind: bug == "blind", deaf: bug == "deaf"})
 }
 
 // RecoverWith is Recover with marks.

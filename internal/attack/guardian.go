@@ -25,7 +25,7 @@ const guardianName = "firedrill: guardian"
 const (
 	fdJournal  = 3 + iota // open and locked; the lock lasts until worker and guardian have both let go
 	fdWorker              // a handle on the worker
-	fdLifeline            // ends when the worker has, or has nothing left to guard
+	fdLifeline            // brings a byte when the worker begins to take back; ends when it has, or has nothing left to guard
 	fdReady               // gets one byte when the guardian stands
 )
 
@@ -59,6 +59,7 @@ func Reexec(kinds []Kind) (code int, hidden bool) {
 type guarding struct {
 	mark  func(string)
 	blind bool // planted: does not see that its worker is stopped, nor that the deadline has passed
+	deaf  bool // planted: does not hear that its worker takes back what it did
 }
 
 // guardian is our hold on a guardian process.
@@ -125,6 +126,11 @@ func awaitReady(ctx context.Context, ready *os.File) error {
 	return err
 }
 
+// goingBack tells the guardian that the worker takes back what it did, which may take longer than a worker is waited for that does nothing.
+func (g *guardian) goingBack() {
+	_, _ = g.lifeline.Write([]byte{1}) // one that does not hear it is only less patient
+}
+
 // stop tells the guardian that the worker is done, and waits for its end: if the journal still holds something, it tries that itself.
 func (g *guardian) stop() {
 	_ = g.lifeline.Close()
@@ -171,22 +177,32 @@ func undoerOf(kinds []Kind, name string) (Undoer, bool) {
 }
 
 // watch returns when the worker has ended or let go, or when it is past the deadline; in the last case the worker is killed first, so
-// that it can change nothing any more.
+// that it can change nothing any more. One that is taking back what it did has the time that this may take.
 func watch(h header, how guarding) {
 	fds := []unix.PollFd{{Fd: fdWorker, Events: unix.POLLIN}, {Fd: fdLifeline, Events: unix.POLLIN}}
+	grace := guardianGrace
 	for {
 		left := guardianDoze
 		if now, err := sinceBoot(); err == nil {
 			left = min(left, time.Duration(h.Deadline-now))
 		}
 		if left <= 0 && !how.blind {
-			if state, err := procs.Find(h.Worker); err != nil || state.Stopped() || left < -guardianGrace {
+			if state, err := procs.Find(h.Worker); err != nil || state.Stopped() || left < -grace {
 				endWorker(fds[:1])
 				return
 			}
 		}
-		if n, err := unix.Poll(fds, int(max(left, guardianLook).Milliseconds())); err == nil && n > 0 {
+		if n, err := unix.Poll(fds, int(max(left, guardianLook).Milliseconds())); err != nil || n == 0 {
+			continue
+		}
+		if fds[0].Revents != 0 {
 			return
+		}
+		if n, err := unix.Read(fdLifeline, make([]byte, 1)); err != nil || n == 0 {
+			return
+		}
+		if !how.deaf {
+			grace += revertTimeout
 		}
 	}
 }

@@ -26,13 +26,14 @@ const (
 	envWork   = "FIREDRILL_GUARDIANTEST_WORK"    // "attack" or "recover"
 	envBug    = "FIREDRILL_GUARDIANTEST_BUG"     // planted
 	envDie    = "FIREDRILL_GUARDIANTEST_DIE"     // the worker, or the later start, kills itself at this mark
+	envSlow   = "FIREDRILL_GUARDIANTEST_SLOW"    // the worker takes back slowly
 	envDieTwo = "FIREDRILL_GUARDIANTEST_DIE_TOO" // the guardian does
 )
 
 func TestMain(m *testing.M) {
 	kinds := []attack.Kind{litter{bug: os.Getenv(envBug)}}
 	if os.Args[0] == attack.GuardianName {
-		os.Exit(attack.GuardianWith(kinds, dieAt(envDieTwo), os.Getenv(envBug) == "blind"))
+		os.Exit(attack.GuardianWith(kinds, dieAt(envDieTwo), os.Getenv(envBug)))
 	}
 	ctx := context.Background()
 	var err error
@@ -111,11 +112,17 @@ type litterStep struct {
 	journal *attack.Journal
 }
 
-func (*litterStep) Lines() []string                    { return []string{"leave files"} }
-func (*litterStep) Remains() attack.Remains            { return attack.RemainsUntilStart }
-func (s *litterStep) Keep(j *attack.Journal)           { s.journal = j }
-func (*litterStep) Evidence() (bool, []string)         { return true, nil }
-func (s *litterStep) Revert(ctx context.Context) error { return s.journal.Undo(ctx, s.litter) }
+func (*litterStep) Lines() []string            { return []string{"leave files"} }
+func (*litterStep) Remains() attack.Remains    { return attack.RemainsUntilStart }
+func (s *litterStep) Keep(j *attack.Journal)   { s.journal = j }
+func (*litterStep) Evidence() (bool, []string) { return true, nil }
+
+func (s *litterStep) Revert(ctx context.Context) error {
+	if slow := os.Getenv(envSlow); slow != "" {
+		<-time.After(tidying)
+	}
+	return s.journal.Undo(ctx, s.litter)
+}
 
 func (s *litterStep) Apply(ctx context.Context, _ time.Time) error {
 	for _, path := range littered {
@@ -259,6 +266,26 @@ func stoppedPastDeadline(bug string, patience time.Duration) error {
 	return nil
 }
 
+// tidying is longer than a guardian waits for a worker that does nothing.
+const tidying = 2500 * time.Millisecond
+
+// takesItsTime: what takes long to take back is taken back by the worker, which gives account, and not by its guardian.
+func takesItsTime(bug string, _ time.Duration) error {
+	code, said := run("attack", envBug+"="+bug, envSlow+"=1", "LENGTH=1")
+	if code != 0 {
+		return fmt.Errorf("exit code %d, want 0: %s", code, said)
+	}
+	return dirty(true)
+}
+
+func TestGuardianLetsTheWorkerFinishWhatItBegan(t *testing.T) {
+	if at.Alone(t) {
+		if err := takesItsTime("", patience); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestGuardianUndoesWhereverTheWorkerIsKilled(t *testing.T) {
 	if at.Alone(t) {
 		if err := killedAnywhere("", patience); err != nil {
@@ -280,7 +307,7 @@ func TestGuardianChecksCatchPlantedBugs(t *testing.T) {
 	if !at.Alone(t) {
 		return
 	}
-	for bug, check := range map[string]func(string, time.Duration) error{"late": killedAnywhere, "blind": stoppedPastDeadline} {
+	for bug, check := range map[string]func(string, time.Duration) error{"late": killedAnywhere, "blind": stoppedPastDeadline, "deaf": takesItsTime} {
 		err := check(bug, moment)
 		if err == nil {
 			t.Errorf("the planted bug %q was not caught", bug)

@@ -65,6 +65,13 @@ func (k kept) heed(ctx context.Context, cancel context.CancelCauseFunc) {
 	}
 }
 
+// goingBack tells the guardian that we take back what we did.
+func (k kept) goingBack() {
+	if k.guardian != nil {
+		k.guardian.goingBack()
+	}
+}
+
 // letGo ends journal and guardian. When the impact is not reverted the journal stays, and the guardian tries what we could not.
 func (k kept) letGo(reverted bool) {
 	if k.journal == nil {

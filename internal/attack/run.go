@@ -264,6 +264,7 @@ func (r *run) finish(ctx context.Context, why error) (history.AttackAccount, err
 	r.mu.Lock()
 	r.phase = PhaseReverting
 	r.mu.Unlock()
+	r.kept.goingBack()
 	residue := r.revert(ctx)
 	r.kept.letGo(len(residue) == 0)
 	ended := r.now()
