@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"firedrill/internal/attack/attacktest"
 	"firedrill/internal/drill"
 )
 
@@ -92,12 +93,7 @@ func TestCommandOfAnotherTest(t *testing.T) {
 // inNamespace runs a command in an empty network namespace of its own.
 func inNamespace(t *testing.T, name string, args ...string) (code int, said string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
-			t.Fatal("this test needs root, or a user namespace")
-		}
-		t.Skip("this test needs root, or a user namespace")
-	}
+	attacktest.Require(t)
 	cmd := exec.Command(os.Args[0], append([]string{"-test.run=^TestCommandOfAnotherTest$", "--"}, args...)...)
 	cmd.Env = append(os.Environ(), envCommand+"="+name)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
@@ -121,16 +117,14 @@ func TestHaltAndStatusOnAQuietHost(t *testing.T) {
 }
 
 func TestOrdinaryUsersAreToldToUseSudoBeforeAnythingRuns(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("this test gives up root, so it needs it; an ordinary user sees the same")
-	}
+	attacktest.Require(t) // it gives up root
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestCommandOfAnotherTest$", "--", "blackhole", "-l", "1", "-i", "192.0.2.1")
 	cmd.Env = append(os.Environ(), envCommand+"=attack")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, AmbientCaps: nil, Credential: &syscall.Credential{Uid: 65534, Gid: 65534, NoSetGroups: true}}
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState == nil {
-		t.Skipf("an ordinary user cannot start this binary where it lies: %v", err)
+		attacktest.Missing(t, "kernel", "an ordinary user who may start this binary where it lies: %v", err)
 	}
 	if code := cmd.ProcessState.ExitCode(); code != 4 || !strings.Contains(string(out), "sudo firedrill") || strings.Contains(string(out), "Running") {
 		t.Errorf("exit code %d\n%s", code, out)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"firedrill/internal/attack/attacktest"
 	"firedrill/internal/attack/hostfacts"
 	"firedrill/internal/attack/kinds"
 )
@@ -61,16 +62,14 @@ func TestDoctorExitsWithZeroOnlyWhenEveryAttackCanRun(t *testing.T) {
 }
 
 func TestDoctorTellsAnOrdinaryUserWhatCannotRunAndTheCure(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("this test gives up root, so it needs it; an ordinary user sees the same")
-	}
+	attacktest.Require(t) // it gives up root
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestCommandOfAnotherTest$", "--", "--json")
 	cmd.Env = append(os.Environ(), envCommand+"=doctor")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534, NoSetGroups: true}}
 	out, err := cmd.Output()
 	if cmd.ProcessState == nil {
-		t.Skipf("an ordinary user cannot start this binary where it lies: %v", err)
+		attacktest.Missing(t, "kernel", "an ordinary user who may start this binary where it lies: %v", err)
 	}
 	names := blocked(t, readDiagnosis(t, string(out)).Attacks)
 	if code := cmd.ProcessState.ExitCode(); code != exitRefused || !strings.Contains(strings.Join(names, " "), "blackhole") || !strings.Contains(string(out), "sudo") {

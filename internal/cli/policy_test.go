@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"firedrill/internal/attack/attacktest"
 	"firedrill/internal/attack/kinds"
 	"firedrill/internal/attack/policy"
 	"firedrill/internal/history"
@@ -53,12 +54,7 @@ func writePolicy(text string) error {
 // underPolicy runs a command as root of a host of its own with this policy.
 func underPolicy(t *testing.T, text string, args ...string) (code int, out, errOut string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
-			t.Fatal("this test needs root, or a user namespace")
-		}
-		t.Skip("this test needs root, or a user namespace")
-	}
+	attacktest.Require(t)
 	cmd := exec.Command(os.Args[0], append([]string{"-test.run=^TestCommandUnderAPolicy$", "--"}, args...)...)
 	cmd.Env = append(os.Environ(), envPolicy+"="+text, envCommand+"=policy")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}

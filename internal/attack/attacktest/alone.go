@@ -25,8 +25,23 @@ const stateSize = "4m"
 // and an empty /var/lib. It returns true on that host. On the machine it returns false, after that run, whose failure is the test's.
 func Alone(t *testing.T) bool {
 	t.Helper()
+	return alone(t, syscall.CLONE_NEWUSER, func() error { return unix.Mount("state", StateRoot, "tmpfs", 0, "mode=755,size="+stateSize) })
+}
+
+// AloneAsRoot is Alone on a host whose root is the machine's: what starts containers needs that. Its /run is empty too.
+func AloneAsRoot(t *testing.T) bool {
+	t.Helper()
+	Require(t)
+	return alone(t, 0, func() error {
+		return errors.Join(unix.Mount("state", StateRoot, "tmpfs", 0, "mode=755"), unix.Mount("run", "/run", "tmpfs", 0, "mode=755"))
+	})
+}
+
+// alone runs the test in namespaces of its own, and of these besides; empty mounts there what is to be empty.
+func alone(t *testing.T, besides uintptr, empty func() error) bool {
+	t.Helper()
 	if os.Getenv(envAlone) == t.Name() {
-		if err := settleIn(); err != nil {
+		if err := errors.Join(settleIn(), empty()); err != nil {
 			t.Fatalf("settle in: %v", err)
 		}
 		return true
@@ -38,20 +53,20 @@ func Alone(t *testing.T) bool {
 	inner := exec.Command(self, "-test.v", "-test.run", "^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$")
 	inner.Env = append(os.Environ(), envAlone+"="+t.Name())
 	inner.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC | besides,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	if besides&syscall.CLONE_NEWUSER != 0 {
+		inner.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		inner.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
 	out, err := inner.CombinedOutput()
 	var ended *exec.ExitError
 	switch {
 	case errors.As(err, &ended):
 		t.Fatalf("on a host of its own: %v\n%s", err, out)
-	case err != nil && strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel"):
-		t.Fatalf("this test needs user namespaces: %v", err)
 	case err != nil:
-		t.Skipf("this test needs user namespaces: %v", err)
+		Missing(t, "kernel", "namespaces: %v", err)
 	case !strings.Contains(string(out), "--- PASS: "+t.Name()):
 		t.Fatalf("nothing ran on a host of its own:\n%s", out)
 	}
@@ -68,7 +83,6 @@ func settleIn() error {
 	return errors.Join(
 		unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""),
 		unix.Mount("proc", "/proc", "proc", 0, ""),
-		unix.Mount("state", StateRoot, "tmpfs", 0, "mode=755,size="+stateSize),
 		bringUp("lo"),
 	)
 }

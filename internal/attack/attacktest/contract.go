@@ -127,9 +127,9 @@ func inForce(w *World, s Subject, bug string, length int) (a *Attack, before str
 // asBefore checks that the world is as it was, byte for byte, and that nothing is felt.
 func asBefore(w *World, s Subject, before string) error {
 	// What the kernel ends with a process is gone a moment after the process is. What a planted bug leaves would be waited for in vain.
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(patience())
 	if w.planted {
-		deadline = time.Now().Add(patience / 8)
+		deadline = time.Now().Add(patience() / 8)
 	}
 	for {
 		now, err := w.Snapshot()
@@ -259,7 +259,7 @@ func RevertsOnceWhenToldOften(w *World, s Subject, bug string) error {
 
 // RevertsAtDeadline: the length is over, the attack bit, all is as before, and the exit code is 0.
 func RevertsAtDeadline(w *World, s Subject, bug string) error {
-	a, before, err := inForce(w, s, bug, brief)
+	a, before, err := inForce(w, s, bug, brief())
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func LeavesNothingWhenKilledAnywhere(w *World, s Subject, bug string) error {
 		return err
 	}
 	for mark := 1; ; mark++ {
-		a, err := w.Start(Spec{Bug: bug, DieAt: mark, Args: s.args(setupLength, GUID)})
+		a, err := w.Start(Spec{Bug: bug, DieAt: mark, Args: s.args(setupLength(), GUID)})
 		if err != nil {
 			return err
 		}
@@ -300,7 +300,7 @@ func LeavesNothingWhenKilledAnywhere(w *World, s Subject, bug string) error {
 
 // EndsAtDeadlineWhileStopped: a frozen process loses its impact, while it is still frozen.
 func EndsAtDeadlineWhileStopped(w *World, s Subject, bug string) error {
-	a, _, err := inForce(w, s, bug, brief+1)
+	a, _, err := inForce(w, s, bug, brief()+1)
 	if err != nil {
 		return err
 	}

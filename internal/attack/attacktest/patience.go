@@ -5,10 +5,10 @@ package attacktest
 import "time"
 
 // patience bounds how long anything is waited for. It is generous: a busy machine is slow, and only a failure lasts this long.
-const patience = 15 * time.Second
+func patience() time.Duration { return 15 * time.Second }
 
 // setupLength is the length, in seconds, of attacks that are killed while they are set up: it is enough to set any attack up.
-const setupLength = 1
+func setupLength() int { return 1 }
 
 // brief is the length, in seconds, of attacks that are to reach their deadline.
-const brief = 2
+func brief() int { return 2 }

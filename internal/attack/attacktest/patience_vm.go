@@ -2,13 +2,35 @@
 
 package attacktest
 
-import "time"
+import (
+	"math"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+)
 
-// patience bounds how long anything is waited for on an emulated processor: see tools/vm.
-const patience = 90 * time.Second
+// On an emulated processor (see tools/vm) all times are a multiple of what it takes there to start a program that does nothing. A real one
+// needs some ten milliseconds for that.
 
-// setupLength is the length, in seconds, of attacks that are killed while they are set up: it is what an emulated processor needs to set any attack up.
-const setupLength = 8
+// slowness is that time, in seconds: the longest of three.
+var slowness = sync.OnceValue(func() float64 {
+	longest := 0.0
+	for range 3 {
+		began := time.Now()
+		_ = exec.Command(os.Args[0], "-test.run=^$").Run()
+		longest = max(longest, time.Since(began).Seconds())
+	}
+	return longest
+})
 
-// brief is the length, in seconds, of attacks that are to reach their deadline: an emulated processor sets them up before it.
-const brief = 15
+// patience bounds how long anything is waited for. Only a failure lasts this long.
+func patience() time.Duration {
+	return 30*time.Second + time.Duration(60*slowness()*float64(time.Second))
+}
+
+// setupLength is the length, in seconds, of attacks that are killed while they are set up: it is enough to set any attack up.
+func setupLength() int { return 2 + int(math.Ceil(10*slowness())) }
+
+// brief is the length, in seconds, of attacks that are to reach their deadline: they are set up before it.
+func brief() int { return 3 + int(math.Ceil(12*slowness())) }

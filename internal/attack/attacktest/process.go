@@ -139,12 +139,12 @@ type Spec struct {
 
 // Attack is an attack in a process of its own, on the attacked host.
 type Attack struct {
-	PID     int
-	cmd     *exec.Cmd
-	stdin   io.WriteCloser
-	stdout  io.Closer
-	reading sync.WaitGroup
-	stderr  strings.Builder
+	PID    int
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout io.Closer
+	silent chan struct{} // closed when its standard output has ended
+	stderr strings.Builder
 
 	mu     sync.Mutex // guards the fields below
 	events []history.Event
@@ -186,7 +186,11 @@ func (w *World) Start(spec Spec) (*Attack, error) {
 		return nil, fmt.Errorf("start attack: %w", err)
 	}
 	a.PID = a.cmd.Process.Pid
-	a.reading.Go(func() { a.read(stdout) })
+	a.silent = make(chan struct{})
+	go func() {
+		defer close(a.silent)
+		a.read(stdout)
+	}()
 	return a, nil
 }
 
@@ -227,10 +231,8 @@ var errMissing = errors.New("no such event yet")
 func AwaitFact[T history.Fact](a *Attack, match func(T) bool) (T, error) {
 	var found T
 	err := Await(func() error {
-		over := a.exited()
-		if over {
-			a.reading.Wait()
-		}
+		// Not by what /proc says: a process that executes itself on another thread looks dead there for a moment.
+		over := a.over()
 		for _, event := range a.Events() {
 			if fact, ok := event.Fact.(T); ok && match(fact) {
 				found = fact
@@ -249,9 +251,14 @@ func AwaitFact[T history.Fact](a *Attack, match func(T) bool) (T, error) {
 	return found, err
 }
 
-func (a *Attack) exited() bool {
-	state, err := a.State()
-	return err != nil || state == "Z"
+// over reports whether the attack will say no more, and all that it said is read.
+func (a *Attack) over() bool {
+	select {
+	case <-a.silent:
+		return true
+	default:
+		return false
+	}
 }
 
 // State is the letter that the kernel gives the process: T for stopped, Z for ended.
@@ -299,7 +306,7 @@ func (w *World) Halt() (string, error) {
 
 // Wait waits for the end and returns the exit code, 128 and more for a signal, and the account, if there is one.
 func (a *Attack) Wait() (int, *history.AttackAccount) {
-	a.reading.Wait()
+	<-a.silent
 	_ = a.cmd.Wait()
 	code := a.cmd.ProcessState.ExitCode()
 	if status, ok := a.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {

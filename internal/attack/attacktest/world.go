@@ -40,13 +40,19 @@ const answerWithin = 5 * time.Second
 // Require skips a test that needs root and kernel features, or fails it when FIREDRILL_REQUIRE names the kernel.
 func Require(tb testing.TB) {
 	tb.Helper()
-	if os.Geteuid() == 0 {
-		return
+	if os.Geteuid() != 0 {
+		Missing(tb, "kernel", "root, or a user namespace")
 	}
-	if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
-		tb.Fatal("this test needs root, or a user namespace")
+}
+
+// Missing skips a test that lacks something, or fails it when FIREDRILL_REQUIRE names that, as the gate does.
+func Missing(tb testing.TB, what, format string, args ...any) {
+	tb.Helper()
+	why := "this test needs " + fmt.Sprintf(format, args...)
+	if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), what) {
+		tb.Fatal(why)
 	}
-	tb.Skip("this test needs root, or a user namespace")
+	tb.Skip(why)
 }
 
 // Namespace is a network namespace that lives as long as its descriptor.
@@ -122,28 +128,44 @@ type World struct {
 	echoes     []*echo
 }
 
+// OpenNamespace opens the network namespace of a process; Close ends it.
+func OpenNamespace(pid int) (*Namespace, error) {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	return &Namespace{file: file}, err
+}
+
+// Close gives the namespace up.
+func (n *Namespace) Close() error { return n.file.Close() }
+
 // AddGuest puts a container behind the attacked host, which routes for it, and returns it.
 func (w *World) AddGuest() (*Namespace, error) {
 	var err error
 	if w.guest, err = newNamespace(); err != nil {
 		return nil, err
 	}
-	hostSide, guestSide := netip.MustParseAddr("10.8.0.1"), netip.MustParseAddr("10.8.0.2")
-	err = w.Host.Do(func() error {
-		cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "guest"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(w.guest.file.Fd()))}
+	_, err = w.PlugIn(w.guest, 0)
+	return w.guest, err
+}
+
+// PlugIn connects a container to the attacked host, which routes for it, and returns its address. number tells containers apart.
+func (w *World) PlugIn(guest *Namespace, number int) (netip.Addr, error) {
+	device := fmt.Sprintf("guest%d", number)
+	hostSide, guestSide := netip.AddrFrom4([4]byte{10, 8, byte(number), 1}), netip.AddrFrom4([4]byte{10, 8, byte(number), 2})
+	err := w.Host.Do(func() error {
+		cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: device}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(guest.file.Fd()))}
 		if err := netlink.LinkAdd(cable); err != nil {
 			return err
 		}
 		// The directory is that of the calling thread's namespace.
-		return errors.Join(plug("guest", hostSide), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644))
+		return errors.Join(plug(device, hostSide), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644))
 	})
 	if err == nil {
-		err = w.guest.Do(func() error { return errors.Join(plug("eth0", guestSide), route("0.0.0.0/0", hostSide)) })
+		err = guest.Do(func() error { return errors.Join(plug("eth0", guestSide), route("0.0.0.0/0", hostSide)) })
 	}
 	if err == nil {
-		err = w.Peer.Do(func() error { return route("10.8.0.0/24", Host4) })
+		err = w.Peer.Do(func() error { return route(netip.PrefixFrom(guestSide, 24).Masked().String(), Host4) })
 	}
-	return w.guest, err
+	return guestSide, err
 }
 
 // Guest returns the container that AddGuest has made.
@@ -290,14 +312,14 @@ func (w *World) Foreign() error {
 
 // Await polls until check says nil, and returns its last error when that never happens.
 func Await(check func() error) error {
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(patience())
 	for {
 		err := check()
 		if err == nil {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("gave up after %s: %w", patience, err)
+			return fmt.Errorf("gave up after %s: %w", patience(), err)
 		}
 		<-time.After(pollEvery)
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"firedrill/internal/attack"
 	at "firedrill/internal/attack/attacktest"
 	"firedrill/internal/attack/traffictest"
@@ -126,10 +128,7 @@ func unified(t *testing.T) string {
 			return at
 		}
 	}
-	if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
-		t.Fatal("this test needs control groups of version 2")
-	}
-	t.Skip("this test needs control groups of version 2")
+	at.Missing(t, "kernel", "control groups of version 2")
 	return ""
 }
 
@@ -193,6 +192,38 @@ func TestCgroupScopeHitsTheCgroupAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// In version 1 packets carry the class that their group's net_cls gives. The hierarchy is mounted for this test alone.
+func TestCgroupOfVersion1ScopeHitsTheCgroupAlone(t *testing.T) {
+	if !at.AloneAsRoot(t) {
+		return
+	}
+	const hierarchy = "/run/net_cls"
+	must(t, os.Mkdir(hierarchy, 0o755))
+	if err := unix.Mount("net_cls", hierarchy, "cgroup", 0, "net_cls"); err != nil {
+		at.Missing(t, "kernel", "net_cls of control groups, version 1: %v", err)
+	}
+	directory, err := os.MkdirTemp(hierarchy, "firedrill-test-")
+	must(t, err)
+	t.Cleanup(func() { must(t, at.Await(func() error { return os.Remove(directory) })) })
+	w := at.NewWorld(t)
+	enter := func(pid int) error { return os.WriteFile(directory+"/cgroup.procs", []byte(fmt.Sprint(pid)), 0o644) }
+	agent, other := at.StartAgent(t, w.Host, nil, enter), at.StartAgent(t, w.Host, nil, nil)
+	scope := "--cgroup=/" + filepath.Base(directory)
+	a, err := w.Start(at.Spec{Args: []string{"--length=60", scope}})
+	must(t, err)
+	if code, account := a.Wait(); code == 0 || account != nil || !strings.Contains(a.Stderr(), "gives its packets no class") {
+		t.Errorf("a group without a class: exit code %d, account %+v, %s", code, account, a.Stderr())
+	}
+	must(t, os.WriteFile(directory+"/net_cls.classid", []byte("0x00f17e01"), 0o644), hitsTheAgentAlone(w, agent, other, "", scope))
+	w2 := at.NewWorld(t)
+	agent, other = at.StartAgent(t, w2.Host, nil, enter), at.StartAgent(t, w2.Host, nil, nil)
+	err = hitsTheAgentAlone(w2, agent, other, "whole host", scope)
+	if err == nil {
+		t.Error("the planted bug was not caught")
+	}
+	t.Logf("caught: %v", err)
 }
 
 func TestCgroupThatPacketsAreNotToldApartByIsRefused(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,32 +43,52 @@ type Finder struct {
 // names is what a container may be called.
 var names = drill.Pattern(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
-// Find returns the container that is meant by an ID, a beginning of one that no other has, or, where the runtime's socket answers, a name.
-// The error wraps ErrNone when there is none.
+// Find returns the container that is meant by an ID, a beginning of one that no other has, or a name. The error wraps ErrNone when there is
+// none.
 func (f Finder) Find(ctx context.Context, name string) (Container, error) {
 	if !names().MatchString(name) {
 		return Container{}, fmt.Errorf("%q is neither the ID nor the name of a container", name)
 	}
+	found := map[string]Container{}
 	for _, socket := range f.sockets() {
-		found, err := askRuntime(ctx, socket, name)
-		if err == nil || !errors.Is(err, ErrNone) {
-			return found, err
+		c, err := askRuntime(ctx, socket, name)
+		switch {
+		case err == nil:
+			found[c.key()] = c
+		case !errors.Is(err, ErrNone):
+			return Container{}, err
 		}
 	}
-	for _, look := range []func(string) (map[string]Container, error){f.tasks, f.groups} {
-		found, err := look(name)
+	for _, look := range []func(string) ([]Container, error){f.tasks, f.groups, f.named, f.monitored} {
+		more, err := look(name)
 		if err != nil {
 			return Container{}, err
 		}
-		if len(found) > 1 {
-			return Container{}, fmt.Errorf("%q could be any of %d containers: write more of its ID", name, len(found))
+		for _, c := range more {
+			if _, known := found[c.key()]; !known {
+				found[c.key()] = c
+			}
 		}
-		for _, c := range found {
-			return c, nil
-		}
+	}
+	if len(found) > 1 {
+		return Container{}, fmt.Errorf("%q could be any of %d containers: write more of its ID", name, len(found))
+	}
+	for _, c := range found {
+		return c, nil
 	}
 	return Container{}, fmt.Errorf("%q: %w", name, ErrNone)
 }
+
+// key is the same for one container, wherever it was found. The long IDs that runtimes draw are unique; those that people choose are only
+// within one namespace of containerd.
+func (c Container) key() string {
+	if drawn().MatchString(c.ID) {
+		return c.ID
+	}
+	return fmt.Sprint(c.ID, c.Init)
+}
+
+var drawn = drill.Pattern(`^[0-9a-f]{64}$`)
 
 func (f Finder) sockets() []string {
 	if f.Sockets != nil {
@@ -89,34 +111,43 @@ func of(id, engine string, pid int) (Container, error) {
 }
 
 // tasks looks where containerd keeps them.
-func (f Finder) tasks(name string) (map[string]Container, error) {
-	root := f.Tasks
-	if root == "" {
-		root = "/run/containerd/io.containerd.runtime.v2.task"
-	}
-	paths, err := filepath.Glob(filepath.Join(root, "*", name+"*", "init.pid"))
+func (f Finder) tasks(name string) ([]Container, error) {
+	paths, err := filepath.Glob(filepath.Join(f.taskRoot(), "*", name+"*", pidFile))
 	if err != nil {
 		return nil, err
 	}
-	found := map[string]Container{}
+	var exact, begin []Container
 	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it ended meanwhile
-		}
-		id := filepath.Base(filepath.Dir(path))
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		if c, err := of(id, "containerd", pid); err == nil {
-			found[id] = c
-		}
-		if id == name {
-			return map[string]Container{id: found[id]}, nil
+		c, err := fromPIDFile(path, filepath.Base(filepath.Dir(path)), "containerd")
+		switch {
+		case err != nil: // it ended meanwhile
+		case c.ID == name:
+			exact = append(exact, c)
+		default:
+			begin = append(begin, c)
 		}
 	}
-	return found, nil
+	if len(exact) > 0 {
+		return exact, nil
+	}
+	return begin, nil
+}
+
+// pidFile is where containerd writes the number of a task's first process.
+const pidFile = "init.pid"
+
+func (f Finder) taskRoot() string {
+	if f.Tasks != "" {
+		return f.Tasks
+	}
+	return "/run/containerd/io.containerd.runtime.v2.task"
+}
+
+func (f Finder) procRoot() string {
+	if f.Proc != "" {
+		return f.Proc
+	}
+	return "/proc"
 }
 
 // inGroup finds the ID of a container in one part of the path of a control group, as "docker-ID.scope", "ID" or "cri-containerd-ID.scope".
@@ -127,14 +158,11 @@ var inGroup = drill.Pattern(`^(?:(docker|libpod|crio|cri-containerd|nerdctl)[-:]
 const idPartMin = 6
 
 // groups looks into the control groups of all processes. The first process of a container is the one that is there for longest.
-func (f Finder) groups(name string) (map[string]Container, error) {
+func (f Finder) groups(name string) ([]Container, error) {
 	if len(name) < idPartMin {
 		return nil, nil
 	}
-	proc := f.Proc
-	if proc == "" {
-		proc = "/proc"
-	}
+	proc := f.procRoot()
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return nil, err
@@ -158,7 +186,7 @@ func (f Finder) groups(name string) (map[string]Container, error) {
 			found[id] = c
 		}
 	}
-	return found, nil
+	return slices.Collect(maps.Values(found)), nil
 }
 
 func older(a, b procs.ID) bool { return a.Start < b.Start || a.Start == b.Start && a.PID < b.PID }

@@ -83,8 +83,11 @@ func TestContainerIsFoundWithoutARuntime(t *testing.T) {
 	write(t, fmt.Sprintf("%s/%d/cgroup", proc, os.Getpid()), "0::/system.slice/docker-"+otherID+".scope\n")
 	write(t, fmt.Sprintf("%s/%d/cgroup", proc, os.Getppid()), "0::/machine.slice/libpod-conmon-"+otherID+".scope\n")
 	f := Finder{Sockets: []string{}, Tasks: tasks, Proc: proc}
-	if found, err := f.Find(t.Context(), fullID[:12]); err != nil || found.ID != fullID || found.Engine != "containerd" {
+	if found, err := f.Find(t.Context(), fullID); err != nil || found.ID != fullID || found.Engine != "containerd" {
 		t.Errorf("%+v, %v", found, err)
+	}
+	if found, err := f.Find(t.Context(), fullID[:12]); err == nil || !strings.Contains(err.Error(), "any of 2") {
+		t.Errorf("a task and a group begin like this, and it is %+v, %v", found, err)
 	}
 	f.Tasks = t.TempDir()
 	if found, err := f.Find(t.Context(), otherID[:12]); err != nil || found.ID != otherID || found.Engine != "docker" || found.Init.PID != os.Getpid() {
@@ -96,6 +99,36 @@ func TestContainerIsFoundWithoutARuntime(t *testing.T) {
 	write(t, fmt.Sprintf("%s/%d/cgroup", proc, os.Getppid()), "0::/system.slice/docker-"+fullID+".scope\n")
 	if found, err := f.Find(t.Context(), fullID[:12]); err == nil || !strings.Contains(err.Error(), "any of 2") {
 		t.Errorf("two containers begin like this, and it is %+v, %v", found, err)
+	}
+}
+
+func TestNamesAreFoundWithoutARuntime(t *testing.T) {
+	tasks, proc := t.TempDir(), t.TempDir()
+	f := Finder{Sockets: []string{}, Tasks: tasks, Proc: proc}
+	pidfile := tasks + "/k8s.io/" + fullID + "/init.pid"
+	write(t, pidfile, fmt.Sprint(os.Getpid()))
+	write(t, filepath.Dir(pidfile)+"/config.json", `{"annotations":{"io.kubernetes.cri.container-name":"api","nerdctl/name":"shop"}}`)
+	write(t, proc+"/77/cmdline", strings.Join([]string{"/usr/bin/conmon", "-c", otherID, "-u", otherID, "-p", pidfile, "-n", "web", "--exit-command", "/usr/bin/podman", "-n", ""}, "\x00"))
+	write(t, proc+"/78/cmdline", strings.Join([]string{"conmon", "--cid", otherID, "--container-pidfile", pidfile, "--name", "pod_web"}, "\x00"))
+	write(t, proc+"/79/cmdline", "")
+	write(t, proc+"/80/cmdline", "sleep\x00-n\x00other\x00-c\x00x\x00-p\x00"+pidfile)
+	for name, want := range map[string]Container{"api": {ID: fullID, Engine: "containerd"}, "shop": {ID: fullID, Engine: "containerd"},
+		"web": {ID: otherID, Engine: "podman"}, "pod_web": {ID: otherID, Engine: "cri-o"}} {
+		if found, err := f.Find(t.Context(), name); err != nil || found.ID != want.ID || found.Engine != want.Engine || found.Init.PID != os.Getpid() {
+			t.Errorf("%s is %+v, %v, want %+v", name, found, err, want)
+		}
+	}
+	if found, err := f.Find(t.Context(), "other"); !errors.Is(err, ErrNone) {
+		t.Errorf("what is no monitor names %+v, %v", found, err)
+	}
+	write(t, tasks+"/default/web/init.pid", fmt.Sprint(os.Getppid()))
+	if found, err := f.Find(t.Context(), "web"); err == nil || !strings.Contains(err.Error(), "any of 2") {
+		t.Errorf("two runtimes know a web, and it is %+v, %v", found, err)
+	}
+	write(t, tasks+"/k8s.io/same/init.pid", fmt.Sprint(os.Getpid()))
+	write(t, tasks+"/default/same/init.pid", fmt.Sprint(os.Getppid()))
+	if found, err := f.Find(t.Context(), "same"); err == nil || !strings.Contains(err.Error(), "any of 2") {
+		t.Errorf("two namespaces of containerd have this ID, and it is %+v, %v", found, err)
 	}
 }
 

@@ -234,7 +234,7 @@ func extVolumeOn(t testing.TB, below string, megabytes int64) string {
 	directory := t.TempDir()
 	for _, args := range [][]string{{"mkfs.ext4", "-q", "-m", "10", image}, {"mount", "-o", "loop", image, directory}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("this host cannot make an ext4 volume: %v: %v: %s", args, err, out)
+			at.Missing(t, "kernel", "an ext4 volume: %v: %v: %s", args, err, out)
 		}
 	}
 	t.Cleanup(func() {
