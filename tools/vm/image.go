@@ -115,10 +115,20 @@ func (i image) errand(errand guest.Errand, init string, files map[string]string)
 	}
 	if errand.Systemd {
 		// With an ID the machine is not new, and systemd does not set it up.
-		err = errors.Join(err, i.text("etc/machine-id", 0o444, []byte("0367cfe2f9fc11e8acea0242db4d1180\n")), i.text("etc/systemd/system/firedrill-vm.service", 0o644, []byte(serviceUnit)),
+		err = errors.Join(err, i.packaged(), i.text("etc/machine-id", 0o444, []byte("0367cfe2f9fc11e8acea0242db4d1180\n")), i.text("etc/systemd/system/firedrill-vm.service", 0o644, []byte(serviceUnit)),
 			i.directory("etc/systemd/system/graphical.target.wants"), i.symlink("etc/systemd/system/graphical.target.wants/firedrill-vm.service", "../firedrill-vm.service"))
 	}
 	return err
+}
+
+// recoverUnit is what our package brings for the next start of a host that went down under an attack.
+const recoverUnit = "firedrill-recover.service"
+
+// packaged adds what a host has where our package is installed and the unit enabled.
+func (i image) packaged() error {
+	wants := "etc/systemd/system/basic.target.wants"
+	return errors.Join(i.symlink("usr/bin/firedrill", "/vm/firedrill"), i.file("etc/systemd/system/"+recoverUnit, 0o644, "packaging/"+recoverUnit),
+		i.directory(wants), i.symlink(wants+"/"+recoverUnit, "../"+recoverUnit))
 }
 
 // moduleFolders are the parts of a kernel that machines may need. What is not there is not there for a real host either.

@@ -214,13 +214,16 @@ func (b builder) machine(boot boot) (machine, error) {
 		if s.skip != "" {
 			skip += "|" + s.skip
 		}
-		args := []string{"-test.v=test2json", "-test.timeout=" + suiteLimit.String(), "-test.run=" + s.run, "-test.skip=" + skip}
+		args := []string{"-test.v=test2json", "-test.parallel=" + sideBySide, "-test.timeout=" + suiteLimit.String(), "-test.run=" + s.run, "-test.skip=" + skip}
 		errand.Runs = append(errand.Runs, guest.Run{Name: s.name(), Program: "/vm/" + name, Args: args, Restarts: s.restarts, Limit: suiteLimit + time.Minute})
 		m.powers += s.restarts
 		m.limit += suiteLimit
 	}
 	return m, b.pack(m.initramfs, kernel, errand, files)
 }
+
+// sideBySide is how many tests run at once: most of their time they wait, for silence or for the end of an attack.
+const sideBySide = "6"
 
 // bootLimit is for what is not a suite: unpacking the initramfs, systemd, switching off.
 const bootLimit = 5 * time.Minute

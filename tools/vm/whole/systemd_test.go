@@ -3,6 +3,7 @@
 package whole
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"firedrill/internal/history"
 	"firedrill/tools/vm/guest"
 )
 
@@ -80,6 +82,51 @@ func TestRestartByTheKernelStopsNoService(t *testing.T) {
 	}
 	if text, err := os.ReadFile(testimony(t)); err == nil {
 		t.Errorf("the witness was heard: %s", text)
+	}
+}
+
+// The host crashes in the middle of attacks. The unit that we ship takes back what they left, before anybody calls firedrill.
+func TestUnitCleansUpAtTheStartAfterACrash(t *testing.T) {
+	if stage(t) == 0 {
+		inForce(t, "time_travel", "--offset=86400", "--length=600")
+		unix.Sync()
+		must(t, unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
+		goesDown(t)
+	}
+	must(t, noJournal())
+	shown := systemctl(t, "show", "--property=ConditionResult,Result,ExecMainStatus,ExecMainStartTimestampMonotonic", "firedrill-recover.service")
+	for _, want := range []string{"ConditionResult=yes", "Result=success", "ExecMainStatus=0"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("the unit has not run well: %s", shown)
+		}
+	}
+	if strings.Contains(shown, "ExecMainStartTimestampMonotonic=0\n") {
+		t.Errorf("the unit has not run: nothing is proven: %s", shown)
+	}
+}
+
+// The delay is our own, and nothing is ordered of logind before it is over: whatever ends the attack calls the shutdown off.
+func TestShutdownIsCalledOffDuringTheDelay(t *testing.T) {
+	systemctl(t, "start", "dbus.socket", "systemd-logind.service")
+	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		p := start(t, "attack", "shutdown", "--yes", "--delay=30s")
+		await(t, func() error {
+			if _, ok := said[*history.AttackPlanned](p); !ok {
+				return errors.New("there is no plan yet")
+			}
+			return nil
+		})
+		must(t, p.cmd.Process.Signal(signal))
+		if code, _ := p.wait(); code == 0 {
+			t.Errorf("ended by %s, it exits with 0", unix.SignalName(signal))
+		}
+	}
+	scheduled, err := exec.Command("busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager", "ScheduledShutdown").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(scheduled), `(st) "" `) {
+		t.Errorf("logind has scheduled %s (%v)", scheduled, err)
+	}
+	if jobs := systemctl(t, "list-jobs", "--no-legend"); strings.Contains(jobs, "poweroff") || strings.Contains(jobs, "shutdown") {
+		t.Errorf("the host goes down: %s", jobs)
 	}
 }
 
