@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -36,5 +37,16 @@ func TestSuitesOfABootAreToldApart(t *testing.T) {
 			}
 			seen[s.name()] = true
 		}
+	}
+}
+
+func TestListsOfTakeThePlacesThatAptKnows(t *testing.T) {
+	const known = "http://mirror.example.test/security/ Debian-Security\nhttp://mirror.example.test/debian/ Debian\nhttps://other.example.test/ Other\n"
+	lists, err := listsOf(known, "trixie")
+	if err != nil || !strings.Contains(lists, "] http://mirror.example.test/debian/ trixie main\n") || !strings.Contains(lists, "] http://mirror.example.test/security/ trixie-security main\n") {
+		t.Errorf("lists %q, error %v", lists, err)
+	}
+	if _, err := listsOf("http://mirror.example.test/debian/ Debian\n", "trixie"); err == nil {
+		t.Error("a machine without security updates was accepted")
 	}
 }

@@ -152,9 +152,15 @@ func findKernel(directory string) (kernel, error) {
 func aptOf(cache, release string) ([]string, error) {
 	state := filepath.Join(cache, "apt-"+release)
 	sources := filepath.Join(state, "sources.list")
-	lists := fmt.Sprintf("deb [signed-by=%s] http://deb.debian.org/debian %s main\ndeb [signed-by=%s] http://deb.debian.org/debian-security %s-security main\n",
-		keyring, release, keyring, release)
-	err := errors.Join(os.MkdirAll(filepath.Join(state, "state/lists/partial"), 0o755), os.MkdirAll(filepath.Join(state, "cache/archives/partial"), 0o755))
+	known, err := output("", "apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages")
+	if err != nil {
+		return nil, err
+	}
+	lists, err := listsOf(known, release)
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(os.MkdirAll(filepath.Join(state, "state/lists/partial"), 0o755), os.MkdirAll(filepath.Join(state, "cache/archives/partial"), 0o755))
 	if err == nil {
 		err = errors.Join(os.WriteFile(sources, []byte(lists), 0o644), os.WriteFile(filepath.Join(state, "status"), nil, 0o644))
 	}
@@ -166,6 +172,25 @@ func aptOf(cache, release string) ([]string, error) {
 		options = append(options, "-o", option)
 	}
 	return options, err
+}
+
+// listsOf makes a list of sources for a release out of the places that this machine's apt fetches Debian from, as apt-get prints them with
+// their labels.
+func listsOf(known, release string) (string, error) {
+	places := map[string]string{}
+	for line := range strings.Lines(known) {
+		if place, label, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			places[label] = place
+		}
+	}
+	var lists string
+	for _, source := range []struct{ label, suite string }{{"Debian", release}, {"Debian-Security", release + "-security"}} {
+		if places[source.label] == "" {
+			return "", fmt.Errorf("apt knows no place for %s; run apt-get update on a Debian with its security updates", source.label)
+		}
+		lists += fmt.Sprintf("deb [signed-by=%s] %s %s main\n", keyring, places[source.label], source.suite)
+	}
+	return lists, nil
 }
 
 // rootRelease is the release of the file system of all machines; its programs run on every kernel here.
