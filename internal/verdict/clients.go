@@ -36,6 +36,9 @@ func (rec *record) measure(client string, from, to time.Time) (history.Measured,
 		plain[i] = *samples[i].fact
 	}
 	measured := history.Outages(plain, rec.every(client), 0)
+	if measured.Void == "" {
+		measured.Void = rec.edges(client, plain, from, to)
+	}
 	var outages []Outage
 	for _, found := range measured.Outages {
 		outage := Outage{
@@ -50,6 +53,44 @@ func (rec *record) measure(client string, from, to time.Time) (history.Measured,
 		outages = append(outages, outage)
 	}
 	return measured, outages
+}
+
+// edgeMax is how far from the begin and the end of a span the first and the last sample of a client may lie beside its interval and its
+// time-out: what history.Outages allows between two samples.
+const edgeMax = time.Second
+
+// edges says why samples do not cover a span: a client that falls silent the moment the attack begins has no gap between two samples, and
+// saw no failure either.
+func (rec *record) edges(client string, samples []history.Sample, from, to time.Time) string {
+	var first, last time.Time
+	for _, sample := range samples {
+		if isHole(&sample) {
+			continue
+		}
+		if first.IsZero() || sample.Scheduled.Before(first) {
+			first = sample.Scheduled
+		}
+		if sample.Scheduled.After(last) {
+			last = sample.Scheduled
+		}
+	}
+	if first.IsZero() {
+		return "" // nothing at all is said in words of its own
+	}
+	every := rec.every(client)
+	allowed := every + max(every, edgeMax)
+	if gap := first.Sub(from); gap > allowed {
+		return fmt.Sprintf("it did not look for the first %s", secs(gap))
+	}
+	for _, known := range rec.plan.Clients {
+		if known.Name == client {
+			allowed += known.Timeout.Duration() // the last one may be under way still
+		}
+	}
+	if gap := to.Sub(last); gap > allowed {
+		return fmt.Sprintf("it did not look for the last %s", secs(gap))
+	}
+	return ""
 }
 
 // clientsOf sums up what clients saw during a step; nil when nobody sampled.
