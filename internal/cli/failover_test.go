@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -150,6 +151,9 @@ func TestProvidersAreWiredFromTheServiceFile(t *testing.T) {
 		"provider: bind": "not known",
 	} {
 		changed := strings.Replace(string(text), "provider: authority", section, 1)
+		if says == "could not be asked" { // what is no name server has a witness in place of name servers
+			changed = regexp.MustCompile(`(?m)^    servers: .*$`).ReplaceAllString(changed, `    witness: {urls: ["http://127.0.0.1:1/"], header: X-Served-By}`)
+		}
 		if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
 			t.Fatal(err)
 		}
