@@ -30,7 +30,7 @@ if running; then
   as timeout 15 "$programs/pg_ctl" stop -D "$data" -m "$mode" -w -t 12 >/dev/null 2>&1 || true
   if [ "$(readlink "/proc/$postmaster/cwd" 2>/dev/null)" = "$(readlink -f "$data")" ]; then
     children=$(ps -o pid= --ppid "$postmaster" || true)
-    kill -KILL "$postmaster" $children
+    kill -KILL "$postmaster" $children 2>/dev/null || true # pg_ctl comes back a moment before the server is gone; the next line is the proof
     while [ -e "/proc/$postmaster" ] && ! grep -q '^State:.*Z' "/proc/$postmaster/status"; do sleep 0.05; done
   fi
 fi
