@@ -55,7 +55,9 @@ var mayImport = map[string][]string{
 	"internal/failover/authority":    {"internal/failover", "internal/failover/tsig", "internal/drill", "internal/history"},
 	"internal/failover/failovertest": {"internal/failover", "internal/drill", "internal/history"},
 	"internal/failover/tsig":         {"internal/drill"},
-	"internal/failover/rfc2136":      {"internal/failover", "internal/failover/move", "internal/failover/tsig", "internal/drill", "internal/history"},
+	"internal/failover/rfc2136":      {"internal/failover", "internal/failover/move", "internal/failover/nameservers", "internal/failover/tsig", "internal/drill", "internal/history"},
+	"internal/failover/nameservers":  {"internal/failover", "internal/failover/move", "internal/drill"},
+	"internal/failover/route53":      {"internal/amazon", "internal/failover", "internal/failover/move", "internal/failover/nameservers", "internal/drill"},
 	"internal/failover/haproxy":      {"internal/failover", "internal/failover/move", "internal/drill", "internal/history"},
 	"internal/failover/nginx":        {"internal/failover", "internal/failover/move", "internal/drill", "internal/history"},
 	"internal/failover/hostsfile":    {"internal/failover", "internal/failover/move", "internal/drill", "internal/history"},
@@ -66,6 +68,7 @@ var mayImport = map[string][]string{
 	"internal/failover/database/postgresql":   {"internal/failover/database", "internal/deploy/remote", "internal/drill"},
 	"internal/failover/database/databasetest": {"internal/failover/database", "internal/deploy/remote", "internal/drill", "internal/history", "internal/lab"},
 	// AWS's APIs: our endpoint, and the rooms that speak to Amazon as clients, which are kept apart.
+	"internal/amazon":            {"internal/drill"},
 	"internal/awsapi":            {"internal/awsapi/cloudwatch", "internal/awsapi/recovery", "internal/awsapi/route53", "internal/awsapi/sigv4", "internal/awsapi/wire", "internal/failover/authority", "internal/drill"},
 	"internal/awsapi/cloudwatch": {"internal/alarm", "internal/awsapi/disk", "internal/awsapi/wire"},
 	"internal/awsapi/route53":    {"internal/alarm", "internal/awsapi/cloudwatch", "internal/awsapi/disk", "internal/awsapi/wire", "internal/failover", "internal/failover/authority"},

@@ -149,7 +149,7 @@ func newFailoverFollowCommand(s streams) *cobra.Command {
 		Short: "Stay on: carry the watch's decisions to name servers and load balancers of others",
 		Args:  cobra.NoArgs,
 		Long: `Stays on. Follows the watch and brings each decided answer to the servers of the name's provider in the service file: rfc2136 (BIND, Knot,
-PowerDNS and others), haproxy, nginx, hosts (the hosts file of this host). Each publication is repeated until every server was seen to follow, and what somebody else changes
+PowerDNS and others), route53 (records, routing controls or health checks), haproxy, nginx, hosts (the hosts file of this host). Each publication is repeated until every server was seen to follow, and what somebody else changes
 there is put right within two seconds. When the watch is away, the last answer stays.
 
 Names of the provider authority need none of this: "firedrill authority" follows the watch itself. It may run several times, on the hosts
@@ -246,7 +246,7 @@ func failoverStatus(ctx context.Context, s streams, options failoverOptions) err
 	snapshot, watchErr := watchState(ctx, service)
 	var reports []nameReport
 	for _, f := range names {
-		looks, _, err := backendOf(f, filepath.Dir(options.file), nil)
+		looks, _, err := backendOf(service, f, filepath.Dir(options.file), nil)
 		if err != nil {
 			return err
 		}
@@ -363,7 +363,7 @@ func failoverMove(ctx context.Context, s streams, options failoverOptions, to fu
 		return &drill.Error{Op: "failover", Kind: drill.Invalid, Err: errors.New("the service file has several failover names"), Hint: "Say which with --name."}
 	}
 	f := names[0]
-	looks, _, err := backendOf(f, filepath.Dir(options.file), nil)
+	looks, _, err := backendOf(service, f, filepath.Dir(options.file), nil)
 	if err != nil {
 		return err
 	}
@@ -465,7 +465,7 @@ func failoverFollow(ctx context.Context, s streams, options failoverOptions) err
 	}
 	backends := map[string]keep.Backend{}
 	for _, f := range names {
-		_, publishes, err := backendOf(f, filepath.Dir(options.file), log)
+		_, publishes, err := backendOf(service, f, filepath.Dir(options.file), log)
 		if err != nil {
 			return err
 		}
@@ -475,7 +475,7 @@ func failoverFollow(ctx context.Context, s streams, options failoverOptions) err
 	}
 	if len(backends) == 0 || service.Watch == nil {
 		return &drill.Error{
-			Op: "failover follow", Kind: drill.Invalid, Err: errors.New("there is nothing to do: no watch, or no name with provider rfc2136, haproxy, nginx or hosts"),
+			Op: "failover follow", Kind: drill.Invalid, Err: errors.New("there is nothing to do: no watch, or no name with provider rfc2136, route53, haproxy, nginx or hosts"),
 			Hint: "Names of our own name servers are served by: firedrill authority",
 		}
 	}

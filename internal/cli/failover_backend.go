@@ -3,21 +3,25 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 
+	"firedrill/internal/amazon"
 	"firedrill/internal/drill"
 	"firedrill/internal/failover/haproxy"
 	"firedrill/internal/failover/hostsfile"
 	"firedrill/internal/failover/keep"
 	"firedrill/internal/failover/nginx"
 	"firedrill/internal/failover/rfc2136"
+	"firedrill/internal/failover/route53"
 	"firedrill/internal/failover/tsig"
 )
 
 // backendOf makes what gives a name's answer to clients. publishes is nil for our own name servers, which need nobody to tell them.
-func backendOf(f drill.Failover, directory string, log *slog.Logger) (looks backend, publishes keep.Backend, err error) {
+func backendOf(service drill.Service, f drill.Failover, directory string, log *slog.Logger) (looks backend, publishes keep.Backend, err error) {
 	switch f.Provider {
 	case drill.ProviderHAProxy:
 		publisher, err := haproxy.New(haproxy.Options{Sockets: f.HAProxy.Sockets, Backend: f.HAProxy.Backend, CutOff: f.HAProxy.CutOff, Lock: f.HAProxy.Lock, Log: log})
@@ -34,6 +38,12 @@ func backendOf(f drill.Failover, directory string, log *slog.Logger) (looks back
 			options = hostsfile.Options{File: f.Hosts.File, Lock: f.Hosts.Lock}
 		}
 		publisher := hostsfile.New(options)
+		return publisher, publisher, nil
+	case drill.ProviderRoute53:
+		publisher, err := route53Of(service, f, directory, log)
+		if err != nil {
+			return nil, nil, err
+		}
 		return publisher, publisher, nil
 	case drill.ProviderRFC2136:
 		options := rfc2136.Options{Server: f.Update.Server, Servers: f.Servers, Zone: f.Update.Zone, TTL: f.TTL.Duration(), Log: log}
@@ -60,4 +70,21 @@ func backendOf(f drill.Failover, directory string, log *slog.Logger) (looks back
 	}
 	looker, err := rfc2136.New(rfc2136.Options{Server: f.Servers[0], Servers: f.Servers})
 	return looker, nil, err
+}
+
+func route53Of(service drill.Service, f drill.Failover, directory string, log *slog.Logger) (*route53.Publisher, error) {
+	config, err := amazon.Config(context.Background(), f.Route53.AWS, directory)
+	if err != nil {
+		return nil, err
+	}
+	options := route53.Options{
+		Config: config, Zone: f.Route53.Zone, Servers: f.Servers, TTL: f.TTL.Duration(), Log: log,
+		Controls: f.Route53.Controls, Cluster: f.Route53.Cluster, Checks: f.Route53.Checks, Environments: map[string][]netip.Addr{},
+	}
+	for _, environment := range service.Environments {
+		for _, host := range environment.Hosts {
+			options.Environments[environment.Name] = append(options.Environments[environment.Name], host.Address)
+		}
+	}
+	return route53.New(options)
 }

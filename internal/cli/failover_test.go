@@ -148,6 +148,11 @@ func TestProvidersAreWiredFromTheServiceFile(t *testing.T) {
 		"provider: rfc2136": "update is missing",
 		"provider: nginx\n    nginx: {file: /absent/f, upstream: u, port: 80, status: \":80\"}": "loopback",
 		"provider: authority\n    haproxy: {sockets: [/absent/sock], backend: shop}":            "belongs to provider haproxy",
+		"provider: route53\n    route53: {checks: {blue: a}}":                                   "says nothing of green",
+		"provider: route53\n    route53: {controls: {blue: a, green: b}}":                       "controls and cluster go together",
+		"provider: route53\n    route53: {checks: {blue: a, green: a}}":                         "the same for both",
+		"provider: route53\n    route53: {checks: {blue: a, green: b, red: c}}":                 "neither primary nor secondary",
+		"provider: route53\n    route53: {controls: {blue: a, green: b}, cluster: [somewhere]}": "not a URL",
 		"provider: bind": "not known",
 	} {
 		changed := strings.Replace(string(text), "provider: authority", section, 1)

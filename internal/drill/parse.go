@@ -67,6 +67,7 @@ func (s *Service) fillDefaults() {
 		orDefault(&client.Timeout, clientTimeoutDefault)
 	}
 	s.fillMetrics()
+	s.fillAWS()
 	s.fillLevel()
 	for i := range s.Actions {
 		action := &s.Actions[i]
@@ -191,6 +192,7 @@ func (c *checker) all() {
 	c.alarms()
 	c.composites()
 	c.actions()
+	c.aws()
 	c.failover()
 	for _, d := range s.Drills {
 		c.drill(d)

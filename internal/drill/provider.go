@@ -11,6 +11,7 @@ import (
 const (
 	ProviderAuthority = "authority" // our own name servers, which follow the watch by themselves
 	ProviderRFC2136   = "rfc2136"   // name servers of others, by signed updates
+	ProviderRoute53   = "route53"   // Amazon's name servers, by their API
 	ProviderHAProxy   = "haproxy"
 	ProviderNginx     = "nginx"
 	ProviderHosts     = "hosts" // the hosts file of the host on which the decisions are followed
@@ -100,12 +101,12 @@ func (c *checker) witness(path string, f Failover) {
 
 // provider checks that the section of the provider is there, and no other.
 func (c *checker) provider(path string, f Failover) {
-	sections := map[string]bool{ProviderRFC2136: f.Update != nil, ProviderHAProxy: f.HAProxy != nil, ProviderNginx: f.Nginx != nil, ProviderHosts: f.Hosts != nil}
-	words := map[string]string{ProviderRFC2136: "update", ProviderHAProxy: "haproxy", ProviderNginx: "nginx", ProviderHosts: "hosts"}
-	c.oneOf(path+".provider", f.Provider, ProviderAuthority, ProviderRFC2136, ProviderHAProxy, ProviderNginx, ProviderHosts)
+	sections := map[string]bool{ProviderRFC2136: f.Update != nil, ProviderRoute53: f.Route53 != nil, ProviderHAProxy: f.HAProxy != nil, ProviderNginx: f.Nginx != nil, ProviderHosts: f.Hosts != nil}
+	words := map[string]string{ProviderRFC2136: "update", ProviderRoute53: "route53", ProviderHAProxy: "haproxy", ProviderNginx: "nginx", ProviderHosts: "hosts"}
+	c.oneOf(path+".provider", f.Provider, ProviderAuthority, ProviderRFC2136, ProviderRoute53, ProviderHAProxy, ProviderNginx, ProviderHosts)
 	for provider, present := range sections {
 		switch {
-		case provider == f.Provider && !present && provider != ProviderHosts: // which has defaults for all
+		case provider == f.Provider && !present && provider != ProviderHosts && provider != ProviderRoute53: // which have defaults for all
 			c.mistake(path, "%s is missing; provider %s needs it", words[provider], provider)
 		case provider != f.Provider && present:
 			c.mistake(path+"."+words[provider], "belongs to provider %s, and this one is %s", provider, f.Provider)
@@ -118,6 +119,7 @@ func (c *checker) provider(path string, f Failover) {
 		c.mistake(path+".nginx.status", "%q is not on loopback; write 127.0.0.1%s", f.Nginx.Status, f.Nginx.Status)
 	}
 	c.witness(path, f)
+	c.route53(path, f)
 	for i, alarm := range f.UnhealthyWhen {
 		// An alarm for both sides at once would send clients from a healthy primary to a dead secondary, as a calculated check of both does.
 		if !strings.Contains(alarm, hostPlaceholder) {

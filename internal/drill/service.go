@@ -17,6 +17,7 @@ type Service struct {
 	Alarms       []Alarm       `yaml:"alarms,keyed" json:"alarms,omitempty"`
 	Composites   []Composite   `yaml:"composites,keyed" json:"composites,omitempty"`
 	Actions      []Action      `yaml:"actions,keyed" json:"actions,omitempty"`
+	AWS          *AWS          `yaml:"aws" json:"aws,omitempty"`
 	Failover     []Failover    `yaml:"failover,keyed" json:"failover,omitempty"`
 	Drills       []Drill       `yaml:"drills,keyed" json:"drills,omitempty"`
 	Pipeline     []string      `yaml:"pipeline" json:"pipeline,omitempty"`
@@ -190,8 +191,9 @@ type Datapoints struct {
 // Failover is a DNS name with a primary and a secondary environment.
 type Failover struct {
 	Name           string     `yaml:"-" json:"name"`
-	Provider       string     `yaml:"provider" json:"provider,omitempty"`   // authority (default), rfc2136, haproxy, nginx, hosts
+	Provider       string     `yaml:"provider" json:"provider,omitempty"`   // authority (default), rfc2136, route53, haproxy, nginx, hosts
 	Update         *Update    `yaml:"update" json:"update,omitempty"`       // for rfc2136
+	Route53        *Route53   `yaml:"route53" json:"route53,omitempty"`     // for route53
 	HAProxy        *HAProxy   `yaml:"haproxy" json:"haproxy,omitempty"`     // for haproxy
 	Nginx          *Nginx     `yaml:"nginx" json:"nginx,omitempty"`         // for nginx
 	Hosts          *HostsFile `yaml:"hosts" json:"hosts,omitempty"`         // for hosts

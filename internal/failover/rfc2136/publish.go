@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +15,7 @@ import (
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
 	"firedrill/internal/failover/move"
+	"firedrill/internal/failover/nameservers"
 	"firedrill/internal/failover/tsig"
 )
 
@@ -72,23 +70,16 @@ func New(options Options) (*Publisher, error) {
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
-	options.Server = withPort(options.Server)
+	options.Server = nameservers.WithPort(options.Server)
 	options.Servers = slices.Clone(options.Servers)
 	for i, server := range options.Servers {
-		options.Servers[i] = withPort(server)
+		options.Servers[i] = nameservers.WithPort(server)
 	}
 	p := &Publisher{options: options}
 	if options.Zone != "" {
 		p.zone = dns.CanonicalName(options.Zone)
 	}
 	return p, nil
-}
-
-func withPort(server string) string {
-	if _, _, err := net.SplitHostPort(server); err == nil {
-		return server
-	}
-	return net.JoinHostPort(strings.Trim(server, "[]"), "53")
 }
 
 // Publish makes the name lead to the addresses of the change, and returns nil once every name server was seen to answer so. The same change
@@ -108,7 +99,7 @@ func (p *Publisher) Publish(ctx context.Context, change failover.Change) error {
 	if err := p.swap(ctx, zone, change); err != nil {
 		return err
 	}
-	return p.verify(ctx, change)
+	return nameservers.Verify(ctx, p.options.Servers, change, p.options.Verify)
 }
 
 // swap brings the change into the server that takes updates.
@@ -119,7 +110,7 @@ func (p *Publisher) swap(ctx context.Context, zone string, change failover.Chang
 		if ctx.Err() != nil {
 			break
 		}
-		current, err := p.read(ctx, p.options.Server, change.Name)
+		current, err := nameservers.Read(ctx, p.options.Server, change.Name)
 		if drill.KindOf(err) == drill.Invalid {
 			return err
 		}
@@ -130,7 +121,7 @@ func (p *Publisher) swap(ctx context.Context, zone string, change failover.Chang
 			}
 			continue
 		}
-		switch done, err := current.judge(change); {
+		switch done, err := current.Judge(change); {
 		case err != nil:
 			return fmt.Errorf("%s on %s: %w", op, p.options.Server, err)
 		case done:
@@ -161,25 +152,18 @@ func lostRace(rcode int) bool {
 }
 
 func (p *Publisher) refused(op, name string, rcode int) error {
-	hint := fmt.Sprintf("Allow key %s to change A and AAAA of %s and TXT of %s there.", p.options.Key.Name, name, markName(name))
+	hint := fmt.Sprintf("Allow key %s to change A and AAAA of %s and TXT of %s there.", p.options.Key.Name, name, nameservers.MarkName(name))
 	if p.options.Key.Name == "" {
 		hint = "The server wants signed updates: name a key."
 	}
 	if rcode == dns.RcodeBadTime {
 		hint = "The clocks differ by more than five minutes: set them."
 	}
-	return &drill.Error{Op: op, Host: p.options.Server, Kind: drill.Refused, Err: fmt.Errorf("the update was answered with %s", rcodeText(rcode)), Hint: hint}
-}
-
-func rcodeText(rcode int) string {
-	if text, known := dns.RcodeToString[rcode]; known {
-		return text
-	}
-	return strconv.Itoa(rcode)
+	return &drill.Error{Op: op, Host: p.options.Server, Kind: drill.Refused, Err: fmt.Errorf("the update was answered with %s", nameservers.RcodeText(rcode)), Hint: hint}
 }
 
 // update is the message that replaces what was read by the change, and nothing else.
-func (p *Publisher) update(zone string, current state, change failover.Change) *dns.Msg {
+func (p *Publisher) update(zone string, current nameservers.State, change failover.Change) *dns.Msg {
 	message := new(dns.Msg).SetUpdate(zone)
 	var fresh []dns.RR
 	ttl := uint32(p.options.TTL / time.Second)
@@ -191,7 +175,7 @@ func (p *Publisher) update(zone string, current state, change failover.Change) *
 		kind    uint16
 		records []dns.RR
 	}{
-		{change.Name, dns.TypeA, current.a}, {change.Name, dns.TypeAAAA, current.aaaa}, {markName(change.Name), dns.TypeTXT, current.mark},
+		{change.Name, dns.TypeA, current.A}, {change.Name, dns.TypeAAAA, current.AAAA}, {nameservers.MarkName(change.Name), dns.TypeTXT, current.Mark},
 	} {
 		key := []dns.RR{&dns.ANY{Hdr: dns.RR_Header{Name: set.name, Rrtype: set.kind, Class: dns.ClassINET}}}
 		if len(set.records) > 0 {
@@ -202,7 +186,7 @@ func (p *Publisher) update(zone string, current state, change failover.Change) *
 		message.RemoveRRset(key)
 	}
 	message.Insert(append(fresh, &dns.TXT{
-		Hdr: dns.RR_Header{Name: markName(change.Name), Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: markText(change),
+		Hdr: dns.RR_Header{Name: nameservers.MarkName(change.Name), Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: nameservers.MarkText(change),
 	}))
 	return message
 }
@@ -241,45 +225,4 @@ func (p *Publisher) send(ctx context.Context, message *dns.Msg) (int, error) {
 		return 0, err
 	}
 	return reply.Rcode, nil
-}
-
-// verify waits until every name server gives the new answer.
-func (p *Publisher) verify(ctx context.Context, change failover.Change) error {
-	bounded, cancel := context.WithTimeout(ctx, p.options.Verify)
-	defer cancel()
-	problems := make([]error, len(p.options.Servers))
-	var asking sync.WaitGroup
-	for i, server := range p.options.Servers {
-		asking.Go(func() { problems[i] = p.verifyOne(bounded, server, change) })
-	}
-	asking.Wait()
-	return errors.Join(problems...)
-}
-
-func (p *Publisher) verifyOne(ctx context.Context, server string, change failover.Change) error {
-	var seen failover.Served
-	for {
-		if read := p.ask(ctx, server, change.Name); ctx.Err() == nil || seen.Server == "" {
-			seen = read
-		}
-		switch {
-		case seen.Err == nil && seen.Serial > change.Serial:
-			return fmt.Errorf("publish %s: %s has serial %d: %w", change.Name, server, seen.Serial, failover.ErrStale)
-		case seen.Serial == change.Serial && seen.Leads(change):
-			return nil
-		}
-		if !move.Pause(ctx, verifyEvery) {
-			break
-		}
-	}
-	if seen.Err != nil {
-		return &drill.Error{
-			Op: "verify " + change.Name, Host: server, Kind: drill.Unproven, Err: fmt.Errorf("it could not be asked: %w", seen.Err),
-			Hint: "The update is made. Start this name server again, or take it out of servers: resolvers that ask it get no answer.",
-		}
-	}
-	return &drill.Error{
-		Op: "verify " + change.Name, Host: server, Kind: drill.Unproven, Err: fmt.Errorf("it still answers %v", seen.Addresses),
-		Hint: "The update is made. Check that this name server is told of changes (NOTIFY) and may transfer the zone, and that it keeps no cache.",
-	}
 }

@@ -21,6 +21,7 @@ import (
 	"firedrill/internal/failover"
 	"firedrill/internal/failover/authority"
 	"firedrill/internal/failover/failovertest"
+	"firedrill/internal/failover/nameservers"
 	"firedrill/internal/failover/tsig"
 )
 
@@ -260,7 +261,7 @@ func asked(ctx context.Context, server string) ([]netip.Addr, error) {
 	if reply.Rcode != dns.RcodeSuccess {
 		return nil, fmt.Errorf("%s", dns.RcodeToString[reply.Rcode])
 	}
-	return state{a: reply.Answer}.addresses(), nil
+	return nameservers.State{A: reply.Answer}.Addresses(), nil
 }
 
 // others returns what else stands in the zone, without the serial number.
@@ -325,7 +326,7 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("%+v: %v", options, err)
 		}
 	}
-	if got := withPort("2001:db8::1"); got != "[2001:db8::1]:53" {
+	if got := nameservers.WithPort("2001:db8::1"); got != "[2001:db8::1]:53" {
 		t.Error(got)
 	}
 }
@@ -334,19 +335,19 @@ func TestOptionsAreChecked(t *testing.T) {
 func TestNoSwapWithoutComparison(t *testing.T) {
 	p := mustNew(t, Options{Server: "192.0.2.1"})
 	change := failover.Change{Name: zoneName, Addresses: []netip.Addr{netip.MustParseAddr("10.77.1.20")}, Serial: 7}
-	current := state{a: []dns.RR{addressRecord(zoneName, netip.MustParseAddr("10.77.1.10"), 5)}}
+	current := nameservers.State{A: []dns.RR{addressRecord(zoneName, netip.MustParseAddr("10.77.1.10"), 5)}}
 	compares := func(m *dns.Msg) bool {
 		found := map[string]uint16{}
 		for _, prerequisite := range m.Answer {
 			found[prerequisite.Header().Name+dns.TypeToString[prerequisite.Header().Rrtype]] = prerequisite.Header().Class
 		}
-		return found[zoneName+"A"] == dns.ClassINET && found[zoneName+"AAAA"] == dns.ClassNONE && found[markName(zoneName)+"TXT"] == dns.ClassNONE
+		return found[zoneName+"A"] == dns.ClassINET && found[zoneName+"AAAA"] == dns.ClassNONE && found[nameservers.MarkName(zoneName)+"TXT"] == dns.ClassNONE
 	}
 	message := p.update(zoneName, current, change)
 	if !compares(message) || len(message.Ns) != 5 {
 		t.Errorf("the update does not compare what was read: %v", message)
 	}
-	if current.a[0].Header().Ttl != 5 {
+	if current.A[0].Header().Ttl != 5 {
 		t.Error("what was read was changed")
 	}
 	message.Answer = message.Answer[:1]
