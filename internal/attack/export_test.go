@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"path/filepath"
 )
 
 // What the tests of this package see beyond its interface.
@@ -54,4 +55,10 @@ func Reseal(text []byte) ([]byte, error) {
 		sealed = append(append(sealed, again...), '\n')
 	}
 	return sealed, nil
+}
+
+// NewJournal makes a journal and returns the path of its file too.
+func NewJournal(dir string) (*Journal, string, error) {
+	j, err := createJournal(dir, header{Version: journalVersion, GUID: "a", Attack: "x"}, func(string) {})
+	return j, filepath.Join(dir, "a"+journalSuffix), err
 }

@@ -170,7 +170,8 @@ func (j *Journal) append(entries ...entry) error {
 }
 
 // Record writes down the changes that make returns, and has them on disk when it returns nil: only then may they be made. make is told
-// what other attacks of the same kind hold; nobody of them records or undoes anything meanwhile.
+// what other attacks of the same kind hold; nobody of them records or undoes anything meanwhile. When ctx is over it returns its error: a
+// host that was held up, or a slow disk, must not let a change be made past the deadline.
 func (j *Journal) Record(ctx context.Context, make func(others []Change) ([]Change, error)) error {
 	release, err := lockDir(ctx, j.dir)
 	if err != nil {
@@ -188,10 +189,13 @@ func (j *Journal) Record(ctx context.Context, make func(others []Change) ([]Chan
 	for i, change := range changes {
 		entries = append(entries, entry{Change: &numbered{Number: next + i, Change: change}})
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
 	if err := j.append(entries...); err != nil {
 		return unwritable(j.dir, err)
 	}
-	return nil
+	return ctx.Err()
 }
 
 func unwritable(dir string, err error) error {

@@ -339,6 +339,33 @@ func TestAttackRefusesWhenItCannotWriteDown(t *testing.T) {
 	}
 }
 
+// A host that is held up must not be changed past the deadline: what is not written down by then is not changed.
+func TestNothingIsWrittenDownPastTheDeadline(t *testing.T) {
+	for name, early := range map[string]bool{"before the look": true, "during the look": false} {
+		t.Run(name, func(t *testing.T) {
+			directory := t.TempDir()
+			j, path, err := attack.NewJournal(directory)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, _ := os.ReadFile(path)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if early {
+				cancel()
+			}
+			err = j.Record(ctx, func([]attack.Change) ([]attack.Change, error) {
+				cancel() // it took long to look
+				return []attack.Change{{What: "a change"}}, nil
+			})
+			after, _ := os.ReadFile(path)
+			if !errors.Is(err, context.Canceled) || len(before) == 0 || string(after) != string(before) {
+				t.Errorf("%v, and the journal says\n%s\nit said\n%s", err, after, before)
+			}
+		})
+	}
+}
+
 // What a restart undoes is not undone again; what survives one is; and what this build does not know, it says.
 func TestJournalOfAnotherBootOrBuild(t *testing.T) {
 	if !at.Alone(t) {

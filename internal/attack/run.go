@@ -138,10 +138,8 @@ func (r *run) impact(ctx context.Context) error {
 	r.mu.Lock()
 	r.inForce, r.until = &began, &deadline
 	r.mu.Unlock()
-	for _, step := range r.plan.Steps {
-		if err := step.Apply(ctx, deadline); err != nil {
-			return fmt.Errorf("apply: %w", err)
-		}
+	if err := r.apply(ctx, deadline); err != nil {
+		return err
 	}
 	r.mu.Lock()
 	r.phase = PhaseInForce
@@ -157,6 +155,33 @@ func (r *run) impact(ctx context.Context) error {
 	}
 	r.reportAt(began, &history.AttackInForce{GUID: r.plan.GUID, Until: deadline})
 	return r.tend(ctx, deadline)
+}
+
+// apply applies the steps, and nothing more once the deadline is over.
+func (r *run) apply(ctx context.Context, deadline time.Time) error {
+	for _, step := range r.plan.Steps {
+		err := ctx.Err()
+		if err == nil {
+			err = step.Apply(ctx, deadline)
+		}
+		if err != nil && ctx.Err() == nil {
+			return fmt.Errorf("apply: %w", err)
+		}
+		if ctx.Err() != nil {
+			return r.late(ctx, deadline)
+		}
+	}
+	return nil
+}
+
+// late says why nothing was in force as it should have been: the deadline came first, or whatever else ended the attack.
+func (r *run) late(ctx context.Context, deadline time.Time) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	took := r.now().Sub(deadline) + r.plan.Length
+	return &drill.Error{Op: "attack " + r.plan.Attack, Kind: drill.Unproven, Hint: fmt.Sprintf("give it more time: --length %d", int(took.Seconds())+2),
+		Err: fmt.Errorf("its length of %s was over before it was set up, which took %s", r.plan.Length, took.Round(time.Millisecond))}
 }
 
 func (r *run) emitTargets(targets []history.AttackTarget) {

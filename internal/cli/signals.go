@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 )
 
@@ -15,46 +14,17 @@ type caughtSignal struct {
 	cancel context.CancelFunc
 	signal chan os.Signal
 	got    chan syscall.Signal
-
-	mutex  sync.Mutex
-	heard  []os.Signal
-	relays []chan os.Signal // one for each program that must hear them too
+	relay  chan os.Signal // for a program that must hear it too
 }
 
-// relayMax is how many signals wait for a program that runs for us; more of them change nothing.
-const relayMax = 4
-
-// forward returns the signals, those that came already first, for one program that runs for us elsewhere.
-func (c *caughtSignal) forward() <-chan os.Signal {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	relay := make(chan os.Signal, relayMax)
-	for _, signal := range c.heard {
-		relay <- signal
-	}
-	c.relays = append(c.relays, relay)
-	return relay
-}
-
-func (c *caughtSignal) tell(signal os.Signal) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	if len(c.heard) < relayMax {
-		c.heard = append(c.heard, signal)
-	}
-	for _, relay := range c.relays {
-		select {
-		case relay <- signal:
-		default:
-		}
-	}
-}
+// forward returns the signals as they come in, for a program that runs for us elsewhere.
+func (c *caughtSignal) forward() <-chan os.Signal { return c.relay }
 
 // catchSignals returns a context that ends at the first SIGINT, SIGTERM or SIGHUP. More of them change nothing: reverting has its own
 // bounds, and an operator in a hurry must not be able to cut it short.
 func catchSignals(parent context.Context) (context.Context, *caughtSignal) {
 	ctx, cancel := context.WithCancel(parent)
-	c := &caughtSignal{cancel: cancel, signal: make(chan os.Signal, 1), got: make(chan syscall.Signal, 1)}
+	c := &caughtSignal{cancel: cancel, signal: make(chan os.Signal, 1), got: make(chan syscall.Signal, 1), relay: make(chan os.Signal, 4)}
 	signal.Notify(c.signal, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		for received := range c.signal {
@@ -64,7 +34,10 @@ func catchSignals(parent context.Context) (context.Context, *caughtSignal) {
 				default:
 				}
 			}
-			c.tell(received)
+			select {
+			case c.relay <- received:
+			default:
+			}
 			cancel()
 		}
 	}()

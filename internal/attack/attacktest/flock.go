@@ -64,10 +64,10 @@ func (f *Flock) Fly(rounds int) (whole, none, lostBack int, err error) {
 					return 0, 0, 0, fmt.Errorf("the sender sees an error: %w", err)
 				}
 			}
-			silent := time.Now().Add(volleySilence)
+			silent := time.Now().Add(volleySilence())
 			for i, conn := range part {
 				// A deadline that is over would hide an answer that is there already.
-				_ = conn.SetReadDeadline(later(silent, time.Now().Add(volleySilence/20)))
+				_ = conn.SetReadDeadline(later(silent, time.Now().Add(volleySilence()/20)))
 				if _, err := conn.Read(make([]byte, 8)); err == nil {
 					counts[i]++
 					answered++

@@ -149,11 +149,8 @@ func (n *Namespace) Datagram(to netip.Addr, port uint16, limit time.Duration) (s
 	return nil, silent(err)
 }
 
-// A volley is sent a few at a time, so that no buffer of the way overflows and what is missing was dropped on purpose.
-const (
-	volleyAtOnce  = 10
-	volleySilence = 60 * time.Millisecond
-)
+// volleyAtOnce datagrams of a volley are sent at a time, so that no buffer of the way overflows and what is missing was dropped on purpose.
+const volleyAtOnce = 10
 
 // Volley sends UDP datagrams of this size that differ, and returns how many of them came back.
 func (n *Namespace) Volley(to netip.Addr, port uint16, count, size int) (answered int, err error) {
@@ -175,7 +172,7 @@ func (n *Namespace) Volley(to netip.Addr, port uint16, count, size int) (answere
 			}
 			sent++
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(volleySilence))
+		_ = conn.SetReadDeadline(time.Now().Add(volleySilence()))
 		for len(back) < sent {
 			if _, err := conn.Read(buffer); err != nil {
 				if silent(err) != errCut {

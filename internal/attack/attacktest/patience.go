@@ -12,3 +12,6 @@ func setupLength() int { return 1 }
 
 // brief is the length, in seconds, of attacks that are to reach their deadline.
 func brief() int { return 2 }
+
+// volleySilence is how long after the last answer no more is expected. What is late counts as lost.
+func volleySilence() time.Duration { return 60 * time.Millisecond }

@@ -34,3 +34,9 @@ func setupLength() int { return 2 + int(math.Ceil(10*slowness())) }
 
 // brief is the length, in seconds, of attacks that are to reach their deadline: they are set up before it.
 func brief() int { return 3 + int(math.Ceil(12*slowness())) }
+
+// volleySilence is how long after the last answer no more is expected. What is late counts as lost, so it is as long as the peer, which
+// answers from this very process, can be kept from the processor.
+func volleySilence() time.Duration {
+	return 60*time.Millisecond + time.Duration(slowness()*float64(time.Second))
+}

@@ -9,9 +9,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +25,7 @@ import (
 const (
 	envChild  = "FIREDRILL_ATTACKTEST_CHILD"  // the bug that is planted, or "-"
 	envDieAt  = "FIREDRILL_DIE_AT"            // die at the mark of this number
+	envHoldAt = "FIREDRILL_HOLD_AT"           // wait at the mark of this number, so many nanoseconds
 	envResolv = "FIREDRILL_ATTACKTEST_RESOLV" // file to use as /etc/resolv.conf
 )
 
@@ -54,10 +57,15 @@ func child(makeKind Making, bug string) int {
 	if len(os.Args) == 2 && os.Args[1] == "halt" {
 		return halt(makeKind(bug, func(string) {}))
 	}
-	invocation := attack.Invocation{Kind: makeKind(bug, dieAt(os.Getenv(envDieAt))), Flags: attack.Values{}, JSON: true, In: os.Stdin, Out: os.Stdout}
+	invocation := attack.Invocation{Kind: makeKind(bug, onMark()), Flags: attack.Values{}, JSON: true, In: os.Stdin, Out: os.Stdout}
 	invocation.StayOutside = bug == StaysOutside
+	revertOnly := false
 	for _, arg := range os.Args[1:] {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		if arg == argRevertOnly {
+			revertOnly = true
+			continue
+		}
 		switch name {
 		case "guid":
 			invocation.GUID = value
@@ -72,6 +80,13 @@ func child(makeKind Making, bug string) int {
 		default:
 			invocation.Flags[name] = append(invocation.Flags[name], value)
 		}
+	}
+	if revertOnly {
+		if err := revertUnapplied(context.Background(), invocation); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	}
 	_, err := attack.Start(context.Background(), invocation)
 	var stopped *attack.Stopped
@@ -114,15 +129,44 @@ func bindResolv(path string) error {
 	return nil
 }
 
-func dieAt(text string) func(string) {
-	var mark, number int
-	if _, err := fmt.Sscan(text, &number); err != nil {
-		return func(string) {}
+// argRevertOnly makes a child plan, and revert twice what it never applied.
+const argRevertOnly = "--revert-only"
+
+func revertUnapplied(ctx context.Context, invocation attack.Invocation) error {
+	plan, err := invocation.Prepare(ctx)
+	if err != nil {
+		return err
 	}
+	var errs []error
+	for range 2 {
+		for _, step := range slices.Backward(plan.Steps) {
+			errs = append(errs, step.Revert(ctx))
+			if verified, ok := step.(attack.Verified); ok {
+				left, err := verified.Residue(ctx)
+				errs = append(errs, err)
+				if len(left) > 0 {
+					errs = append(errs, fmt.Errorf("it says that this is left: %v", left))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// onMark is what a child does before each durable effect: nothing, or what the test wants at the mark of a number.
+func onMark() func(string) {
+	var mark, die, hold int
+	var wait time.Duration
+	_, _ = fmt.Sscan(os.Getenv(envDieAt), &die)
+	_, _ = fmt.Sscan(os.Getenv(envHoldAt), &hold, (*int64)(&wait))
 	return func(string) {
-		if mark++; mark == number {
+		mark++
+		if mark == die {
 			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 			select {} // the signal is on its way
+		}
+		if mark == hold {
+			<-time.After(wait)
 		}
 	}
 }
@@ -131,10 +175,13 @@ func dieAt(text string) func(string) {
 type Spec struct {
 	Bug    string // planted; empty for none
 	DieAt  int    // SIGKILL itself at the mark of this number, from 1; 0 for never
+	HoldAt int    // stand still at the mark of this number, from 1, for HoldFor; 0 for never
 	Resolv string // resolver configuration
 	SSH    string // SSH_CONNECTION
 	Engine string // the socket of a container runtime
 	Args   []string
+
+	HoldFor time.Duration
 }
 
 // Attack is an attack in a process of its own, on the attacked host.
@@ -168,6 +215,9 @@ func (w *World) Start(spec Spec) (*Attack, error) {
 	}
 	if spec.DieAt > 0 {
 		a.cmd.Env = append(a.cmd.Env, fmt.Sprintf("%s=%d", envDieAt, spec.DieAt))
+	}
+	if spec.HoldAt > 0 {
+		a.cmd.Env = append(a.cmd.Env, fmt.Sprintf("%s=%d %d", envHoldAt, spec.HoldAt, spec.HoldFor))
 	}
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if spec.Resolv != "" {

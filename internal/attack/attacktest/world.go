@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -311,18 +312,47 @@ func (w *World) Foreign() error {
 }
 
 // Await polls until check says nil, and returns its last error when that never happens.
-func Await(check func() error) error {
-	deadline := time.Now().Add(patience())
+func Await(check func() error) error { return Within(patience(), check) }
+
+// Patience bounds how long anything is waited for; Moment is for a planted bug to show.
+func Patience() time.Duration { return patience() }
+
+// Moment is long enough for a planted bug to show.
+const Moment = 2 * time.Second
+
+// Within polls so long until check says nil, and returns its last error when that never happens.
+func Within(limit time.Duration, check func() error) error {
+	deadline := time.Now().Add(limit)
 	for {
 		err := check()
 		if err == nil {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("gave up after %s: %w", patience(), err)
+			return fmt.Errorf("gave up after %s: %w", limit, err)
 		}
 		<-time.After(pollEvery)
 	}
+}
+
+// Settled waits so long until check says nil and this host has no journal any more: a guardian comes a moment after the death of its worker.
+// It means something on a host of one's own only: see Alone.
+func Settled(limit time.Duration, check func() error) error {
+	return Within(limit, func() error {
+		if err := check(); err != nil {
+			return err
+		}
+		return NoJournal()
+	})
+}
+
+// NoJournal returns an error as long as an attack of this host has something to be taken back.
+func NoJournal() error {
+	left, err := filepath.Glob(StateRoot + "/firedrill/journal/*.*")
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("journals are left: %v", left)
+	}
+	return err
 }
 
 // pollEvery is small against what is waited for, and leaves the processor to the attack.

@@ -2,11 +2,10 @@ package fd
 
 import (
 	"context"
-	"fmt"
-	"strconv"
 	"time"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/aim"
 	"firedrill/internal/attack/cgroups"
 	"firedrill/internal/attack/procs"
 	"firedrill/internal/attack/worker"
@@ -15,12 +14,6 @@ import (
 
 // Name is the name of the kind, and of its job.
 const Name = "fd"
-
-// The reserve that is kept of what the host shares: a busy SSH server needs some hundred.
-const (
-	reservePercent = 5
-	reserveMin     = 8192
-)
 
 // Kind is the fd attack. Its zero value is ready to use.
 type Kind struct {
@@ -75,7 +68,7 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 		return nil, attack.Refuse(Name, "write seconds, as -l 60", "%w", err)
 	}
 	order := Order{Length: length, Cgroup: flags.Text("cgroup", ""), kind: k}
-	if order.Free, err = count(flags.Text("free", "0"), 0); err != nil {
+	if order.Free, err = files.Count(flags.Text("free", "0"), 0); err != nil {
 		return nil, attack.Refuse(Name, "write a number, as -F 3", "--free: %w", err)
 	}
 	given := 0
@@ -89,7 +82,7 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 		return order, nil
 	}
 	if amount := flags.Text("amount", ""); amount != "" {
-		if order.Amount, err = count(amount, 1); err != nil {
+		if order.Amount, err = files.Count(amount, 1); err != nil {
 			return nil, attack.Refuse(Name, "write a number, as -a 1000", "--amount: %w", err)
 		}
 		if len(flags["free"]) > 0 {
@@ -101,17 +94,6 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 		return nil, attack.Refuse(Name, "see: firedrill help attack fd", "%w", err)
 	}
 	return order, nil
-}
-
-// countMax is a little below what one process can have open in any kernel (fs.nr_open): the worker needs some itself.
-const countMax = 1<<20 - 1024
-
-func count(text string, least int) (int, error) {
-	number, err := strconv.Atoi(text)
-	if err != nil || number < least || number > countMax {
-		return 0, fmt.Errorf("%q is not a whole number from %d to %d", text, least, countMax)
-	}
-	return number, nil
 }
 
 // Sweep implements attack.Sweeper, for the open files; limits are in journals.
@@ -152,36 +134,11 @@ func (o Order) Survey(_ context.Context, facts *attack.Facts) (err error) {
 func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 	plan := attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Length: o.Length}
 	if o.Amount > 0 {
-		if err := fits(o.Amount, facts.Room); err != nil {
-			return attack.Plan{}, err
-		}
-		says := []string{fmt.Sprintf("hold %d open files, of %d that can be opened here; keep %d free", o.Amount, facts.Room.Max-facts.Room.Used, reserve(facts.Room))}
-		plan.Steps = []attack.Step{&worker.Step{Job: Name, GUID: facts.GUID, Args: task{Amount: o.Amount}, Says: says, Meter: &meter{asked: o.Amount}, Hooks: o.kind.worker}}
-		return plan, nil
+		step, err := files.Step(facts.GUID, o.Amount, facts.Room, o.kind.worker)
+		plan.Steps = []attack.Step{step}
+		return plan, err
 	}
-	s := &squeeze{order: o, group: facts.Group.Group, hooks: o.kind.hooks}
-	var err error
-	if o.Cgroup != "" {
-		s.meant, err = attack.MeantGroup(Name, facts)
-	} else {
-		s.meant, s.spared, err = attack.MeantProcesses(Name, o.Which, facts)
-	}
-	plan.Steps = []attack.Step{s}
+	at, err := aim.At(Name, o.Which, facts, o.Cgroup != "")
+	plan.Steps = []attack.Step{&squeeze{aim: at, free: o.Free, hooks: o.kind.hooks}}
 	return plan, err
-}
-
-func reserve(r attack.Room) int { return max(r.Max/100*reservePercent, reserveMin) }
-
-// fits refuses an amount that would not leave the reserve.
-func fits(amount int, r attack.Room) error {
-	most := r.Max - r.Used - reserve(r)
-	if amount <= most {
-		return nil
-	}
-	cure := "there is too little room to take any"
-	if most > 0 {
-		cure = fmt.Sprintf("ask for at most %d: --amount %d", most, most)
-	}
-	return &drill.Error{Op: "attack " + Name, Kind: drill.Refused, Hint: cure,
-		Err: fmt.Errorf("%d open files are asked for, %d of %d are open, and %d are kept in reserve", amount, r.Used, r.Max, reserve(r))}
 }

@@ -16,6 +16,7 @@ import (
 
 	"firedrill/internal/attack"
 	at "firedrill/internal/attack/attacktest"
+	"firedrill/internal/attack/hoard"
 	"firedrill/internal/attack/procs"
 	"firedrill/internal/attack/worker"
 	"firedrill/internal/attack/worker/workertest"
@@ -114,49 +115,33 @@ func (v victim) says(want string) error {
 func (v victim) opens() error { return v.says("y") }
 
 // clear waits until it can open files, its limit is what it was, and no journal is left.
-func (v victim) clear(patience time.Duration) error {
-	deadline := time.Now().Add(patience)
-	for {
-		err := v.opens()
-		if now, wrong := limits(v.ID); err == nil && (wrong != nil || now.Cur != v.was) {
-			err = fmt.Errorf("the limit is %d (%v), want %d", now.Cur, wrong, v.was)
-		}
-		if left, _ := filepath.Glob("/var/lib/firedrill/journal/*.*"); err == nil && len(left) > 0 {
-			err = fmt.Errorf("%v is left", left)
-		}
-		if err == nil || time.Now().After(deadline) {
+func (v victim) clear(limit time.Duration) error {
+	return at.Settled(limit, func() error {
+		if err := v.opens(); err != nil {
 			return err
 		}
-		<-time.After(2 * time.Millisecond)
-	}
+		now, err := limits(v.ID)
+		if err == nil && now.Cur != v.was {
+			err = fmt.Errorf("the limit is %d, want %d", now.Cur, v.was)
+		}
+		return err
+	})
 }
 
 func (v victim) full() error { return at.Await(func() error { return v.says("n") }) }
 
-const (
-	patience = 15 * time.Second
-	moment   = 2 * time.Second // for a planted bug to show
-)
-
-func (v victim) subject(patience time.Duration) at.Subject {
-	return at.Subject{Args: []string{fmt.Sprintf("--process=%d", v.PID)}, Felt: func(*at.World) error { return v.full() }, Clear: func(*at.World) error { return v.clear(patience) }}
+func (v victim) subject(limit time.Duration) at.Subject {
+	return at.Subject{
+		Args:    []string{fmt.Sprintf("--process=%d", v.PID)},
+		Felt:    func(*at.World) error { return v.full() },
+		Clear:   func(*at.World) error { return v.clear(limit) },
+		Guarded: true,
+	}
 }
 
 func TestNarrowedProcessHoldsTheContract(t *testing.T) {
 	t.Parallel()
-	if !at.Alone(t) {
-		return
-	}
-	for _, check := range at.Contract() {
-		if check.Name == "EndsAtDeadlineWhileStopped" {
-			continue // TestFrozenWorkerLosesItsImpact: here the guardian ends it, so that it can do no more harm when it goes on
-		}
-		t.Run(check.Name, func(t *testing.T) {
-			if err := check.Run(at.NewWorld(t), newVictim(t).subject(patience), ""); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	at.RunAlone(t, func(t *testing.T) at.Subject { return newVictim(t).subject(at.Patience()) }, nil)
 }
 
 // inForce starts an attack and waits until it is felt.
@@ -176,25 +161,13 @@ func (v victim) inForce(t *testing.T, bug string, args ...string) *at.Attack {
 	return a
 }
 
-func TestFrozenWorkerLosesItsImpact(t *testing.T) {
-	t.Parallel()
-	if !at.Alone(t) {
-		return
-	}
-	v := newVictim(t)
-	a := v.inForce(t, "", "--length=2", fmt.Sprintf("--process=%d", v.PID))
-	if err := errors.Join(a.Signal(unix.SIGSTOP), v.clear(patience)); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestContractCatchesBugsOfTheNarrowedProcess(t *testing.T) {
 	t.Parallel()
 	if !at.Alone(t) {
 		return
 	}
 	for bug, check := range map[string]func(*at.World, at.Subject, string) error{"late": at.LeavesNothingWhenKilledAnywhere, "boast": at.RevertsAtDeadline} {
-		s := newVictim(t).subject(moment)
+		s := newVictim(t).subject(at.Moment)
 		if bug == "boast" {
 			s.Felt = func(*at.World) error { return nil }
 		}
@@ -303,7 +276,7 @@ func TestDescriptorsThatBecomeFreeAreTakenToo(t *testing.T) {
 	if code, account := a.Wait(); code != 143 || account == nil || !account.Bit || !strings.Contains(strings.Join(account.Evidence, "; "), "lowered again") {
 		t.Errorf("exit code %d, account %+v", code, account)
 	}
-	if err := v.clear(patience); err != nil {
+	if err := v.clear(at.Patience()); err != nil {
 		t.Error(err)
 	}
 }
@@ -335,7 +308,7 @@ func TestAGroupIsNarrowedAsAWhole(t *testing.T) {
 	_ = a.Signal(unix.SIGTERM)
 	a.Wait()
 	for _, v := range []victim{first, second} {
-		if err := v.clear(patience); err != nil {
+		if err := v.clear(at.Patience()); err != nil {
 			t.Error(err)
 		}
 		if err := os.WriteFile(filepath.Join(filepath.Dir(directory), "cgroup.procs"), []byte(strconv.Itoa(v.PID)), 0); err != nil {
@@ -404,11 +377,11 @@ func TestOpenFilesHoldTheContract(t *testing.T) {
 			}
 		})
 	}
-	t.Run("catches "+bugFew, func(t *testing.T) {
+	t.Run("catches "+hoard.BugFew, func(t *testing.T) {
 		t.Parallel()
 		easy := fileSubject(t)
 		easy.Felt = func(*at.World) error { return nil }
-		at.Catches(t, at.RevertsAtDeadline, easy, bugFew)
+		at.Catches(t, at.RevertsAtDeadline, easy, hoard.BugFew)
 	})
 }
 

@@ -1,7 +1,6 @@
 package fd
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -12,55 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/hoard"
 	"firedrill/internal/attack/worker"
 	"firedrill/internal/drill"
 )
 
-// task is what the worker is told.
-type task struct {
-	Amount int `json:"amount"`
-}
+// files are what is taken of the host's. A busy SSH server needs some hundred; one open file costs the kernel about 250 bytes. AmountMax is a
+// little below what one process can have open in any kernel (fs.nr_open): the worker needs some itself.
+var files = hoard.Good{Kind: Name, Name: "open files", Are: "are open", CanBe: "be opened", Percent: 5, Least: 8192, AmountMax: 1<<20 - 1024,
+	Room: room, Held: descriptors, Batch: 4096,
+	Allow: func(amount int) error { return allow(amount + runtimeOwn) },
+	Take: func(already int) error {
+		if _, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("open file %d: %w", already, err)
+		}
+		return nil
+	}}
 
-const (
-	batch      = 4096 // files between two looks at the reserve
-	runtimeOwn = 64   // descriptors of the Go runtime itself, at most
-	bugFew     = "never bites"
-)
+const runtimeOwn = 64 // descriptors of the Go runtime itself, at most
 
-// Job is the worker's side: so many open files. One costs the kernel about 250 bytes.
-func Job(d worker.Duty) error {
-	task, err := worker.Arguments[task](d)
-	if err != nil {
-		return err
-	}
-	if d.Bug == bugFew {
-		task.Amount /= 10
-	}
-	if err := allow(task.Amount + runtimeOwn); err != nil {
-		return err
-	}
-	for taken := 0; taken < task.Amount; {
-		now := min(batch, task.Amount-taken)
-		left, err := room("/")
-		if err == nil {
-			err = fits(now, left)
-		}
-		if err != nil {
-			return err
-		}
-		for range now {
-			if _, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
-				return fmt.Errorf("open file %d: %w", taken, err)
-			}
-		}
-		taken += now
-	}
-	if err := d.Ready(struct{}{}); err != nil {
-		return err
-	}
-	worker.Hold()
-	return nil
-}
+// Job is the worker's side: so many open files.
+func Job(d worker.Duty) error { return files.Job(d) }
 
 // allow raises our own limit.
 func allow(amount int) error {
@@ -97,31 +68,6 @@ func room(root string) (attack.Room, error) {
 	return attack.Room{Used: used, Max: int(min(most, math.MaxInt))}, nil
 }
 
-// meter counts the descriptors of the worker, as the kernel says.
-type meter struct {
-	asked, least, count int
-	inForce             int // open files of the host
-}
-
-// Begin implements worker.Meter.
-func (m *meter) Begin(pid int, _ json.RawMessage) error { return m.Read(pid) }
-
-// Read implements worker.Meter.
-func (m *meter) Read(pid int) error {
-	open, err := descriptors(pid)
-	if err != nil || open == 0 { // a process that is about to end has none left
-		return err
-	}
-	if m.count == 0 || open < m.least {
-		m.least = open
-	}
-	m.count++
-	if now, err := room("/"); err == nil {
-		m.inForce = now.Used
-	}
-	return nil
-}
-
 // descriptors counts: since Linux 6.2 the size of the directory says it, before that each is listed.
 func descriptors(pid int) (int, error) {
 	directory, err := os.Open(fmt.Sprintf("/proc/%d/fd", pid))
@@ -134,16 +80,4 @@ func descriptors(pid int) (int, error) {
 	}
 	names, err := directory.Readdirnames(-1)
 	return len(names), err
-}
-
-// Evidence implements worker.Meter.
-func (m *meter) Evidence() (bool, []string) {
-	if m.count == 0 {
-		return false, []string{"the kernel's figures of the worker were never read while it was in force"}
-	}
-	figures := []string{fmt.Sprintf("by the kernel's accounts the worker held %d open files at least, asked %d", m.least, m.asked)}
-	if after, err := room("/"); err == nil {
-		figures = append(figures, fmt.Sprintf("open on the host: %d in force, %d after, of %d", m.inForce, after.Used, after.Max))
-	}
-	return m.least >= m.asked, figures
 }

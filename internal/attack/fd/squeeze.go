@@ -12,16 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
-	"firedrill/internal/attack/cgroups"
+	"firedrill/internal/attack/aim"
 	"firedrill/internal/attack/procs"
-	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
-const (
-	lookEvery   = 500 * time.Millisecond // for descriptors that were closed since, and for processes that came up
-	sentenceMax = 20                     // processes named in the evidence; the rest is counted
-)
+const sentenceMax = 20 // processes named in the evidence; the rest is counted
 
 // undo is what a record holds. What Session and Since are for, see heirs.
 type undo struct {
@@ -34,10 +30,8 @@ type undo struct {
 
 // squeeze is the step that lowers the limits of processes.
 type squeeze struct {
-	order   Order
-	group   cgroups.Group
-	meant   []procs.Process // at the time of the plan
-	spared  []procs.Process
+	aim     aim.Aim
+	free    int // what each may still open
 	hooks   hooks
 	journal *attack.Journal
 
@@ -56,14 +50,7 @@ type narrowed struct {
 
 // Lines implements attack.Step.
 func (s *squeeze) Lines() []string {
-	var lines []string
-	for _, p := range s.meant {
-		lines = append(lines, fmt.Sprintf("let %s open %d more files, and no more", p, s.order.Free))
-	}
-	for _, p := range s.spared {
-		lines = append(lines, fmt.Sprintf("spare %s: %s", p, p.Protected))
-	}
-	return append(lines, "the same for what comes up meanwhile and matches")
+	return s.aim.Lines(func(p procs.Process) string { return fmt.Sprintf("let %s open %d more files, and no more", p, s.free) }, "the same for what comes up meanwhile and matches")
 }
 
 // Remains implements attack.Step.
@@ -85,59 +72,39 @@ func (s *squeeze) Apply(ctx context.Context, _ time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.held) == 0 {
-		return &drill.Error{Op: "attack " + Name, Kind: drill.Refused, Err: errors.New("what matched is gone")}
+		return aim.Gone(Name, "what matched is gone")
 	}
 	return nil
 }
 
 // Tend implements attack.Tended.
 func (s *squeeze) Tend(ctx context.Context, report func(history.Fact)) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
 	told := 0
-	for {
+	tell := func() {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, p := range s.held[told:] {
 			report(&history.Note{Text: fmt.Sprintf("Narrowing %s from %d descriptors to %d", p.Process, p.was, p.limit)})
 		}
 		told = len(s.held)
-		s.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := s.round(ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
 	}
-}
-
-// now says who is meant now.
-func (s *squeeze) now() ([]procs.Process, error) {
-	all, err := procs.Survey()
-	if err != nil {
-		return nil, err
-	}
-	if s.order.Cgroup == "" {
-		meant, _ := s.order.Which.Select(all)
-		return meant, nil
-	}
-	inside, err := s.group.Processes()
-	return slices.DeleteFunc(all, func(p procs.Process) bool { return p.Protected != "" || !slices.Contains(inside, p.PID) }), err
+	tell()
+	return aim.Again(ctx, func(ctx context.Context) error {
+		defer tell()
+		return s.round(ctx)
+	})
 }
 
 // round narrows who matches, and again who has closed something or was let open more.
 func (s *squeeze) round(ctx context.Context) error {
-	meant, err := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh, err := s.aim.Now(func(id procs.ID) bool {
+		return slices.ContainsFunc(s.held, func(held *narrowed) bool { return held.ID == id })
+	})
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	fresh := slices.DeleteFunc(meant, func(p procs.Process) bool {
-		return slices.ContainsFunc(s.held, func(held *narrowed) bool { return held.ID == p.ID })
-	})
 	if s.hooks.late {
 		for _, p := range fresh {
 			_ = s.narrow(&narrowed{Process: p, limit: unix.RLIM_INFINITY})
@@ -149,7 +116,7 @@ func (s *squeeze) round(ctx context.Context) error {
 	for _, p := range s.held {
 		s.hooks.step("narrow " + p.String())
 		if err := s.narrow(p); err != nil && !errors.Is(err, procs.ErrGone) {
-			return explain(p.Process, err)
+			return aim.Explain(Name, "narrow", p.Process, err)
 		}
 	}
 	return nil
@@ -161,7 +128,7 @@ func (s *squeeze) narrow(p *narrowed) error {
 	if err != nil {
 		return err
 	}
-	wanted, err := ceiling(p.ID, s.order.Free)
+	wanted, err := ceiling(p.ID, s.free)
 	if err != nil {
 		return err
 	}
@@ -232,30 +199,13 @@ func (s *squeeze) record(ctx context.Context, fresh []procs.Process) error {
 
 // origin finds what another attack has written down about a process, or about the one that it inherited its limit from.
 func origin(others []attack.Change, p procs.Process, now unix.Rlimit, session int) (undo, bool) {
-	for _, change := range others {
-		var held undo
-		if json.Unmarshal(change.Undo, &held) != nil {
-			continue
-		}
-		if held.ID == p.ID || held.inherited(p, now, session) {
-			return held, true
-		}
-	}
-	return undo{}, false
+	return aim.Held(others, func(held undo) bool { return held.ID == p.ID || held.inherited(p, now, session) })
 }
 
 // inherited reports whether a process can have got its limit from the one that was narrowed: it was started later, in the same session or by
 // it, and its hard limit is the same.
 func (u undo) inherited(p procs.Process, now unix.Rlimit, session int) bool {
 	return p.Start >= u.Since && (p.Parent == u.ID.PID || session == u.Session) && now.Max == u.Hard && now.Cur < u.Was
-}
-
-func explain(p procs.Process, err error) error {
-	e := &drill.Error{Op: "attack " + Name, Kind: drill.Failed, Err: fmt.Errorf("narrow %s: %w", p, err)}
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		e.Kind, e.Hint = drill.Unsupported, "run it as root, or as the user of the process"
-	}
-	return e
 }
 
 // Evidence implements attack.Evidencing. A limit that was lowered proves nothing as long as something is free below it.
@@ -304,10 +254,8 @@ func (k Kind) Undo(_ context.Context, change attack.Change, others []attack.Chan
 }
 
 func holds(changes []attack.Change, id procs.ID) bool {
-	return slices.ContainsFunc(changes, func(c attack.Change) bool {
-		var held undo
-		return json.Unmarshal(c.Undo, &held) == nil && held.ID == id
-	})
+	_, ok := aim.Held(changes, func(held undo) bool { return held.ID == id })
+	return ok
 }
 
 // heirs finds the processes that were started meanwhile and inherited the limit: nobody has written them down.

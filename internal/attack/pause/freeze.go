@@ -3,16 +3,12 @@ package pause
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/aim"
 	"firedrill/internal/attack/cgroups"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
@@ -103,7 +99,7 @@ func (s *freeze) Apply(ctx context.Context, _ time.Time) error {
 	err := s.journal.Record(ctx, func(others []attack.Change) ([]attack.Change, error) {
 		already, err := s.record().asked()
 		if err != nil {
-			return nil, explainGroup(err)
+			return nil, aim.ExplainGroup(Name, err)
 		}
 		if already && !holdsGroup(others, s.group.Directory) && !s.hooks.late {
 			return nil, &drill.Error{Op: "attack " + Name, Kind: drill.Refused, Err: fmt.Errorf("%s is frozen already by somebody else", s.group)}
@@ -119,28 +115,15 @@ func (s *freeze) Apply(ctx context.Context, _ time.Time) error {
 	}
 	s.hooks.step("freeze")
 	if err := s.record().set(true); err != nil {
-		return explainGroup(err)
+		return aim.ExplainGroup(Name, err)
 	}
 	return s.look(ctx)
 }
 
 // holdsGroup reports whether one of the changes is about this group.
 func holdsGroup(changes []attack.Change, directory string) bool {
-	return slices.ContainsFunc(changes, func(c attack.Change) bool {
-		var held frozen
-		return json.Unmarshal(c.Undo, &held) == nil && held.Directory == directory
-	})
-}
-
-func explainGroup(err error) error {
-	e := &drill.Error{Op: "attack " + Name, Kind: drill.Failed, Err: err}
-	switch {
-	case errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV):
-		e.Kind, e.Err = drill.Unproven, fmt.Errorf("the group is gone: %w", err)
-	case errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS):
-		e.Kind, e.Hint = drill.Unsupported, "run it as root, where /sys/fs/cgroup can be written"
-	}
-	return e
+	_, ok := aim.Held(changes, func(held frozen) bool { return held.Directory == directory })
+	return ok
 }
 
 // look waits until the kernel says that all in the group stand still: that is the evidence.
@@ -149,7 +132,7 @@ func (s *freeze) look(ctx context.Context) error {
 	for ctx.Err() == nil && time.Now().Before(deadline) {
 		still, err := s.record().holdsStill()
 		if err != nil {
-			return explainGroup(err)
+			return aim.ExplainGroup(Name, err)
 		}
 		if still {
 			s.mu.Lock()
@@ -165,30 +148,19 @@ func (s *freeze) look(ctx context.Context) error {
 // Tend implements attack.Tended.
 func (s *freeze) Tend(ctx context.Context, report func(history.Fact)) error {
 	report(&history.Note{Text: "Freezing " + s.group.String()})
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return aim.Again(ctx, func(ctx context.Context) error {
 		asked, err := s.record().asked()
-		if err != nil && ctx.Err() == nil {
-			return explainGroup(err)
-		}
-		if !asked {
+		if err == nil && !asked {
 			s.mu.Lock()
 			s.escaped++
 			s.mu.Unlock()
-			if err := s.record().set(true); err != nil {
-				return explainGroup(err)
-			}
+			err = s.record().set(true)
 		}
-		if err := s.look(ctx); err != nil && ctx.Err() == nil {
-			return err
+		if err != nil {
+			return aim.ExplainGroup(Name, err)
 		}
-	}
+		return s.look(ctx)
+	})
 }
 
 // Evidence implements attack.Evidencing.

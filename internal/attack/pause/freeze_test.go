@@ -8,12 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
 	at "firedrill/internal/attack/attacktest"
@@ -76,7 +73,7 @@ func newCohort(t testing.TB) cohort {
 	if err := c.group.Write("cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.counts(patience); err != nil {
+	if err := c.counts(at.Patience()); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -102,79 +99,36 @@ func (c cohort) still() error {
 	return nil
 }
 
-func (c cohort) counts(patience time.Duration) error {
+func (c cohort) counts(limit time.Duration) error {
 	before := c.count()
-	deadline := time.Now().Add(patience)
-	for c.count() == before {
-		if time.Now().After(deadline) {
+	return at.Within(limit, func() error {
+		if c.count() == before {
 			return errors.New("it does not count")
 		}
-		<-time.After(2 * time.Millisecond)
-	}
-	return nil
+		return nil
+	})
 }
 
-func (c cohort) clear(patience time.Duration) error {
-	if err := c.counts(patience); err != nil {
-		return err
+func (c cohort) subject(limit time.Duration) at.Subject {
+	return at.Subject{
+		Args: []string{"--cgroup=" + c.group.Name},
+		Felt: func(*at.World) error { return c.still() },
+		Clear: func(*at.World) error {
+			return errors.Join(c.counts(limit), at.Within(limit, at.NoJournal))
+		},
+		Guarded: true,
 	}
-	deadline := time.Now().Add(patience)
-	for {
-		left, _ := filepath.Glob("/var/lib/firedrill/journal/*.*")
-		if len(left) == 0 {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%v is left", left)
-		}
-		<-time.After(2 * time.Millisecond)
-	}
-}
-
-func (c cohort) subject(patience time.Duration) at.Subject {
-	return at.Subject{Args: []string{"--cgroup=" + c.group.Name}, Felt: func(*at.World) error { return c.still() }, Clear: func(*at.World) error { return c.clear(patience) }}
 }
 
 func TestFrozenGroupHoldsTheContract(t *testing.T) {
 	t.Parallel()
-	if !at.Alone(t) {
-		return
-	}
-	for _, check := range at.Contract() {
-		if slices.Contains([]string{"EndsAtDeadlineWhileStopped", "EndsWhenNobodyReads", "RefusesSameGUID"}, check.Name) {
-			continue // the first is FrozenGroupGoesOnAtTheDeadline; the others do not depend on what is held
-		}
-		t.Run(check.Name, func(t *testing.T) {
-			if err := check.Run(at.NewWorld(t), newCohort(t).subject(patience), ""); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestFrozenGroupGoesOnAtTheDeadline(t *testing.T) {
-	t.Parallel()
-	if !at.Alone(t) {
-		return
-	}
-	c := newCohort(t)
-	a, err := at.NewWorld(t).Start(at.Spec{Args: []string{"--length=2", "--cgroup=" + c.group.Name}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Stop)
-	if _, err := a.AwaitInForce(); err != nil {
-		t.Fatal(err, a.Stderr())
-	}
-	if err := errors.Join(c.still(), a.Signal(unix.SIGSTOP), c.clear(patience)); err != nil {
-		t.Error(err)
-	}
+	at.RunAlone(t, func(t *testing.T) at.Subject { return newCohort(t).subject(at.Patience()) }, nil)
 }
 
 func TestContractCatchesTheLateFreeze(t *testing.T) {
 	t.Parallel()
 	if at.Alone(t) {
-		at.Catches(t, at.LeavesNothingWhenKilledAnywhere, newCohort(t).subject(moment), "late")
+		at.Catches(t, at.LeavesNothingWhenKilledAnywhere, newCohort(t).subject(at.Moment), "late")
 	}
 }
 
@@ -190,7 +144,7 @@ func shared(kind Kind, c cohort) error {
 	if err := c.still(); err != nil {
 		return fmt.Errorf("another attack holds it: %w", err)
 	}
-	return errors.Join(kind.Undo(context.Background(), change, nil), c.counts(patience))
+	return errors.Join(kind.Undo(context.Background(), change, nil), c.counts(at.Patience()))
 }
 
 func TestTheLastAttackLetsTheGroupGoOn(t *testing.T) {

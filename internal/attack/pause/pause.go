@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/aim"
 	"firedrill/internal/attack/cgroups"
 	"firedrill/internal/attack/procs"
 	"firedrill/internal/drill"
@@ -22,8 +23,7 @@ import (
 const Name = "pause"
 
 const (
-	lookEvery   = 500 * time.Millisecond // for processes that came up since, or were let go on: twice within the shortest attack
-	stopWithin  = 2 * time.Second        // a process in an uninterruptible sleep stops when that is over
+	stopWithin  = 2 * time.Second // a process in an uninterruptible sleep stops when that is over
 	stopLook    = time.Millisecond
 	sentenceMax = 20 // processes named in the evidence; the rest is counted
 )
@@ -118,30 +118,20 @@ func (o Order) Survey(_ context.Context, facts *attack.Facts) error {
 // Plan implements attack.Order.
 func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 	plan := attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Length: o.Length}
-	s := &step{which: o.Which, hooks: o.hooks, seen: map[procs.ID]bool{}}
-	var err error
-	if o.Cgroup == "" {
-		s.meant, s.spared, err = attack.MeantProcesses(Name, o.Which, facts)
-	} else {
-		s.meant, err = attack.MeantGroup(Name, facts)
-		s.group = &facts.Group.Group
-	}
+	at, err := aim.At(Name, o.Which, facts, o.Cgroup != "")
 	if err != nil {
 		return attack.Plan{}, err
 	}
-	plan.Steps = []attack.Step{s}
+	plan.Steps = []attack.Step{&step{aim: at, hooks: o.hooks, seen: map[procs.ID]bool{}}}
 	if facts.Group.Freezer {
-		plan.Steps = []attack.Step{&freeze{group: facts.Group.Group, members: len(s.meant), hooks: o.hooks}}
+		plan.Steps = []attack.Step{&freeze{group: facts.Group.Group, members: len(at.Meant), hooks: o.hooks}}
 	}
 	return plan, nil
 }
 
 // step is the one step.
 type step struct {
-	which   procs.Selector
-	group   *cgroups.Group  // instead of which; nil for none
-	meant   []procs.Process // at the time of the plan
-	spared  []procs.Process
+	aim     aim.Aim
 	hooks   hooks
 	journal *attack.Journal
 
@@ -153,14 +143,7 @@ type step struct {
 
 // Lines implements attack.Step.
 func (s *step) Lines() []string {
-	var lines []string
-	for _, p := range s.meant {
-		lines = append(lines, "stop "+p.String())
-	}
-	for _, p := range s.spared {
-		lines = append(lines, fmt.Sprintf("spare %s: %s", p, p.Protected))
-	}
-	return append(lines, "stop what comes up meanwhile and matches")
+	return s.aim.Lines(func(p procs.Process) string { return "stop " + p.String() }, "stop what comes up meanwhile and matches")
 }
 
 // Remains implements attack.Step.
@@ -182,52 +165,38 @@ func (s *step) Apply(ctx context.Context, _ time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.held) == 0 {
-		return &drill.Error{Op: "attack " + Name, Kind: drill.Refused, Err: errors.New("what matched is gone, or was stopped already by somebody else")}
+		return aim.Gone(Name, "what matched is gone, or was stopped already by somebody else")
 	}
 	return nil
 }
 
 // Tend implements attack.Tended.
 func (s *step) Tend(ctx context.Context, report func(history.Fact)) error {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
 	told := 0
-	for {
+	tell := func() {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, p := range s.held[told:] {
 			report(&history.Note{Text: "Stopping " + p.String()})
 		}
 		told = len(s.held)
-		s.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := s.round(ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
 	}
+	tell()
+	return aim.Again(ctx, func(ctx context.Context) error {
+		defer tell()
+		return s.round(ctx)
+	})
 }
 
 // round stops what matches and is not stopped yet, and again what was let go on.
 func (s *step) round(ctx context.Context) error {
-	all, err := procs.Survey()
-	if err != nil {
-		return err
-	}
-	meant, _ := s.which.Select(all)
-	if s.group != nil {
-		inside, err := s.group.Processes()
-		if err != nil {
-			return err
-		}
-		meant = slices.DeleteFunc(all, func(p procs.Process) bool { return p.Protected != "" || !slices.Contains(inside, p.PID) })
-	}
 	s.mu.Lock()
 	held := slices.Clone(s.held)
 	s.mu.Unlock()
-	fresh := slices.DeleteFunc(slices.Clone(meant), func(p procs.Process) bool { return has(held, p.ID) })
+	fresh, err := s.aim.Now(func(id procs.ID) bool { return has(held, id) })
+	if err != nil {
+		return err
+	}
 	if s.hooks.late {
 		_ = stopAll(fresh, s.hooks)
 	}
@@ -287,28 +256,18 @@ func (s *step) record(ctx context.Context, fresh []procs.Process) ([]procs.Proce
 
 // holds reports whether one of the changes is about this very process.
 func holds(changes []attack.Change, id procs.ID) bool {
-	return slices.ContainsFunc(changes, func(c attack.Change) bool {
-		var held procs.ID
-		return json.Unmarshal(c.Undo, &held) == nil && held == id
-	})
+	_, ok := aim.Held(changes, func(held procs.ID) bool { return held == id })
+	return ok
 }
 
 func stopAll(all []procs.Process, h hooks) error {
 	for _, p := range all {
 		h.step("stop " + p.String())
 		if err := procs.Signal(p.ID, unix.SIGSTOP); err != nil && !errors.Is(err, procs.ErrGone) {
-			return explain(p, err)
+			return aim.Explain(Name, "stop", p, err)
 		}
 	}
 	return nil
-}
-
-func explain(p procs.Process, err error) error {
-	e := &drill.Error{Op: "attack " + Name, Kind: drill.Failed, Err: fmt.Errorf("stop %s: %w", p, err)}
-	if errors.Is(err, unix.EPERM) {
-		e.Kind, e.Hint = drill.Unsupported, "run it as root, or as the user of the process"
-	}
-	return e
 }
 
 // look waits until the kernel says of each that it is stopped: that is the evidence.

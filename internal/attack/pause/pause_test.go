@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,48 +68,17 @@ func goesOn(id procs.ID) error {
 	return err
 }
 
-// clean waits until the process goes on and no journal is left: a guardian comes a moment after the death of its worker.
-func clean(id procs.ID, patience time.Duration) error {
-	deadline := time.Now().Add(patience)
-	for {
-		err := goesOn(id)
-		if left, _ := filepath.Glob("/var/lib/firedrill/journal/*.*"); err == nil && len(left) > 0 {
-			err = fmt.Errorf("%v is left", left)
-		}
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		<-time.After(2 * time.Millisecond)
-	}
-}
-
-const (
-	patience = 15 * time.Second
-	moment   = 2 * time.Second // for a planted bug to show
-)
-
-func subject(id procs.ID, patience time.Duration) at.Subject {
+func subject(id procs.ID, limit time.Duration) at.Subject {
 	return at.Subject{
-		Args:  []string{"--process=" + strconv.Itoa(id.PID)},
-		Felt:  func(*at.World) error { return stopped(id) },
-		Clear: func(*at.World) error { return clean(id, patience) },
+		Args:    []string{"--process=" + strconv.Itoa(id.PID)},
+		Felt:    func(*at.World) error { return stopped(id) },
+		Clear:   func(*at.World) error { return at.Settled(limit, func() error { return goesOn(id) }) },
+		Guarded: true,
 	}
 }
 
 func TestPauseHoldsTheContract(t *testing.T) {
-	if !at.Alone(t) {
-		return
-	}
-	for _, check := range at.Contract() {
-		if check.Name == "EndsAtDeadlineWhileStopped" {
-			continue // FrozenWorkerIsKilled: here the guardian ends it, so that it can do no more harm when it goes on
-		}
-		t.Run(check.Name, func(t *testing.T) {
-			if err := check.Run(at.NewWorld(t), subject(victim(t).ID, patience), ""); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	at.RunAlone(t, func(t *testing.T) at.Subject { return subject(victim(t).ID, at.Patience()) }, nil)
 }
 
 // inForce starts an attack on the process and waits until it is stopped.
@@ -126,31 +94,10 @@ func inForce(w *at.World, id procs.ID, length int, guid, bug string) (*at.Attack
 	return a, stopped(id)
 }
 
-func TestFrozenWorkerLosesItsImpactAtTheDeadline(t *testing.T) {
-	if !at.Alone(t) {
-		return
-	}
-	id := victim(t).ID
-	a, err := inForce(at.NewWorld(t), id, 2, at.GUID, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Stop)
-	if err := a.Signal(unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	if err := clean(id, patience); err != nil {
-		t.Error(err)
-	}
-	if state, err := a.State(); err == nil && state != "Z" {
-		t.Errorf("the worker is in state %s: it could do harm when it goes on", state)
-	}
-}
-
 // The planted bug: a worker that stops first and writes afterwards leaves a stopped process when it dies in between.
 func TestContractCatchesTheLateJournal(t *testing.T) {
 	if at.Alone(t) {
-		at.Catches(t, at.LeavesNothingWhenKilledAnywhere, subject(victim(t).ID, moment), "late")
+		at.Catches(t, at.LeavesNothingWhenKilledAnywhere, subject(victim(t).ID, at.Moment), "late")
 	}
 }
 
@@ -161,7 +108,7 @@ func TestContractCatchesForgettingOthers(t *testing.T) {
 	}
 	for _, check := range at.Contract() {
 		if check.Name == "OverlapFirstEndsFirst" {
-			at.Catches(t, check.Run, subject(victim(t).ID, patience), "forgetful")
+			at.Catches(t, check.Run, subject(victim(t).ID, at.Patience()), "forgetful")
 		}
 	}
 }
@@ -220,7 +167,7 @@ func TestNewcomersAreStoppedToo(t *testing.T) {
 	if code, account := a.Wait(); code != 143 || account == nil || !account.Bit || !account.Reverted {
 		t.Errorf("exit code %d, account %+v", code, account)
 	}
-	if err := errors.Join(clean(first.ID, patience), clean(second.ID, patience)); err != nil {
+	if err := at.Settled(at.Patience(), func() error { return errors.Join(goesOn(first.ID), goesOn(second.ID)) }); err != nil {
 		t.Error(err)
 	}
 }

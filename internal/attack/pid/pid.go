@@ -2,8 +2,6 @@ package pid
 
 import (
 	"context"
-	"fmt"
-	"strconv"
 	"time"
 
 	"firedrill/internal/attack"
@@ -14,12 +12,6 @@ import (
 
 // Name is the name of the kind, and of its job.
 const Name = "pid"
-
-// The reserve that is kept of what the host shares: a login is about ten processes, and each of ours has a dozen threads.
-const (
-	reservePercent = 5
-	reserveMin     = 512
-)
 
 // Kind is the pid attack. Its zero value is ready to use.
 type Kind struct {
@@ -69,7 +61,7 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 		return nil, attack.Refuse(Name, "write seconds, as -l 60", "%w", err)
 	}
 	order := Order{Length: length, Cgroup: flags.Text("cgroup", ""), kind: k}
-	if order.Free, err = count(flags.Text("free", "0"), 0); err != nil {
+	if order.Free, err = threads.Count(flags.Text("free", "0"), 0); err != nil {
 		return nil, attack.Refuse(Name, "write a number, as -F 3", "--free: %w", err)
 	}
 	switch amount := flags.Text("amount", ""); {
@@ -78,21 +70,11 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	case amount != "" && len(flags["free"]) > 0:
 		return nil, attack.Refuse(Name, "", "--free goes with --cgroup")
 	case amount != "":
-		if order.Amount, err = count(amount, 1); err != nil {
+		if order.Amount, err = threads.Count(amount, 1); err != nil {
 			return nil, attack.Refuse(Name, "write a number, as -a 1000", "--amount: %w", err)
 		}
 	}
 	return order, nil
-}
-
-const countMax = 1 << 22 // the kernel's own limit of process numbers
-
-func count(text string, least int) (int, error) {
-	number, err := strconv.Atoi(text)
-	if err != nil || number < least || number > countMax {
-		return 0, fmt.Errorf("%q is not a whole number from %d to %d", text, least, countMax)
-	}
-	return number, nil
 }
 
 // Sweep implements attack.Sweeper, for the threads; limits are in journals.
@@ -138,26 +120,7 @@ func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 		plan.Steps = []attack.Step{&squeeze{group: facts.Group.Group, free: o.Free, tasks: facts.Group.Tasks, hooks: o.kind.hooks}}
 		return plan, nil
 	}
-	if err := fits(o.Amount, facts.Room); err != nil {
-		return attack.Plan{}, err
-	}
-	says := []string{fmt.Sprintf("hold %d threads, of %d that can be started here; keep %d free", o.Amount, facts.Room.Max-facts.Room.Used, reserve(facts.Room))}
-	plan.Steps = []attack.Step{&worker.Step{Job: Name, GUID: facts.GUID, Args: task{Amount: o.Amount}, Says: says, Meter: &meter{asked: o.Amount}, Hooks: o.kind.worker}}
-	return plan, nil
-}
-
-func reserve(r attack.Room) int { return max(r.Max*reservePercent/100, reserveMin) }
-
-// fits refuses an amount that would not leave the reserve.
-func fits(amount int, r attack.Room) error {
-	most := r.Max - r.Used - reserve(r)
-	if amount <= most {
-		return nil
-	}
-	cure := "there is too little room to take any"
-	if most > 0 {
-		cure = fmt.Sprintf("ask for at most %d: --amount %d", most, most)
-	}
-	return &drill.Error{Op: "attack " + Name, Kind: drill.Refused, Hint: cure,
-		Err: fmt.Errorf("%d threads are asked for, %d of %d run, and %d are kept in reserve", amount, r.Used, r.Max, reserve(r))}
+	step, err := threads.Step(facts.GUID, o.Amount, facts.Room, o.kind.worker)
+	plan.Steps = []attack.Step{step}
+	return plan, err
 }

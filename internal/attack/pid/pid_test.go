@@ -17,6 +17,7 @@ import (
 	"firedrill/internal/attack"
 	at "firedrill/internal/attack/attacktest"
 	"firedrill/internal/attack/cgroups"
+	"firedrill/internal/attack/hoard"
 	"firedrill/internal/attack/procs"
 	"firedrill/internal/attack/worker"
 	"firedrill/internal/attack/worker/workertest"
@@ -106,23 +107,11 @@ func (c cohort) full() error {
 }
 
 // clear waits until the limit is what it was, a process can be started, and no journal is left.
-func (c cohort) clear(patience time.Duration) error {
-	deadline := time.Now().Add(patience)
-	for {
-		err := c.asBefore()
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		<-time.After(2 * time.Millisecond)
-	}
-}
+func (c cohort) clear(limit time.Duration) error { return at.Settled(limit, c.asBefore) }
 
 func (c cohort) asBefore() error {
 	if limit, err := c.group.Read(fileMax); err != nil || limit != limitBefore {
 		return errors.Join(fmt.Errorf("%s is %s, want %s", fileMax, limit, limitBefore), err)
-	}
-	if left, _ := filepath.Glob("/var/lib/firedrill/journal/*.*"); len(left) > 0 {
-		return fmt.Errorf("%v is left", left)
 	}
 	if err := startIn(c.group); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("a start in the group says %w, want that the program does not exist", err)
@@ -130,49 +119,18 @@ func (c cohort) asBefore() error {
 	return nil
 }
 
-const (
-	patience = 15 * time.Second
-	moment   = 2 * time.Second // for a planted bug to show
-)
-
-func (c cohort) subject(patience time.Duration) at.Subject {
-	return at.Subject{Args: []string{"--cgroup=" + c.group.Name}, Felt: func(*at.World) error { return c.full() }, Clear: func(*at.World) error { return c.clear(patience) }}
+func (c cohort) subject(limit time.Duration) at.Subject {
+	return at.Subject{
+		Args:    []string{"--cgroup=" + c.group.Name},
+		Felt:    func(*at.World) error { return c.full() },
+		Clear:   func(*at.World) error { return c.clear(limit) },
+		Guarded: true,
+	}
 }
 
 func TestNarrowedGroupHoldsTheContract(t *testing.T) {
 	t.Parallel()
-	if !at.Alone(t) {
-		return
-	}
-	for _, check := range at.Contract() {
-		if check.Name == "EndsAtDeadlineWhileStopped" {
-			continue // TestFrozenWorkerLosesItsImpact: here the guardian ends it, so that it can do no more harm when it goes on
-		}
-		t.Run(check.Name, func(t *testing.T) {
-			if err := check.Run(at.NewWorld(t), group(t).subject(patience), ""); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestFrozenWorkerLosesItsImpact(t *testing.T) {
-	t.Parallel()
-	if !at.Alone(t) {
-		return
-	}
-	c := group(t)
-	a, err := at.NewWorld(t).Start(at.Spec{Args: []string{"--length=2", "--cgroup=" + c.group.Name}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Stop)
-	if _, err := a.AwaitInForce(); err != nil {
-		t.Fatal(err, a.Stderr())
-	}
-	if err := errors.Join(c.full(), a.Signal(unix.SIGSTOP), c.clear(patience)); err != nil {
-		t.Error(err)
-	}
+	at.RunAlone(t, func(t *testing.T) at.Subject { return group(t).subject(at.Patience()) }, nil)
 }
 
 func TestContractCatchesBugsOfTheNarrowedGroup(t *testing.T) {
@@ -183,7 +141,7 @@ func TestContractCatchesBugsOfTheNarrowedGroup(t *testing.T) {
 	for bug, check := range map[string]func(*at.World, at.Subject, string) error{
 		"late": at.LeavesNothingWhenKilledAnywhere, "open": at.RevertsOnTerm, "boast": at.RevertsAtDeadline,
 	} {
-		s := group(t).subject(moment)
+		s := group(t).subject(at.Moment)
 		if bug == "boast" {
 			s.Felt = func(*at.World) error { return nil }
 		}
@@ -272,7 +230,7 @@ func TestPlacesThatBecomeFreeAreTakenToo(t *testing.T) {
 	if code, account := a.Wait(); code != 143 || account == nil || !account.Bit || !strings.Contains(strings.Join(account.Evidence, "; "), "lowered again") {
 		t.Errorf("exit code %d, account %+v", code, account)
 	}
-	if err := c.clear(patience); err != nil {
+	if err := c.clear(at.Patience()); err != nil {
 		t.Error(err)
 	}
 }
@@ -310,11 +268,11 @@ func TestThreadsHoldTheContract(t *testing.T) {
 			}
 		})
 	}
-	t.Run("catches "+bugFew, func(t *testing.T) {
+	t.Run("catches "+hoard.BugFew, func(t *testing.T) {
 		t.Parallel()
 		easy := threadSubject(t)
 		easy.Felt = func(*at.World) error { return nil }
-		at.Catches(t, at.RevertsAtDeadline, easy, bugFew)
+		at.Catches(t, at.RevertsAtDeadline, easy, hoard.BugFew)
 	})
 }
 

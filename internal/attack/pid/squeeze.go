@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/aim"
 	"firedrill/internal/attack/cgroups"
-	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
@@ -26,8 +26,6 @@ const (
 	fileCurrent = "pids.current"
 	fileEvents  = "pids.events"
 )
-
-const lookEvery = 500 * time.Millisecond // for tasks that ended since, whose places must not become free
 
 // undo is what a record holds.
 type undo struct {
@@ -99,7 +97,7 @@ func (s *squeeze) Apply(ctx context.Context, _ time.Time) error {
 	s.hooks.step("narrow")
 	began, err := s.group.Field(fileEvents, "max")
 	if err != nil {
-		return explain(err)
+		return aim.ExplainGroup(Name, err)
 	}
 	s.mu.Lock()
 	s.began = began
@@ -112,24 +110,18 @@ func (s *squeeze) Apply(ctx context.Context, _ time.Time) error {
 
 // holds finds what another attack has written down about the same group.
 func holds(changes []attack.Change, directory string) (undo, bool) {
-	for _, change := range changes {
-		var held undo
-		if json.Unmarshal(change.Undo, &held) == nil && held.Directory == directory {
-			return held, true
-		}
-	}
-	return undo{}, false
+	return aim.Held(changes, func(held undo) bool { return held.Directory == directory })
 }
 
 // tighten lowers the limit to what runs, and what is to stay free. It never raises one.
 func (s *squeeze) tighten() error {
 	current, err := s.group.Number(fileCurrent)
 	if err != nil {
-		return explain(err)
+		return aim.ExplainGroup(Name, err)
 	}
 	limit, err := s.group.Number(fileMax)
 	if err != nil {
-		return explain(err)
+		return aim.ExplainGroup(Name, err)
 	}
 	wanted := current + s.free
 	s.mu.Lock()
@@ -144,21 +136,7 @@ func (s *squeeze) tighten() error {
 	if limit >= 0 && limit <= wanted || s.hooks.boast {
 		return nil
 	}
-	return explain(s.group.Write(fileMax, strconv.Itoa(wanted)))
-}
-
-func explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	e := &drill.Error{Op: "attack " + Name, Kind: drill.Failed, Err: err}
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		e.Kind, e.Err = drill.Unproven, fmt.Errorf("the group is gone: %w", err)
-	case errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS):
-		e.Kind, e.Hint = drill.Unsupported, "run it as root, where /sys/fs/cgroup can be written"
-	}
-	return e
+	return aim.ExplainGroup(Name, s.group.Write(fileMax, strconv.Itoa(wanted)))
 }
 
 // try starts a process in the group: that the kernel refuses it is the proof. It counts what was refused to others too.
@@ -166,7 +144,7 @@ func (s *squeeze) try() error {
 	err := startIn(s.group)
 	now, err2 := s.group.Field(fileEvents, "max")
 	if err2 != nil {
-		return explain(err2)
+		return aim.ExplainGroup(Name, err2)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,18 +208,8 @@ func (s *squeeze) Tend(ctx context.Context, report func(history.Fact)) error {
 	s.mu.Lock()
 	report(&history.Note{Text: fmt.Sprintf("Narrowing %s to %d", s.group, s.limit)})
 	s.mu.Unlock()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := errors.Join(s.tighten(), s.try()); err != nil && ctx.Err() == nil {
-			return err
-		}
-	}
+	// For tasks that ended since, whose places must not become free.
+	return aim.Again(ctx, func(context.Context) error { return errors.Join(s.tighten(), s.try()) })
 }
 
 // Evidence implements attack.Evidencing.

@@ -44,6 +44,7 @@ func TestRejectHoldsTheContract(t *testing.T) { at.Run(t, subject()) }
 func TestContractCatchesPlantedBugs(t *testing.T) {
 	for bug, check := range map[string]func(*at.World, at.Subject, string) error{
 		"never bites": at.RevertsAtDeadline, "own refusals": at.RevertsOnTerm, "no gate": at.EndsAtDeadlineWhileStopped,
+		at.BugInTime: at.DeadlineBeforeReady, at.BugDryRunActs: at.RevertsWithoutApply,
 	} {
 		t.Run(bug, func(t *testing.T) {
 			t.Parallel()

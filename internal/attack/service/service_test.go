@@ -109,12 +109,7 @@ func (s systemd) isState(unit, want string) error {
 	return err
 }
 
-const (
-	patience = 15 * time.Second
-	moment   = 2 * time.Second // for a planted bug to show
-)
-
-func subject(t *testing.T, patience time.Duration) at.Subject {
+func subject(t *testing.T, limit time.Duration) at.Subject {
 	t.Helper()
 	manager := host(t)
 	before := states(t)
@@ -125,38 +120,19 @@ func subject(t *testing.T, patience time.Duration) at.Subject {
 				manager.isState("other.service", "active"))
 		},
 		Clear: func(*at.World) error {
-			deadline := time.Now().Add(patience)
-			for {
-				var err error
+			return at.Settled(limit, func() error {
 				if now := states(t); now != before {
-					err = fmt.Errorf("units were\n%s\nand are\n%s", before, now)
+					return fmt.Errorf("units were\n%s\nand are\n%s", before, now)
 				}
-				if left, _ := filepath.Glob("/var/lib/firedrill/journal/*.*"); err == nil && len(left) > 0 {
-					err = fmt.Errorf("%v is left", left)
-				}
-				if err == nil || time.Now().After(deadline) {
-					return err
-				}
-				<-time.After(5 * time.Millisecond)
-			}
+				return nil
+			})
 		},
+		Guarded: true,
 	}
 }
 
 func TestServiceHoldsTheContract(t *testing.T) {
-	if !at.Alone(t) {
-		return
-	}
-	for _, check := range at.Contract() {
-		if check.Name == "EndsAtDeadlineWhileStopped" {
-			continue // TestFrozenWorkerLosesItsImpact: here the guardian ends it, so that it can do no more harm when it goes on
-		}
-		t.Run(check.Name, func(t *testing.T) {
-			if err := check.Run(at.NewWorld(t), subject(t, patience), ""); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	at.RunAlone(t, func(t *testing.T) at.Subject { return subject(t, at.Patience()) }, nil)
 }
 
 // inForce starts an attack and waits until it is in force.
@@ -173,17 +149,6 @@ func inForce(t *testing.T, args ...string) *at.Attack {
 	return a
 }
 
-func TestFrozenWorkerLosesItsImpact(t *testing.T) {
-	if !at.Alone(t) {
-		return
-	}
-	s := subject(t, patience)
-	a := inForce(t, "--length=2", "--unit=api")
-	if err := errors.Join(s.Felt(nil), a.Signal(unix.SIGSTOP), s.Clear(nil)); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestContractCatchesPlantedBugs(t *testing.T) {
 	if !at.Alone(t) {
 		return
@@ -192,7 +157,7 @@ func TestContractCatchesPlantedBugs(t *testing.T) {
 		"late": at.LeavesNothingWhenKilledAnywhere, "alone": at.RevertsOnTerm, "enables": at.RevertsOnTerm, "boast": at.RevertsAtDeadline,
 	} {
 		t.Run(bug, func(t *testing.T) {
-			s := subject(t, moment)
+			s := subject(t, at.Moment)
 			s.Felt = func(*at.World) error { return nil }
 			at.Catches(t, check, s, bug)
 		})
@@ -248,7 +213,7 @@ func TestStopsAgainWhatSomebodyStarts(t *testing.T) {
 	if !at.Alone(t) {
 		return
 	}
-	s := subject(t, patience)
+	s := subject(t, at.Patience())
 	a := inForce(t, "--length=60", "--unit=api")
 	manager := systemd{path: os.Getenv(envStandIn)}
 	if err := manager.order(t.Context(), "start", []string{"web.service"}); err != nil {

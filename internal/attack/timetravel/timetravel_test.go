@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"firedrill/internal/attack"
 	at "firedrill/internal/attack/attacktest"
 	"firedrill/internal/drill"
@@ -64,12 +62,7 @@ func (s simulated) shift(by time.Duration) error {
 
 func (simulated) check() error { return nil }
 
-const (
-	patience = 15 * time.Second
-	moment   = 2 * time.Second // for a planted bug to show
-)
-
-func subject(patience time.Duration) at.Subject {
+func subject(limit time.Duration) at.Subject {
 	clock := simulated(clockFile)
 	return at.Subject{
 		Args: []string{"--offset=-3600"},
@@ -80,61 +73,27 @@ func subject(patience time.Duration) at.Subject {
 			return nil
 		},
 		Clear: func(*at.World) error {
-			deadline := time.Now().Add(patience)
-			for {
+			return at.Settled(limit, func() error {
 				now, err := clock.skew()
-				left, _ := filepath.Glob("/var/lib/firedrill/journal/*.*")
-				if err == nil && now == 0 && len(left) == 0 {
-					return nil
+				if err == nil && now != 0 {
+					err = fmt.Errorf("the clock is off by %s", now)
 				}
-				if time.Now().After(deadline) {
-					return errors.Join(err, fmt.Errorf("the clock is off by %s, and %v is left", now, left))
-				}
-				<-time.After(2 * time.Millisecond)
-			}
+				return err
+			})
 		},
+		Guarded: true,
 	}
 }
 
 func TestTimeTravelHoldsTheContractOnASimulatedClock(t *testing.T) {
-	if !at.Alone(t) {
-		return
-	}
-	for _, check := range at.Contract() {
-		if check.Name == "EndsAtDeadlineWhileStopped" {
-			continue // the guardian ends the frozen worker: package attack and pause prove it
-		}
-		t.Run(check.Name, func(t *testing.T) {
-			if err := check.Run(at.NewWorld(t), subject(patience), ""); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestFrozenWorkerLosesItsShift(t *testing.T) {
-	if !at.Alone(t) {
-		return
-	}
-	w, s := at.NewWorld(t), subject(patience)
-	a, err := w.Start(at.Spec{Args: append([]string{"--length=1"}, s.Args...)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.Stop)
-	if err := at.Await(func() error { return s.Felt(w) }); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(a.Signal(unix.SIGSTOP), s.Clear(w)); err != nil {
-		t.Error(err)
-	}
+	at.RunAlone(t, func(*testing.T) at.Subject { return subject(at.Patience()) }, nil)
 }
 
 func TestContractCatchesPlantedBugs(t *testing.T) {
 	if !at.Alone(t) {
 		return
 	}
-	at.Catches(t, at.LeavesNothingWhenKilledAnywhere, subject(moment), "late")
+	at.Catches(t, at.LeavesNothingWhenKilledAnywhere, subject(at.Moment), "late")
 }
 
 // undone checks that undoing twice, and after somebody else has corrected the clock, leaves it right.

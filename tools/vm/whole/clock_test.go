@@ -48,9 +48,9 @@ func TestClockGoesAndComesBackExactly(t *testing.T) {
 	for text, offset := range map[string]time.Duration{"86400": 24 * time.Hour, "-3600": -time.Hour, "90000": 25 * time.Hour, "-31536000": -365 * 24 * time.Hour} {
 		t.Run(text, func(t *testing.T) {
 			base, date := skew(t), time.Now().Round(0)
-			p := inForce(t, "time_travel", "--offset="+text, "--length=2")
+			p := inForce(t, "time_travel", "--offset="+text, brief())
 			must(t, off(t, base, offset, near))
-			if moved := time.Now().Round(0).Sub(date); max(moved-offset, offset-moved) > patience {
+			if moved := time.Now().Round(0).Sub(date); max(moved-offset, offset-moved) > patience() {
 				t.Errorf("the date moved by %s, want about %s", moved, offset)
 			}
 			if code, account := p.wait(); code != 0 || account == nil || !account.Bit || !account.Reverted {
@@ -63,10 +63,10 @@ func TestClockGoesAndComesBackExactly(t *testing.T) {
 }
 
 func TestGuardianBringsTheClockBackWhenTheAttackIsKilledOrFrozen(t *testing.T) {
-	for signal, length := range map[unix.Signal]string{unix.SIGKILL: "600", unix.SIGSTOP: "3"} {
+	for signal, length := range map[unix.Signal]string{unix.SIGKILL: "--length=600", unix.SIGSTOP: brief()} {
 		t.Run(unix.SignalName(signal), func(t *testing.T) {
 			base := skew(t)
-			p := inForce(t, "time_travel", "--offset=-7200", "--length="+length)
+			p := inForce(t, "time_travel", "--offset=-7200", length)
 			must(t, off(t, base, -2*time.Hour, near), p.cmd.Process.Signal(signal))
 			await(t, func() error { return errors.Join(off(t, base, 0, exact), noJournal()) })
 		})
@@ -122,7 +122,7 @@ func TestTwoTravelsEndInEitherOrder(t *testing.T) {
 // Somebody sets the clock by hand while the attack is in force: the clock comes back to the time that is right, and the attack does not pass.
 func TestClockSetBySomebodyElseIsNoPass(t *testing.T) {
 	base := skew(t)
-	p := inForce(t, "time_travel", "--offset=86400", "--length=5")
+	p := inForce(t, "time_travel", "--offset=86400", brief())
 	must(t, off(t, base, 24*time.Hour, near))
 	right := unix.NsecToTimeval(time.Now().Add(-24 * time.Hour).UnixNano())
 	must(t, unix.Settimeofday(&right))

@@ -62,7 +62,7 @@ const mebi = 1 << 20
 // A share of what is available is one of what the group may have, and not of what the host has; the group's killer stays asleep.
 func TestMemoryStaysWithinItsGroup(t *testing.T) {
 	g := newGroup(t, map[string]string{"memory.max": strconv.Itoa(600 * mebi), "memory.swap.max": "0"})
-	p := g.start(t, "memory", "--percent=50", "--length=5")
+	p := g.start(t, "memory", "--percent=50", brief())
 	awaitInForce(t, p)
 	await(t, func() error {
 		if held := g.read(t, "memory.current", ""); held < 200*mebi || held > 400*mebi {
@@ -87,7 +87,7 @@ func TestMemoryStaysWithinItsGroup(t *testing.T) {
 // More than the group may have is refused before anything is taken, although the host has plenty.
 func TestMemoryBeyondItsGroupIsRefused(t *testing.T) {
 	g := newGroup(t, map[string]string{"memory.max": strconv.Itoa(300 * mebi), "memory.swap.max": "0"})
-	p := g.start(t, "memory", "--megabytes=1000", "--length=5")
+	p := g.start(t, "memory", "--megabytes=1000", brief())
 	code, _ := p.wait()
 	if refused, ok := said[*history.AttackRefused](p); !ok || code == 0 {
 		t.Errorf("exit code %d, refused %+v; want a refusal", code, refused)
@@ -100,7 +100,7 @@ func TestMemoryBeyondItsGroupIsRefused(t *testing.T) {
 // A group that may use a fifth of a core cannot burn all of it: that must be found, and is no pass.
 func TestCPUThatItsGroupHoldsBackIsNoPass(t *testing.T) {
 	g := newGroup(t, map[string]string{"cpu.max": "20000 100000"})
-	p := g.start(t, "cpu", "--cores=1", "--length=5")
+	p := g.start(t, "cpu", "--cores=1", brief())
 	if code, account := p.wait(); code != 3 || account == nil || account.Bit || !account.Reverted {
 		t.Errorf("exit code %d, account %+v; want 3: it did not bite", code, account)
 	}

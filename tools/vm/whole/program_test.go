@@ -35,22 +35,37 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// patience bounds how long anything is waited for on an emulated processor.
-const patience = 90 * time.Second
+// slowness is how long it takes here to start the program and let it say its version: the longest of three times. An emulated processor is
+// slow, and the slower the more else its machine has to do, so all times are multiples of it.
+var slowness = sync.OnceValue(func() time.Duration {
+	longest := time.Duration(0)
+	for range 3 {
+		began := time.Now()
+		_ = exec.Command("/vm/firedrill", "version").Run()
+		longest = max(longest, time.Since(began))
+	}
+	return longest
+})
+
+// patience bounds how long anything is waited for. Only a failure lasts this long.
+func patience() time.Duration { return time.Minute + 100*slowness() }
+
+// brief is the length of attacks that are to reach their deadline: they are set up before it, and looked at.
+func brief() string { return fmt.Sprintf("--length=%d", 5+int(20*slowness().Seconds())) }
 
 const pollEvery = 10 * time.Millisecond
 
 // await polls until check says nil.
 func await(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(patience())
 	for {
 		err := check()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("gave up after %s: %v", patience, err)
+			t.Fatalf("gave up after %s: %v", patience(), err)
 		}
 		<-time.After(pollEvery)
 	}
@@ -204,6 +219,6 @@ func stage(t *testing.T) int {
 // goesDown waits for the end of the machine, which is the end of this process too.
 func goesDown(t *testing.T) {
 	t.Helper()
-	<-time.After(patience)
-	t.Fatalf("the machine is up %s after it should have gone down", patience)
+	<-time.After(patience())
+	t.Fatalf("the machine is up %s after it should have gone down", patience())
 }

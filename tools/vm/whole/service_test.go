@@ -52,7 +52,7 @@ func startUnits(t *testing.T) (state func(want string) error) {
 func TestServiceStopsAndComesBackWithAllThatRan(t *testing.T) {
 	state := startUnits(t)
 	await(t, func() error { return state("active") })
-	p := inForce(t, "service", "--unit=drill-api", "--length=30")
+	p := inForce(t, "service", "--unit=drill-api", brief())
 	must(t, state("inactive"))
 	if code, account := p.wait(); code != 0 || account == nil || !account.Bit || !account.Reverted {
 		t.Errorf("exit code %d, account %+v; want 0, bit and reverted", code, account)

@@ -109,7 +109,7 @@ func TestUnitCleansUpAtTheStartAfterACrash(t *testing.T) {
 func TestShutdownIsCalledOffDuringTheDelay(t *testing.T) {
 	systemctl(t, "start", "dbus.socket", "systemd-logind.service")
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		p := start(t, "attack", "shutdown", "--yes", "--delay=30s")
+		p := start(t, "attack", "shutdown", "--yes", "--delay=15m")
 		await(t, func() error {
 			if _, ok := said[*history.AttackPlanned](p); !ok {
 				return errors.New("there is no plan yet")
