@@ -290,12 +290,16 @@ func (c *crew) probes(ctx context.Context, client drill.Client, specs []probe.Sp
 	if client.SSH == nil {
 		return probe.Run(ctx, c.source, specs, emit)
 	}
-	host := clientHost(client)
+	return c.probesOn(ctx, clientHost(client), client.Name, specs, emit)
+}
+
+// probesOn runs probes on a host, which are told as seen by source, until ctx ends.
+func (c *crew) probesOn(ctx context.Context, host drill.Host, source string, specs []probe.Spec, emit func(history.Event)) error {
 	k, err := c.links.get(ctx, host, emit)
 	if err != nil {
 		return err
 	}
-	order, err := json.Marshal(map[string]any{"source": client.Name, "probes": specs})
+	order, err := json.Marshal(map[string]any{"source": source, "probes": specs})
 	if err != nil {
 		return err
 	}
@@ -330,6 +334,12 @@ func (c *crew) Observe(ctx context.Context, emit func(history.Event)) error {
 	}
 	for _, client := range c.service.Clients {
 		group.Go(func() { c.sample(ctx, client, emit) })
+	}
+	for _, own := range c.service.Probes {
+		group.Go(func() { c.own(ctx, own, emit) })
+	}
+	for _, file := range c.logFiles() {
+		group.Go(func() { c.follow(ctx, file, emit) })
 	}
 	for _, asked := range c.witnesses() {
 		group.Go(func() { c.ask(ctx, asked, emit) })

@@ -44,11 +44,21 @@ func printPlan(s streams, plan drill.Plan, asJSON bool) error {
 
 func printDrill(s streams, step drill.Step) {
 	fmt.Fprintf(s.out, "   steady state with %s answered, for %s\n", step.Live, step.Drill.SteadyFor.Duration())
-	for _, host := range step.Drill.Hosts {
-		fmt.Fprintf(s.out, "   on %s (%s): firedrill attack %s %s\n", host.Name, host.Address, step.Drill.Attack.Attack, strings.Join(step.Drill.Attack.Args, " "))
+	for number, order := range step.Drill.Orders() {
+		if number > 0 && step.Drill.Together {
+			fmt.Fprintf(s.out, "   at the same time\n")
+		} else if number > 0 {
+			fmt.Fprintf(s.out, "   when that has been taken back\n")
+		}
+		for _, host := range step.Drill.Hosts {
+			fmt.Fprintf(s.out, "   on %s (%s): firedrill attack %s %s\n", host.Name, host.Address, order.Attack, strings.Join(order.Args, " "))
+		}
+		for _, canary := range order.Canaries {
+			fmt.Fprintf(s.out, "   proof that it bites: no connection to %s\n", canary)
+		}
 	}
-	for _, canary := range step.Drill.Attack.Canaries {
-		fmt.Fprintf(s.out, "   proof that it bites: no connection to %s\n", canary)
+	for _, stop := range step.Drill.StopWhen {
+		fmt.Fprintf(s.out, "   taken back at once when %s\n", stop.Text)
 	}
 	for _, expectation := range step.Drill.Expectations {
 		fmt.Fprintf(s.out, "   expect %s\n", expectation.Text)

@@ -41,41 +41,103 @@ func (s *State) steadyBefore(now time.Time) {
 		return
 	}
 	s.record(&history.Phase{Step: s.index, Phase: history.PhaseAttack})
-	for _, host := range step.Drill.Hosts {
-		s.start(Task{Kind: TaskAttack, Hosts: []drill.Host{host}, Order: step.Drill.Attack, GUID: s.guid(s.index, host.Name)})
-	}
 	s.unseen = !step.Drill.Attack.OneWay
+	s.attack = -1
+	s.order(now)
 	s.enter(now, phaseAttack)
+}
+
+// order starts the next attack on every host, or all of them where they belong together.
+func (s *State) order(now time.Time) {
+	planned := s.current().Drill
+	orders := planned.Orders()
+	s.attack++
+	s.orderedAt, s.orderAt = now, time.Time{}
+	first, last := s.attack, s.attack
+	if planned.Together {
+		last = len(orders) - 1
+	}
+	for number := first; number <= last; number++ {
+		for _, host := range planned.Hosts {
+			name := host.Name
+			if len(orders) > 1 {
+				name = fmt.Sprintf("%s#%d", host.Name, number+1)
+			}
+			task := Task{Kind: TaskAttack, Hosts: []drill.Host{host}, Order: orders[number], GUID: s.guid(s.index, name)}
+			if len(orders) > 1 {
+				s.record(&history.AttackOrdered{Step: s.index, Number: number, Host: host.Name, GUID: task.GUID})
+			}
+			s.start(task)
+		}
+	}
+}
+
+// bounds are how long the attacks under way may take to come into force, and how long they then last at most.
+func (s *State) bounds() (delay, length time.Duration) {
+	planned := s.current().Drill
+	for number, order := range planned.Orders() {
+		if planned.Together || number == s.attack {
+			delay, length = max(delay, order.Delay.Duration()), max(length, order.Length.Duration())
+		}
+	}
+	return delay, length
 }
 
 func (s *State) attacking(now time.Time, in Input) {
 	order := s.current().Drill.Attack
 	if s.running(TaskAttack) == 0 {
-		s.attackEnded(now)
-		return
+		if !s.goesOn(now) {
+			s.attackEnded(now)
+			return
+		}
+		s.order(now)
 	}
 	// Before a host goes down that can be called off; then it is too late.
 	revocable := !order.OneWay || s.inForceAt.IsZero()
 	began := cmp.Or(s.inForceAt, s.since)
 	if stop, condition, detail := guard.MustStop(s.world, s.index, began, now); stop && revocable && !s.stoppedAll() {
 		s.record(&history.Stop{Step: s.index, Condition: condition, Detail: detail})
-		s.stop(condition, isAttack)
+		s.callOff(condition)
 		return
 	}
-	if s.inForceAt.IsZero() {
-		if now.Sub(s.since) > order.Delay.Duration()+setUpMax {
-			s.stop("not in force in time", isAttack)
+	delay, length := s.bounds()
+	if s.orderAt.IsZero() {
+		if now.Sub(s.orderedAt) > delay+setUpMax {
+			s.callOff("not in force in time")
 		}
 		return
 	}
 	switch {
 	case in.Decided && !order.OneWay:
-		s.stop("every expectation is decided", isAttack)
-	case !order.OneWay && now.Sub(s.inForceAt) > order.Length.Duration()+tearDownMax:
-		s.stop("over its deadline", isAttack)
+		s.callOff("every expectation is decided")
+	case !order.OneWay && now.Sub(s.orderAt) > length+tearDownMax:
+		s.callOff("over its deadline")
 	case order.OneWay && now.Sub(s.inForceAt) > oneWayAtMost:
-		s.stop("over its deadline", isAttack)
+		s.callOff("over its deadline")
 	}
+}
+
+func (s *State) callOff(why string) {
+	s.calledOff = true
+	s.stop(why, isAttack)
+}
+
+// goesOn says that another attack of the drill follows on the one that has ended: nobody called it off, it was in force, nothing of it
+// is left, and nothing says that the damage must end.
+func (s *State) goesOn(now time.Time) bool {
+	planned := s.current().Drill
+	if !planned.InSequence() || s.attack+1 >= len(planned.Orders()) || s.calledOff || s.orderAt.IsZero() {
+		return false
+	}
+	if left := s.world.Attacked(planned.Hosts); left != "" {
+		s.record(&history.Stop{Step: s.index, Condition: "the attack before has left something", Detail: left})
+		return false
+	}
+	if stop, condition, detail := guard.MustStop(s.world, s.index, cmp.Or(s.inForceAt, s.since), now); stop {
+		s.record(&history.Stop{Step: s.index, Condition: condition, Detail: detail})
+		return false
+	}
+	return true
 }
 
 func (s *State) stoppedAll() bool {

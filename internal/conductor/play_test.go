@@ -53,6 +53,7 @@ type play struct {
 
 	live   string          // what the name servers answer
 	hit    map[string]bool // hosts under attack
+	struck map[string]int  // by how many
 	due    map[int]duty    // running tasks
 	later  []time.Time     // when the answer moves away from an environment that is hit
 	moment time.Duration   // how much time goes on between two inputs
@@ -70,7 +71,7 @@ func newPlay(seed uint64, makeCore func(drill.Plan) core) *play {
 	plan := randomPlan(random)
 	p := &play{
 		random: random, temper: tempers[seed%uint64(len(tempers))], plan: plan, core: makeCore(plan),
-		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), live: plan.Live, hit: map[string]bool{}, due: map[int]duty{},
+		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), live: plan.Live, hit: map[string]bool{}, struck: map[string]int{}, due: map[int]duty{},
 		moment: time.Duration(100+random.IntN(900)) * time.Millisecond,
 	}
 	p.rules = newRules(plan)
@@ -108,6 +109,15 @@ func randomPlan(random *rand.Rand) drill.Plan {
 		default:
 			step = drillStep(plan, environment, live, other[environment])
 			step.Drill.UntilDecided = random.IntN(2) == 0
+			for range random.IntN(3) {
+				order := step.Drill.Attack
+				order.Attack, order.Delay = "latency", drill.Seconds(time.Duration(random.IntN(3))*time.Second)
+				step.Drill.More = append(step.Drill.More, order)
+				step.Drill.Together = random.IntN(2) == 0
+			}
+			if random.IntN(3) == 0 {
+				step.Drill.StopWhen = []drill.StopWhen{{Kind: drill.StopAlarm, Text: "alarm", Alarm: other[environment] + "-1-db"}}
+			}
 		}
 		if random.IntN(10) == 0 { // made for another answer, as after a failover in between
 			step.Live = other[step.Live]
@@ -234,6 +244,7 @@ func (p *play) strike(work duty) {
 	p.event(host, &history.AttackPlanned{GUID: work.task.GUID, Host: host, Remains: remains})
 	p.event(host, &history.AttackInForce{GUID: work.task.GUID})
 	p.hit[host] = true
+	p.struck[host]++
 	if host == p.live+"-1" && !p.chance(p.temper.faults) {
 		p.later = append(p.later, p.now.Add(2*time.Second))
 	}
@@ -255,7 +266,9 @@ func (p *play) end(work duty) {
 		}
 	case TaskAttack:
 		host := work.task.Hosts[0].Name
-		delete(p.hit, host)
+		if p.struck[host]--; p.struck[host] <= 0 {
+			delete(p.hit, host)
+		}
 		if !work.task.Order.OneWay && ended.Err == nil {
 			p.event(host, &history.AttackReverted{GUID: work.task.GUID})
 		}

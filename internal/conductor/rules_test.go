@@ -29,11 +29,13 @@ type rules struct {
 	promoted   bool // the answer was seen to have moved
 	drained    bool // the wait for the old environment was written down
 	outcome    history.Outcome
-	lookedBack bool         // after the failed gate
-	unsteady   time.Time    // when it was last seen that all was not well
-	ordered    time.Time    // when the present attack was started
-	inForce    time.Time    // and when its impact began
-	unseen     map[int]Task // attacks that ended, and nobody has looked since whether anything is left
+	lookedBack bool           // after the failed gate
+	unsteady   time.Time      // when it was last seen that all was not well
+	attacks    map[string]int // of this step, by host
+	calledOff  bool           // an attack of this step was
+	ordered    time.Time      // when the present attack was started
+	inForce    time.Time      // and when its impact began
+	unseen     map[int]Task   // attacks that ended, and nobody has looked since whether anything is left
 }
 
 func newRules(plan drill.Plan) rules {
@@ -113,6 +115,7 @@ func (r *rules) after(now time.Time, commands []Command, world *guard.World) {
 			r.demand(!r.stopped[command.Stop.ID], "stopped task %d twice", command.Stop.ID)
 			r.demand(command.Stop.Why != "", "stopped task %d without a reason", command.Stop.ID)
 			r.stopped[command.Stop.ID] = true
+			r.calledOff = r.calledOff || r.running[command.Stop.ID].Kind == TaskAttack
 		case command.Record != nil:
 			r.recorded(now, command.Record)
 		case command.Finish != nil:
@@ -149,6 +152,10 @@ func (r *rules) started(now time.Time, task Task, world *guard.World) {
 	step := r.plan.Steps[r.step]
 	switch task.Kind {
 	case TaskAttack:
+		if r.attacks[task.Hosts[0].Name]++; r.attacks[task.Hosts[0].Name] > 1 {
+			r.startedNext(now, task, step, world)
+			return
+		}
 		r.demand(r.steady, "attacked without a check of the steady state")
 		r.demand(now.Sub(r.unsteady) >= step.Drill.SteadyFor.Duration(), "attacked %s after all was not well", now.Sub(r.unsteady))
 		r.ordered, r.inForce = now, time.Time{}
@@ -164,6 +171,23 @@ func (r *rules) started(now time.Time, task Task, world *guard.World) {
 		r.demand(world.Live() != task.Environment, "waits for requests on %s, which is answered", task.Environment)
 	case TaskInspect, TaskLedger, TaskJudge:
 	}
+}
+
+// startedNext checks the second and later attacks of a drill on a host.
+func (r *rules) startedNext(now time.Time, task Task, step drill.Step, world *guard.World) {
+	r.demand(len(step.Drill.Orders()) >= r.attacks[task.Hosts[0].Name], "attacked %s once more than planned", task.Hosts[0].Name)
+	r.demand(!r.calledOff, "attacked again after an attack was called off")
+	if step.Drill.Together {
+		r.demand(now.Equal(r.ordered), "attacked later although the attacks belong together")
+		return
+	}
+	for id, other := range r.running {
+		next := other.Order.Attack == task.Order.Attack && other.Hosts[0].Name != task.Hosts[0].Name
+		r.demand(other.Kind != TaskAttack || id == task.ID || next, "the next attack began beside the one before")
+	}
+	r.demand(world.Attacked(task.Hosts) == "", "the next attack began although the one before is in force")
+	stop, why, _ := guard.MustStop(world, r.step, cmp.Or(r.inForce, r.ordered), now)
+	r.demand(!stop, "attacked again although %s", why)
 }
 
 // startedBack checks what is done after a gate has failed: only after a new look, only what the guard admits, never beside an attack.
@@ -189,7 +213,7 @@ func (r *rules) recorded(now time.Time, record history.Fact) {
 		r.demand(r.closed && fact.Step == r.step+1, "step %d began after step %d, which was closed: %t", fact.Step, r.step, r.closed)
 		r.nothingOpen("the next step began")
 		r.step, r.closed, r.steady, r.permitted, r.worked, r.unsteady = fact.Step, false, false, false, false, now
-		r.drained, r.promoted = false, false
+		r.drained, r.promoted, r.attacks, r.calledOff = false, false, map[string]int{}, false
 	case *history.StepFinished:
 		r.demand(!r.closed && fact.Step == r.step, "step %d was closed in step %d", fact.Step, r.step)
 		r.demand(fact.Outcome != history.Passed || r.worked, "step %d passed and nothing was done", fact.Step)

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -55,7 +56,11 @@ type State struct {
 	since       time.Time // begin of the phase
 	steadySince time.Time // zero while not steady
 	unsteady    string
-	inForceAt   time.Time
+	inForceAt   time.Time    // of the first attack of the step
+	attack      int          // number of the attack under way, of several in sequence
+	orderedAt   time.Time    // when it was started
+	orderAt     time.Time    // and came into force, on the first host
+	calledOff   bool         // an attack of this step was asked to end
 	unseen      bool         // an attack of this step was started, and nobody has looked since whether anything is left of it
 	tasks       map[int]Task // running
 	nextID      int
@@ -148,8 +153,9 @@ func (s *State) running(kind TaskKind) int {
 }
 
 func (s *State) event(now time.Time, event history.Event) {
-	if _, begins := event.Fact.(*history.AttackInForce); begins && s.phase == phaseAttack && s.inForceAt.IsZero() {
-		s.inForceAt = now
+	if _, begins := event.Fact.(*history.AttackInForce); begins && s.phase == phaseAttack {
+		s.orderAt = cmp.Or(s.orderAt, now)
+		s.inForceAt = cmp.Or(s.inForceAt, now)
 	}
 	if look, is := event.Fact.(*history.Drain); is {
 		s.drain.look(now, *look)
@@ -239,6 +245,7 @@ func (s *State) phaseStep(now time.Time, in Input) {
 func (s *State) nextStep(now time.Time) {
 	s.index++
 	s.workErr, s.inForceAt, s.unseen = nil, time.Time{}, false
+	s.attack, s.calledOff = 0, false
 	if s.index >= len(s.plan.Steps) {
 		s.finish(now, history.Passed, "")
 		return

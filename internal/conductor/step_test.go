@@ -248,6 +248,17 @@ var plantedBugs = []struct {
 	{"does not wait for the old environment", "kind", "was not waited for", planted{twists: func(_ *planted, commands []Command) []Command {
 		return without(commands, func(c Command) bool { _, is := c.Record.(*history.Drained); return is })
 	}}},
+	{"starts the next attack beside the one before", "kind", "beside the one before", planted{twists: func(p *planted, commands []Command) []Command {
+		for _, command := range commands {
+			if command.Start != nil && command.Start.Kind == TaskAttack && p.current().Drill.InSequence() && p.attack == 0 {
+				next := *command.Start
+				next.ID, next.Order = 1000, p.current().Drill.More[0]
+				return append(commands, Command{Start: &next})
+			}
+		}
+		return commands
+	}}},
+	{"goes on to the next attack after one was called off", "rough", "called off", planted{forgets: func(s *State) { s.calledOff = false }}},
 	{"takes no notice of time", "silent", "not over after", planted{frozen: true}},
 	{"passes without having done anything", "kind", "nothing was done", planted{twists: func(p *planted, commands []Command) []Command {
 		if p.phase != phaseInspect {

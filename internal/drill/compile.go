@@ -37,7 +37,7 @@ func Compile(service Service, facts Facts, items []string) (Plan, error) {
 	}
 	plan := Plan{
 		Service: service.Name, Endpoint: service.Endpoint, Objectives: service.Objectives, Environments: service.Environments,
-		Dependencies: service.Dependencies, Clients: service.Clients, Alarms: ExpandAlarms(service), Failover: service.Failover,
+		Dependencies: service.Dependencies, Clients: service.Clients, Alarms: ExpandAlarms(service), Failover: service.Failover, Probes: service.Probes,
 		Deploy: service.Deploy, Freeze: service.Freeze, Live: facts.Live,
 	}
 	for _, text := range items {
@@ -128,7 +128,7 @@ func (c *compiler) drill(step *Step, name string) error {
 	i := slices.IndexFunc(c.service.Drills, func(d Drill) bool { return d.Name == name })
 	written := c.service.Drills[i]
 	environment := c.service.Environment(step.Environment)
-	order, err := c.order(written.Attack)
+	orders, err := c.orders(written)
 	if err != nil {
 		return err
 	}
@@ -140,8 +140,12 @@ func (c *compiler) drill(step *Step, name string) error {
 	if seed != 0 {
 		step.Name += fmt.Sprintf(" (%d of %d hosts, seed %d)", len(hosts), len(environment.Hosts), seed)
 	}
+	var more []Order
+	if len(orders) > 1 {
+		more = orders[1:]
+	}
 	step.Drill = &PlannedDrill{
-		Name: name, Hosts: hosts, Seed: seed, Attack: order, UntilDecided: written.Until == "decided",
+		Name: name, Hosts: hosts, Seed: seed, Attack: orders[0], More: more, Together: written.Together, UntilDecided: written.Until == "decided",
 		SteadyFor: written.Steady, SteadyWithin: written.Within,
 	}
 	for _, text := range written.Expect {
@@ -154,12 +158,41 @@ func (c *compiler) drill(step *Step, name string) error {
 	if err := c.needs(step); err != nil {
 		return c.invalid("drill %s: %w", name, err)
 	}
+	if step.Drill.StopWhen, err = c.stops(written, step); err != nil {
+		return c.invalid("drill %s: %w", name, err)
+	}
 	for _, expectation := range step.Drill.Expectations {
 		if expectation.Kind == ExpectMoves && c.service.Failover[0].Failback == "manual" {
 			step.LiveAfter = expectation.Environment
 		}
 	}
 	return nil
+}
+
+// attacksMax bounds the attacks of one drill: more of them is several drills.
+const attacksMax = 16
+
+// orders are the attacks of a drill. One that takes the host down stands alone: nothing else could be in force there, or be taken back.
+func (c *compiler) orders(written Drill) ([]Order, error) {
+	specs := written.Attacks
+	if len(specs) == 0 {
+		specs = []AttackSpec{written.Attack}
+	}
+	if len(specs) > attacksMax {
+		return nil, c.invalid("drill %s: %d attacks; at most %d belong to one drill", written.Name, len(specs), attacksMax)
+	}
+	orders := make([]Order, 0, len(specs))
+	for _, spec := range specs {
+		order, err := c.order(spec)
+		if err != nil {
+			return nil, err
+		}
+		if order.OneWay && len(specs) > 1 {
+			return nil, c.misplaced(spec.line, spec.column, "%s takes the host down, so nothing else can be in force there; give it a drill of its own", order.Attack)
+		}
+		orders = append(orders, order)
+	}
+	return orders, nil
 }
 
 // chosen picks the hosts that a drill attacks, in the order of the file. The same seed picks the same hosts of the same environment.
@@ -201,6 +234,10 @@ func (c *compiler) needs(step *Step) error {
 			if len(c.service.Clients) == 0 {
 				return fmt.Errorf("%q needs a client that measures; add clients:", expectation.Text)
 			}
+		case ExpectProbeFails, ExpectProbeBack, ExpectProbeGood:
+			if err := c.probed(expectation.Probe, expectation.Text); err != nil {
+				return err
+			}
 		case ExpectNoLoss:
 			if !slices.ContainsFunc(c.service.Clients, func(client Client) bool { return client.Ledger != "" }) {
 				return fmt.Errorf("%q needs a client with a ledger; add ledger: PATH to a client", expectation.Text)
@@ -237,6 +274,14 @@ func (c *compiler) concrete(e Expectation, step *Step) []Expectation {
 			one := e
 			one.Alarm = strings.ReplaceAll(e.Alarm, hostPlaceholder, host.Name)
 			one.Text = strings.ReplaceAll(e.Text, hostPlaceholder, host.Name)
+			all = append(all, one)
+		}
+		return all
+	case ExpectLine, ExpectNoLine:
+		var all []Expectation
+		for _, host := range step.Drill.Hosts {
+			one := e
+			one.Host, one.Text = host.Name, e.Text+" on "+host.Name
 			all = append(all, one)
 		}
 		return all

@@ -25,6 +25,11 @@ var expectPatterns = []struct {
 	{ExpectMovesBack, Pattern(`^answer moves back within (\S+) of the revert$`), `answer moves back within 60s of the revert`},
 	{ExpectLatency, Pattern(`^(\S+) of requests answered within (\S+)$`), `95% of requests answered within 300ms`},
 	{ExpectSameRelease, Pattern(`^both environments run the same release$`), `both environments run the same release`},
+	{ExpectLine, Pattern(`^line "(.+)" in (journal of \S+|/\S+) within (\S+)$`), `line "connection refused" in /var/log/shop.log within 20s`},
+	{ExpectNoLine, Pattern(`^no line "(.+)" in (journal of \S+|/\S+)$`), `no line "panic" in journal of shop`},
+	{ExpectProbeFails, Pattern(`^probe "([^"]+)" fails within (\S+)$`), `probe "orders" fails within 20s`},
+	{ExpectProbeBack, Pattern(`^probe "([^"]+)" recovers within (\S+)$`), `probe "orders" recovers within 60s`},
+	{ExpectProbeGood, Pattern(`^probe "([^"]+)" stays good$`), `probe "queue" stays good`},
 	{ExpectNoLoss, Pattern(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
 }
 
@@ -55,6 +60,16 @@ func parseExpectation(text string) (Expectation, error) {
 			expectation.Alarm = groups[1]
 		case ExpectMoves, ExpectRecover, ExpectSteadyAfter, ExpectMovesBack:
 			expectation.Within, err = ParseSeconds(groups[1])
+		case ExpectLine, ExpectNoLine:
+			expectation.Line, expectation.File = groups[1], groups[2]
+			if _, err = regexp.Compile(groups[1]); err == nil && known.kind == ExpectLine {
+				expectation.Within, err = ParseSeconds(groups[3])
+			}
+		case ExpectProbeFails, ExpectProbeBack:
+			expectation.Probe = groups[1]
+			expectation.Within, err = ParseSeconds(groups[2])
+		case ExpectProbeGood:
+			expectation.Probe = groups[1]
 		case ExpectAvailable:
 			expectation.Value, err = parseShare(groups[1])
 		case ExpectLatency:

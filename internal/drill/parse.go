@@ -66,6 +66,11 @@ func (s *Service) fillDefaults() {
 		orDefault(&client.Every, clientEveryDefault)
 		orDefault(&client.Timeout, clientTimeoutDefault)
 	}
+	for i := range s.Probes {
+		probe := &s.Probes[i]
+		orDefault(&probe.Every, probeEveryDefault)
+		orDefault(&probe.Timeout, probe.Every)
+	}
 	s.fillMetrics()
 	s.fillAWS()
 	s.fillLevel()
@@ -187,6 +192,7 @@ func (c *checker) all() {
 	for _, dependency := range s.Dependencies {
 		c.hostPort("dependencies."+dependency.Name+".address", dependency.Address)
 	}
+	c.probes()
 	c.metrics()
 	c.level()
 	c.alarms()
@@ -349,6 +355,19 @@ func (c *checker) drill(d Drill) {
 		if _, err := parseExpectation(text); err != nil {
 			c.mistake(fmt.Sprintf("%s.expect[%d]", path, i), "%v", err)
 		}
+	}
+	for i, text := range d.StopWhen {
+		if _, err := parseStop(text); err != nil {
+			c.mistake(fmt.Sprintf("%s.stop_when[%d]", path, i), "%v", err)
+		}
+	}
+	switch single, several := d.Attack.Kind != "", len(d.Attacks) > 0; {
+	case single && several:
+		c.mistake(path+".attacks", "stands beside attack; write all of them in attacks")
+	case !single && !several:
+		c.mistake(path, "attack is missing; write attack: {blackhole: {hostname: [db]}}, or several below attacks:")
+	case d.Together && len(d.Attacks) < 2:
+		c.mistake(path+".together", "is about several attacks; write them below attacks:")
 	}
 	if len(d.Expect) == 0 {
 		c.mistake(path, "expect is missing; a drill that expects nothing proves nothing")

@@ -9,6 +9,7 @@ type Plan struct {
 	Environments []Environment `json:"environments"`
 	Dependencies []Dependency  `json:"dependencies,omitempty"`
 	Clients      []Client      `json:"clients,omitempty"`
+	Probes       []Probe       `json:"probes,omitempty"`
 	Alarms       []Alarm       `json:"alarms,omitempty"` // expanded: one for each host
 	Failover     []Failover    `json:"failover,omitempty"`
 	Deploy       *Deploy       `json:"deploy,omitempty"`
@@ -65,11 +66,20 @@ type PlannedDrill struct {
 	Hosts        []Host        `json:"hosts"`          // the hosts that are attacked
 	Seed         int64         `json:"seed,omitempty"` // chose them out of the environment's; 0: they are all of them
 	Attack       Order         `json:"attack"`
+	More         []Order       `json:"more_attacks,omitempty"` // after Attack, each when the one before is taken back
+	Together     bool          `json:"together,omitempty"`     // More are in force at the same time as Attack
 	Expectations []Expectation `json:"expectations"`
+	StopWhen     []StopWhen    `json:"stop_when,omitempty"`
 	UntilDecided bool          `json:"until_decided,omitempty"`
 	SteadyFor    Seconds       `json:"steady_for_seconds"`
 	SteadyWithin Seconds       `json:"steady_within_seconds"`
 }
+
+// Orders are all attacks of the drill, in their order.
+func (d PlannedDrill) Orders() []Order { return append([]Order{d.Attack}, d.More...) }
+
+// InSequence says that one attack begins when the one before has been taken back.
+func (d PlannedDrill) InSequence() bool { return len(d.More) > 0 && !d.Together }
 
 // Order is what to attack with: the arguments after "firedrill attack", and what the conductor must know of them.
 type Order struct {
@@ -96,6 +106,11 @@ const (
 	ExpectLatency     = "latency"                      // at least Value percent of the client samples are good and took at most Within
 	ExpectMovesBack   = "answer moves back"            // to Environment within Within of the revert
 	ExpectSameRelease = "same release"                 // both environments run one revision
+	ExpectLine        = "log line"                     // Line is written in File on Host within Within of the impact
+	ExpectNoLine      = "no log line"                  // Line is not written there from the impact to the end
+	ExpectProbeFails  = "probe fails"                  // Probe is not good at a moment within Within of the impact
+	ExpectProbeBack   = "probe recovers"               // Probe is good for good within Within of the impact
+	ExpectProbeGood   = "probe stays good"             // Probe never fails from the impact to the end
 )
 
 // Expectation is one thing that must be seen.
@@ -106,6 +121,32 @@ type Expectation struct {
 	Environment string  `json:"environment,omitempty"`
 	Within      Seconds `json:"within_seconds,omitempty"`
 	Value       float64 `json:"value,omitempty"`
+	Probe       string  `json:"probe,omitempty"`
+	Host        string  `json:"host,omitempty"` // on which File is read
+	File        string  `json:"file,omitempty"` // absolute path, or "journal of UNIT"
+	Line        string  `json:"line,omitempty"` // regular expression (RE2)
+}
+
+// The kinds of stop conditions.
+const (
+	StopAlarm     = "alarm"        // Alarm is raised, or not heard of any more
+	StopProbe     = "probe"        // Probe has failed for For
+	StopClients   = "clients fail" // a client has failed for For
+	StopAvailable = "availability" // of a client below Value percent over the last For
+	StopLine      = "log line"     // Line is written in File on Host
+)
+
+// StopWhen is one reason to take the impact back at once.
+type StopWhen struct {
+	Kind  string  `json:"kind"`
+	Text  string  `json:"text"` // as a person reads it
+	Alarm string  `json:"alarm,omitempty"`
+	Probe string  `json:"probe,omitempty"`
+	For   Seconds `json:"for_seconds,omitempty"`
+	Value float64 `json:"value,omitempty"`
+	Host  string  `json:"host,omitempty"`
+	File  string  `json:"file,omitempty"`
+	Line  string  `json:"line,omitempty"`
 }
 
 // AttackKind describes one kind of attack as data: for the compiler, the help, the reference pages and the completion.

@@ -11,6 +11,7 @@ type Service struct {
 	Environments []Environment `yaml:"environments,keyed,required" json:"environments"`
 	Dependencies []Dependency  `yaml:"dependencies,keyed" json:"dependencies,omitempty"`
 	Clients      []Client      `yaml:"clients,keyed" json:"clients,omitempty"`
+	Probes       []Probe       `yaml:"probes,keyed" json:"probes,omitempty"` // what drills look at beside clients and alarms
 	Deploy       *Deploy       `yaml:"deploy" json:"deploy,omitempty"`
 	Watch        *Watch        `yaml:"watch" json:"watch,omitempty"`
 	Metrics      []Metric      `yaml:"metrics,keyed" json:"metrics,omitempty"`
@@ -82,6 +83,15 @@ type Client struct {
 	Resolver string  `yaml:"resolver" json:"resolver,omitempty"`       // name server to ask, as a caching one, host:port; default the system's
 	Keep     bool    `yaml:"keep_alive" json:"keep_alive,omitempty"`   // keep connections and use them again, as browsers and pools do; default a new one each time
 	Ledger   string  `yaml:"ledger" json:"ledger,omitempty"`           // path that takes POST and GET of ledger entries; empty: no ledger
+}
+
+// Probe is a program of the user's that looks at something during drills: it is good when it ends with 0 in time.
+type Probe struct {
+	Name    string   `yaml:"-" json:"name"`
+	Command []string `yaml:"command,required" json:"command"`          // a program and its arguments; no shell
+	Host    string   `yaml:"host" json:"host,omitempty"`               // a host of an environment, on which it runs; default where the conductor runs
+	Every   Seconds  `yaml:"every" json:"every_seconds,omitempty"`     // 100ms to 1m, default 1s
+	Timeout Seconds  `yaml:"timeout" json:"timeout_seconds,omitempty"` // of one try, default every; a try that takes longer is not good
 }
 
 // Deploy says how a release gets to the hosts of an environment.
@@ -216,11 +226,16 @@ type Drill struct {
 	On     string     `yaml:"on" json:"on"`                 // "idle environment", "active environment", or an environment's name; the pipeline may say otherwise
 	Hosts  string     `yaml:"hosts" json:"hosts,omitempty"` // how many of the environment's hosts are attacked: "2" or "50%"; default all
 	Seed   int64      `yaml:"seed" json:"seed,omitempty"`   // chooses them; default another at each run, which the plan tells
-	Attack AttackSpec `yaml:"attack,required" json:"attack"`
-	Expect []string   `yaml:"expect" json:"expect,omitempty"`
-	Until  string     `yaml:"until" json:"until,omitempty"`                         // "length" (default) or "decided"
-	Steady Seconds    `yaml:"steady_for" json:"steady_for_seconds,omitempty"`       // how long all must be well before and after; default 3s
-	Within Seconds    `yaml:"steady_within" json:"steady_within_seconds,omitempty"` // how long to wait for that; default 60s
+	Attack AttackSpec `yaml:"attack" json:"attack,omitzero"`
+
+	Attacks  []AttackSpec `yaml:"attacks" json:"attacks,omitempty"`   // in place of attack: several, one after the other
+	Together bool         `yaml:"together" json:"together,omitempty"` // all at once instead
+
+	Expect   []string `yaml:"expect" json:"expect,omitempty"`
+	StopWhen []string `yaml:"stop_when" json:"stop_when,omitempty"`                 // any of these takes the damage back at once
+	Until    string   `yaml:"until" json:"until,omitempty"`                         // "length" (default) or "decided"
+	Steady   Seconds  `yaml:"steady_for" json:"steady_for_seconds,omitempty"`       // how long all must be well before and after; default 3s
+	Within   Seconds  `yaml:"steady_within" json:"steady_within_seconds,omitempty"` // how long to wait for that; default 60s
 }
 
 // AttackSpec is one attack of the catalogue with its options, as {blackhole: {hostname: [cdn, db], length: 240s}}.

@@ -34,7 +34,7 @@ func Steady(w *World, live string, now time.Time, window time.Duration) (ok bool
 	if doubt := w.alarmed(""); doubt != "" {
 		return false, doubt
 	}
-	for _, client := range w.plan.Clients {
+	for _, client := range w.measured() {
 		if doubt := w.unserved(client, now, window); doubt != "" {
 			return false, doubt
 		}
@@ -289,6 +289,9 @@ func MustStop(w *World, index int, since, now time.Time) (stop bool, condition, 
 		return true, "the last healthy environment is in danger", doubt
 	}
 	if condition, detail := w.overspent(since, now); condition != "" {
+		return true, condition, detail
+	}
+	if condition, detail := w.stopWhen(step, since, now); condition != "" {
 		return true, condition, detail
 	}
 	limit := w.plan.Objectives.RTO.Duration()

@@ -39,14 +39,19 @@ type World struct {
 	samples  map[string][]history.Sample // client to its latest samples, oldest first
 	failing  map[string]time.Time        // client to since when all was failure before its oldest sample that is kept
 	watch    bool                        // the watch is heard
+	lines    map[logLine]time.Time       // when a line that is asked for was written last
+	followed map[logLine]bool            // log files, without a pattern, that are being read
 }
+
+// logLine is a pattern in a log file of a host.
+type logLine struct{ host, file, pattern string }
 
 // NewWorld returns a world in which nothing has been seen yet.
 func NewWorld(plan drill.Plan) *World {
 	return &World{
 		plan: plan, alarms: map[string]string{}, answers: map[string]history.Answer{}, hosts: map[string]bool{},
 		releases: map[string]Release{}, attacked: map[string]string{}, oneWay: map[string]bool{}, samples: map[string][]history.Sample{},
-		failing: map[string]time.Time{},
+		failing: map[string]time.Time{}, lines: map[logLine]time.Time{}, followed: map[logLine]bool{},
 	}
 }
 
@@ -93,13 +98,17 @@ func (w *World) Fold(event history.Event) {
 		if len(fact.Residue) == 0 {
 			delete(w.attacked, fact.GUID)
 		}
+	case *history.Line:
+		w.lines[logLine{fact.Host, fact.File, fact.Pattern}] = event.At
+	case *history.Followed:
+		w.followed[logLine{host: fact.Host, file: fact.File}] = fact.Up
 	case *history.Sample:
 		w.foldSample(*fact)
 	}
 }
 
 func (w *World) foldSample(sample history.Sample) {
-	if !slices.ContainsFunc(w.plan.Clients, func(c drill.Client) bool { return c.Name == sample.Probe }) {
+	if !slices.ContainsFunc(w.measured(), func(c drill.Client) bool { return c.Name == sample.Probe }) {
 		return
 	}
 	all := append(w.samples[sample.Probe], sample)
@@ -112,6 +121,18 @@ func (w *World) foldSample(sample history.Sample) {
 		all = slices.Delete(all, 0, samplesKept)
 	}
 	w.samples[sample.Probe] = all
+}
+
+// measured are the clients, and the probes of the user, which are asked the same way.
+func (w *World) measured() []drill.Client {
+	if len(w.plan.Probes) == 0 {
+		return w.plan.Clients
+	}
+	all := slices.Clone(w.plan.Clients)
+	for _, probe := range w.plan.Probes {
+		all = append(all, drill.Client{Name: probe.Name, Every: probe.Every, Timeout: probe.Timeout})
+	}
+	return all
 }
 
 // forget keeps of samples only since when they have been failures without a break: an outage may be longer than what is kept.
@@ -226,6 +247,16 @@ func (w *World) alarmed(name string) string {
 		}
 		if state := w.alarms[alarm.Name]; state != history.AlarmOK {
 			return alarm.Name + " is " + cmp.Or(state, "not heard of")
+		}
+	}
+	return ""
+}
+
+// Attacked says which of the hosts an attack is in force on as far as the events tell, or "".
+func (w *World) Attacked(hosts []drill.Host) string {
+	for _, guid := range slices.Sorted(maps.Keys(w.attacked)) {
+		if slices.ContainsFunc(hosts, func(h drill.Host) bool { return h.Name == w.attacked[guid] }) {
+			return w.attacked[guid] + " (" + guid + ")"
 		}
 	}
 	return ""

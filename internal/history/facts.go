@@ -43,6 +43,10 @@ const (
 	KindDrain     Kind = "drain"
 	KindDrained   Kind = "drained"
 
+	KindAttackOrdered Kind = "attack.ordered"
+	KindFollowed      Kind = "line.followed"
+	KindLine          Kind = "line"
+
 	KindDatabase     Kind = "database"
 	KindDatabaseStep Kind = "database.step"
 
@@ -136,6 +140,30 @@ type Check struct {
 // Note is for people; no verdict reads it.
 type Note struct {
 	Text string `json:"text"`
+}
+
+// AttackOrdered says under which name the conductor starts one of the several attacks of a drill.
+type AttackOrdered struct {
+	Step   int    `json:"step"`
+	Number int    `json:"number"` // of the attack in the plan, from 0
+	Host   string `json:"host"`
+	GUID   string `json:"guid"`
+}
+
+// Followed says that a log file on a host is being read from its end on, or is not any more.
+type Followed struct {
+	Host   string `json:"host"`
+	File   string `json:"file"` // absolute path, or "journal of UNIT"
+	Up     bool   `json:"up"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Line is a line that was written to a log file and that a drill asks for.
+type Line struct {
+	Host    string `json:"host"`
+	File    string `json:"file"`
+	Pattern string `json:"pattern"` // the regular expression that it matches
+	Text    string `json:"text"`    // cut to 1 KiB
 }
 
 // AttackPlanned says what an attack is going to do, before it touches anything.
@@ -491,6 +519,10 @@ func (*Database) Kind() Kind       { return KindDatabase }
 func (*DatabaseStep) Kind() Kind   { return KindDatabaseStep }
 func (u *Unknown) Kind() Kind      { return u.Name }
 
+func (*AttackOrdered) Kind() Kind { return KindAttackOrdered }
+func (*Followed) Kind() Kind      { return KindFollowed }
+func (*Line) Kind() Kind          { return KindLine }
+
 func (*PlaybookStarted) Kind() Kind  { return KindPlaybookStarted }
 func (*PlaybookStep) Kind() Kind     { return KindPlaybookStep }
 func (*PlaybookFinished) Kind() Kind { return KindPlaybookFinished }
@@ -512,6 +544,7 @@ var factories = map[Kind]func() Fact{
 	KindDatabase: func() Fact { return new(Database) }, KindDatabaseStep: func() Fact { return new(DatabaseStep) },
 	KindPlaybookStarted: func() Fact { return new(PlaybookStarted) }, KindPlaybookStep: func() Fact { return new(PlaybookStep) },
 	KindPlaybookFinished: func() Fact { return new(PlaybookFinished) },
+	KindAttackOrdered:    func() Fact { return new(AttackOrdered) }, KindFollowed: func() Fact { return new(Followed) }, KindLine: func() Fact { return new(Line) },
 }
 
 func newFact(kind Kind) Fact {

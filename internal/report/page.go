@@ -401,11 +401,18 @@ func clocksOf(all []history.Clock) []clockView {
 	return views
 }
 
-// attackArgs is the attack of a step as it would be typed.
+// attackArgs are the attacks of a step as they would be typed.
 func attackArgs(plan drill.Plan, step int) string {
 	if step >= len(plan.Steps) || plan.Steps[step].Drill == nil {
 		return ""
 	}
-	order := plan.Steps[step].Drill.Attack
-	return strings.Join(append([]string{"firedrill attack", order.Attack}, order.Args...), " ")
+	var all []string
+	for _, order := range plan.Steps[step].Drill.Orders() {
+		all = append(all, strings.Join(append([]string{"firedrill attack", order.Attack}, order.Args...), " "))
+	}
+	joint := "; then "
+	if plan.Steps[step].Drill.Together {
+		joint = "; together with "
+	}
+	return strings.Join(all, joint)
 }

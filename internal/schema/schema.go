@@ -157,7 +157,11 @@ func (m *maker) structure(t reflect.Type) Schema {
 		case m.file && strings.Contains(options, "keyed"):
 			made = Schema{"type": "object", "additionalProperties": Schema{"anyOf": []Schema{m.value(field.Type.Elem()), {"type": "null"}}}}
 		case m.file && t == reflect.TypeFor[drill.Drill]() && name == "expect":
-			made = Schema{"anyOf": []Schema{{"type": "array", "items": sentences()}, sentences()}}
+			one := sentences(drill.ExpectPatterns())
+			made = Schema{"anyOf": []Schema{{"type": "array", "items": one}, one}}
+		case m.file && t == reflect.TypeFor[drill.Drill]() && name == "stop_when":
+			one := sentences(drill.StopPatterns())
+			made = Schema{"anyOf": []Schema{{"type": "array", "items": one}, one}}
 		case !m.file && field.Type.Kind() == reflect.Pointer && !strings.Contains(options, "omit"):
 			made = Schema{"anyOf": []Schema{made, {"type": "null"}}}
 		}
@@ -176,10 +180,10 @@ func (m *maker) structure(t reflect.Type) Schema {
 	return made
 }
 
-// sentences is what an expectation may say.
-func sentences() Schema {
+// sentences is what an expectation or a stop condition may say.
+func sentences(patterns []string) Schema {
 	var all []Schema
-	for _, pattern := range drill.ExpectPatterns() {
+	for _, pattern := range patterns {
 		all = append(all, Schema{"pattern": pattern})
 	}
 	return Schema{"type": "string", "anyOf": all}

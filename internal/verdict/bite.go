@@ -27,16 +27,16 @@ func (d *drillCase) bit() []Check {
 	for i := range d.impact.Hosts {
 		sheet := &d.impact.Hosts[i]
 		if sheet.facts.attack == nil || sheet.facts.attack.inForce == nil {
-			checks = append(checks, inconclusive(GroupBite, "bit on "+sheet.Host, "Nothing was in force, so nothing bit."))
+			checks = append(checks, inconclusive(GroupBite, "bit on "+sheet.place(), "Nothing was in force, so nothing bit."))
 			continue
 		}
 		switch {
-		case d.drill.Attack.OneWay:
+		case sheet.OneWay:
 			checks = append(checks, d.wentDown(sheet))
-		case slices.Contains(cuttingAttacks, d.drill.Attack.Attack):
+		case slices.Contains(cuttingAttacks, sheet.Attack):
 			checks = append(checks, hitPackets(sheet))
 			checks = append(checks, d.canariesCut(sheet)...)
-		case slices.Contains(hurtingAttacks, d.drill.Attack.Attack):
+		case slices.Contains(hurtingAttacks, sheet.Attack):
 			checks = append(checks, hitPackets(sheet), accountBit(sheet))
 		default:
 			checks = append(checks, accountBit(sheet))
@@ -48,7 +48,7 @@ func (d *drillCase) bit() []Check {
 // hitPackets reads the kernel's counters. Where egress is cut a peer has nothing to answer, so packets the other way are asked for
 // only when that is the only direction.
 func hitPackets(sheet *HostImpact) Check {
-	name := "packets dropped on " + sheet.Host
+	name := "packets dropped on " + sheet.place()
 	attack := sheet.facts.attack
 	if sheet.Targets == 0 {
 		return inconclusive(GroupBite, name, "No address was cut: there was no target.")
@@ -132,7 +132,7 @@ func throughOf(tries []seen[*history.AttackCanary]) string {
 // canariesCut demands of every canary, on new and on established flows: through before, never while in force.
 func (d *drillCase) canariesCut(sheet *HostImpact) []Check {
 	attack := sheet.facts.attack
-	targets := slices.Clone(d.drill.Attack.Canaries)
+	targets := slices.Clone(sheet.order.Canaries)
 	table := attack.canaryTable()
 	for _, tries := range table {
 		if !slices.Contains(targets, tries.target) {
@@ -140,11 +140,11 @@ func (d *drillCase) canariesCut(sheet *HostImpact) []Check {
 		}
 	}
 	if len(targets) == 0 {
-		return []Check{inconclusive(GroupBite, "canary on "+sheet.Host, "There was no canary, so nothing shows that the cut was felt.")}
+		return []Check{inconclusive(GroupBite, "canary on "+sheet.place(), "There was no canary, so nothing shows that the cut was felt.")}
 	}
 	var checks []Check
 	for _, target := range targets {
-		checks = append(checks, canaryCut(sheet.Host, target, table))
+		checks = append(checks, canaryCut(sheet.place(), target, table))
 	}
 	return checks
 }
@@ -198,7 +198,7 @@ func times(n int) string {
 }
 
 func accountBit(sheet *HostImpact) Check {
-	name := "felt on " + sheet.Host
+	name := "felt on " + sheet.place()
 	account := sheet.facts.attack.account
 	switch {
 	case account == nil:

@@ -78,6 +78,24 @@ func (d *drillCase) decidedAt(e drill.Expectation, now time.Time) (at time.Time,
 			}
 		}
 		return at, true, true
+	case drill.ExpectLine:
+		for _, line := range within(d.rec.lines[logFile{e.Host, e.File}], d.impact.From, now) {
+			if line.fact.Pattern == e.Line {
+				return line.at, true, true
+			}
+		}
+		return deadline, true, expired
+	case drill.ExpectProbeFails:
+		if i := d.firstFailure(e.Probe, now); i >= 0 {
+			return d.rec.probes[e.Probe][i].fact.Scheduled, true, true
+		}
+		return deadline, true, expired
+	case drill.ExpectProbeBack:
+		failed, back := d.probeBack(e.Probe, now)
+		if failed.IsZero() || back.IsZero() {
+			return deadline, true, expired
+		}
+		return back, true, true
 	case drill.ExpectRecover:
 		all, known := d.recoveries()
 		if !known {

@@ -62,6 +62,16 @@ func (d *drillCase) expectation(e drill.Expectation) Check {
 		return d.answeredWithin(name, e.Value, e.Within.Duration())
 	case drill.ExpectMovesBack:
 		return d.answerMovesBack(name, e)
+	case drill.ExpectLine:
+		return d.lineWritten(name, e)
+	case drill.ExpectNoLine:
+		return d.noLine(name, e)
+	case drill.ExpectProbeFails:
+		return d.probeFails(name, e)
+	case drill.ExpectProbeBack:
+		return d.probeRecovers(name, e)
+	case drill.ExpectProbeGood:
+		return d.probeStaysGood(name, e)
 	}
 	return inconclusive(GroupExpectation, name, fmt.Sprintf("This version does not know an expectation of kind %q.", e.Kind))
 }

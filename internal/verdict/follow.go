@@ -212,10 +212,6 @@ func (d *drillCase) answersLive() []Check {
 
 // sparesKept holds what was hit against what the plan says must never be hit.
 func (d *drillCase) sparesKept() []Check {
-	spared := spares(d.drill.Attack.Args)
-	if len(spared) == 0 {
-		return nil
-	}
 	var checks []Check
 	for i := range d.impact.Hosts {
 		sheet := &d.impact.Hosts[i]
@@ -223,8 +219,8 @@ func (d *drillCase) sparesKept() []Check {
 		if attack == nil || attack.inForce == nil {
 			continue // said elsewhere
 		}
-		for _, spare := range spared {
-			checks = append(checks, spareKept(fmt.Sprintf("%s spared on %s", spare, sheet.Host), spare, attack))
+		for _, spare := range spares(sheet.order.Args) {
+			checks = append(checks, spareKept(fmt.Sprintf("%s spared on %s", spare, sheet.place()), spare, attack))
 		}
 	}
 	return checks

@@ -23,8 +23,7 @@ func impactOf(rec *record, step int) Impact {
 	var impact Impact
 	planned := rec.plan.Steps[step].Drill
 	ended := true
-	for _, host := range planned.Hosts {
-		sheet := hostSheet(rec, rec.steps[step], host, planned.Attack)
+	for _, sheet := range sheetsOf(rec, step, planned) {
 		impact.Hosts = append(impact.Hosts, sheet)
 		if !sheet.InForce.IsZero() && (impact.From.IsZero() || sheet.InForce.Before(impact.From)) {
 			impact.From = sheet.InForce
@@ -44,9 +43,38 @@ func impactOf(rec *record, step int) Impact {
 	return impact
 }
 
-func hostSheet(rec *record, span span, host drill.Host, order drill.Order) HostImpact {
-	sheet := HostImpact{Host: host.Name, Attack: order.Attack, OneWay: order.OneWay}
-	attack := rec.attackOn(host.Name, span)
+// sheetsOf are the proof sheets of a drill: one for each host, and of several attacks one for each of them.
+func sheetsOf(rec *record, step int, planned *drill.PlannedDrill) []HostImpact {
+	var sheets []HostImpact
+	orders := planned.Orders()
+	for number, order := range orders {
+		for _, host := range planned.Hosts {
+			attack := rec.attackOn(host.Name, rec.steps[step])
+			if len(orders) > 1 {
+				attack = rec.orderedOn(step, number, host.Name)
+			}
+			sheet := hostSheet(rec, rec.steps[step], host, order, attack)
+			sheet.Number, sheet.several = number, len(orders) > 1
+			sheets = append(sheets, sheet)
+		}
+	}
+	return sheets
+}
+
+// orderedOn returns the attack that the conductor started under this number. An attack that it did not start is not of this drill.
+func (rec *record) orderedOn(step, number int, host string) *attackFacts {
+	for _, ordered := range rec.ordered {
+		if fact := ordered.fact; fact.Step == step && fact.Number == number && fact.Host == host {
+			if attack := rec.attacks[fact.GUID]; attack != nil && (attack.source == host || attack.planned != nil && attack.planned.fact.Host == host) {
+				return attack
+			}
+		}
+	}
+	return nil
+}
+
+func hostSheet(rec *record, span span, host drill.Host, order drill.Order, attack *attackFacts) HostImpact {
+	sheet := HostImpact{Host: host.Name, Attack: order.Attack, OneWay: order.OneWay, order: order}
 	sheet.facts.attack = attack
 	if attack != nil {
 		sheet.GUID = attack.guid
@@ -133,16 +161,64 @@ func (d *drillCase) inForce() []Check {
 	for i := range d.impact.Hosts {
 		checks = append(checks, d.inForceOn(&d.impact.Hosts[i]))
 	}
-	return append(checks, d.ranItsLength()...)
+	return append(append(checks, d.asOrdered()...), d.ranItsLength()...)
+}
+
+// asOrdered asks of several attacks whether they were in force at the same time, or one after the other, as the plan has it.
+func (d *drillCase) asOrdered() []Check {
+	if len(d.drill.More) == 0 {
+		return nil
+	}
+	name, begun := "attacks one after the other", time.Time{}
+	if d.drill.Together {
+		name = "attacks together"
+	}
+	var seqs []int64
+	end := time.Time{} // sequence: the last revert of the attacks before; together: the first revert of all
+	for i := range d.impact.Hosts {
+		sheet := &d.impact.Hosts[i]
+		if sheet.facts.attack == nil || sheet.InForce.IsZero() || sheet.Reverted.IsZero() {
+			return []Check{inconclusive(GroupInjection, name, "Not every attack is known to have begun and ended.")}
+		}
+		seqs = append(seqs, sheet.facts.attack.inForce.seq, sheet.facts.attack.reverted.seq)
+		if begun = later(begun, sheet.InForce); end.IsZero() || sheet.Reverted.Before(end) {
+			end = sheet.Reverted
+		}
+		for j := range d.impact.Hosts {
+			after := &d.impact.Hosts[j]
+			if d.drill.Together || after.Number <= sheet.Number || after.facts.attack == nil || after.InForce.IsZero() || !after.InForce.Before(sheet.Reverted) {
+				continue
+			}
+			why := fmt.Sprintf("The attack on %s began before that on %s was taken back.", after.place(), sheet.place())
+			return []Check{inconclusive(GroupInjection, name, why, after.facts.attack.inForce.seq, sheet.facts.attack.reverted.seq)}
+		}
+	}
+	if d.drill.Together && !begun.Before(end) {
+		return []Check{inconclusive(GroupInjection, name, "They never were in force at the same time.", seqs...)}
+	}
+	if d.drill.Together {
+		return []Check{passed(GroupInjection, name, fmt.Sprintf("All were in force together for %s.", secs(end.Sub(begun))), seqs...)}
+	}
+	return []Check{passed(GroupInjection, name, "Each began when the one before had been taken back.", seqs...)}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // shortMax is how much shorter than planned an attack may have been in force: setting it up takes a part of its length.
 const shortMax = 2 * time.Second
 
+// ranName is the check whether an attack ran to its end.
+const ranName = "ran to its end"
+
 // ranItsLength notices an attack that ended before its time although nothing had been decided. It does not outweigh what the
 // expectations found until then.
 func (d *drillCase) ranItsLength() []Check {
-	const name = "ran to its end"
+	const name = ranName
 	for _, stop := range d.rec.stops {
 		if stop.fact.Step == d.step {
 			return []Check{inconclusive(GroupRun, name, "It was stopped early: "+stop.fact.Condition+because(stop.fact.Detail), stop.seq)}
@@ -156,8 +232,8 @@ func (d *drillCase) ranItsLength() []Check {
 		if sheet.Reverted.IsZero() || sheet.InForce.IsZero() {
 			continue
 		}
-		if lasted := sheet.Reverted.Sub(sheet.InForce); lasted < d.drill.Attack.Length.Duration()-shortMax {
-			why := fmt.Sprintf("The attack on %s was in force for %s of %s planned", sheet.Host, secs(lasted), secs(d.drill.Attack.Length.Duration()))
+		if length := sheet.order.Length.Duration(); sheet.Reverted.Sub(sheet.InForce) < length-shortMax {
+			why := fmt.Sprintf("The attack on %s was in force for %s of %s planned", sheet.place(), secs(sheet.Reverted.Sub(sheet.InForce)), secs(length))
 			return []Check{inconclusive(GroupRun, name, why+because(sheet.Why), sheet.facts.attack.reverted.seq)}
 		}
 	}
@@ -165,7 +241,7 @@ func (d *drillCase) ranItsLength() []Check {
 }
 
 func (d *drillCase) inForceOn(sheet *HostImpact) Check {
-	name := "in force on " + sheet.Host
+	name := "in force on " + sheet.place()
 	attack := sheet.facts.attack
 	for _, refusal := range d.rec.refusals {
 		mine := refusal.source == sheet.Host || len(d.drill.Hosts) == 1
@@ -178,8 +254,8 @@ func (d *drillCase) inForceOn(sheet *HostImpact) Check {
 		return inconclusive(GroupInjection, name, fmt.Sprintf("No attack on %s is in the log.", sheet.Host))
 	case attack.planned == nil:
 		return inconclusive(GroupInjection, name, "The log does not say what the attack was going to do.")
-	case attack.planned.fact.Attack != d.drill.Attack.Attack:
-		return inconclusive(GroupInjection, name, fmt.Sprintf("The plan is %s, but %s was started.", d.drill.Attack.Attack, attack.planned.fact.Attack), attack.planned.seq)
+	case attack.planned.fact.Attack != sheet.Attack:
+		return inconclusive(GroupInjection, name, fmt.Sprintf("The plan is %s, but %s was started.", sheet.Attack, attack.planned.fact.Attack), attack.planned.seq)
 	case attack.inForce == nil:
 		return inconclusive(GroupInjection, name, "The attack was planned but never came into force.", attack.planned.seq)
 	}

@@ -130,9 +130,13 @@ func weigh(judged *StepVerdict) {
 	}
 	outcome := history.Passed
 	var unsteady, unproven, failed, open []string
+	stopped := ""
 	for _, check := range judged.Checks {
 		outcome = worst(outcome, check.Outcome)
 		judged.NotReverted = judged.NotReverted || check.NotReverted
+		if check.Name == ranName && check.Outcome != history.Passed {
+			stopped = check.Explanation
+		}
 		switch {
 		case check.Outcome == history.Passed:
 		case check.Group == GroupSteady:
@@ -150,6 +154,8 @@ func weigh(judged *StepVerdict) {
 		judged.Outcome, judged.Reason = history.Failed, "The impact is not proven to be gone: "+notRevertedWhy(judged.Checks)
 	case len(unsteady) > 0:
 		judged.Outcome, judged.Reason = history.Inconclusive, "It was not steady before, so nothing can be blamed on the attack: "+unsteady[0]
+	case len(unproven) > 0 && stopped != "":
+		judged.Outcome, judged.Reason = history.Inconclusive, stopped // it had no time to bite
 	case len(unproven) > 0:
 		judged.Outcome, judged.Reason = history.Inconclusive, "The attack is not proven to have bitten: "+unproven[0]
 	case len(failed) > 0:

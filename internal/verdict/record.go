@@ -55,8 +55,15 @@ type record struct {
 	clocks      map[string]time.Duration // error bound by source
 	inspected   map[string][]seen[*history.Inspected]
 	attacks     map[string]*attackFacts // by GUID
+	ordered     []seen[*history.AttackOrdered]
+	probes      map[string][]seen[*history.Sample] // of the user's probes, by probe
+	followed    map[logFile][]seen[*history.Followed]
+	lines       map[logFile][]seen[*history.Line]
 	refusals    []positioned[*history.AttackRefused]
 }
+
+// logFile is a log file, or the journal of a unit, on a host.
+type logFile struct{ host, file string }
 
 // positioned is a fact with its position in the log, where times of several clocks would be ambiguous.
 type positioned[T history.Fact] struct {
@@ -84,6 +91,7 @@ func newRecord(plan drill.Plan, log []history.Event) *record {
 		alarms: map[string][]seen[*history.Alarm]{}, answers: map[answerPlace][]seen[*history.Answer]{},
 		samples: map[string][]seen[*history.Sample]{}, heartbeats: map[string][]seen[*history.Sample]{},
 		hosts: map[string][]seen[*history.Host]{}, inspected: map[string][]seen[*history.Inspected]{}, clocks: map[string]time.Duration{}, attacks: map[string]*attackFacts{},
+		probes: map[string][]seen[*history.Sample]{}, followed: map[logFile][]seen[*history.Followed]{}, lines: map[logFile][]seen[*history.Line]{},
 	}
 	for position, event := range log {
 		if event.Fact == nil {
@@ -152,6 +160,8 @@ func (rec *record) take(position int, event history.Event) {
 		rec.promotes = append(rec.promotes, of(event, fact))
 	case *history.Drained:
 		rec.drained = append(rec.drained, of(event, fact))
+	case *history.AttackOrdered:
+		rec.ordered = append(rec.ordered, of(event, fact))
 	default:
 		rec.takeObserved(position, event)
 	}
@@ -167,7 +177,17 @@ func (rec *record) takeObserved(position int, event history.Event) {
 			place := answerPlace{fact.Name, withPort(fact.Server)}
 			rec.answers[place] = append(rec.answers[place], of(event, fact))
 		}
+	case *history.Followed:
+		file := logFile{fact.Host, fact.File}
+		rec.followed[file] = append(rec.followed[file], of(event, fact))
+	case *history.Line:
+		file := logFile{fact.Host, fact.File}
+		rec.lines[file] = append(rec.lines[file], of(event, fact))
 	case *history.Sample:
+		if slices.ContainsFunc(rec.plan.Probes, func(p drill.Probe) bool { return p.Name == fact.Probe }) {
+			rec.probes[fact.Probe] = append(rec.probes[fact.Probe], of(event, fact))
+			return
+		}
 		if client, ok := clientOf(rec.plan, event.Source, fact); ok {
 			rec.samples[client] = append(rec.samples[client], of(event, fact))
 		} else if fact.Probe == "heartbeat" || fact.Probe == "status-check" {
@@ -248,6 +268,15 @@ func (rec *record) sort() {
 	bySchedule := func(a, b seen[*history.Sample]) int { return a.fact.Scheduled.Compare(b.fact.Scheduled) }
 	for _, list := range rec.samples {
 		slices.SortStableFunc(list, bySchedule)
+	}
+	for _, list := range rec.probes {
+		slices.SortStableFunc(list, bySchedule)
+	}
+	for _, list := range rec.lines {
+		sortByTime(list)
+	}
+	for _, list := range rec.followed {
+		sortByTime(list)
 	}
 	for _, list := range rec.heartbeats {
 		slices.SortStableFunc(list, bySchedule)

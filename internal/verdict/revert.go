@@ -17,10 +17,10 @@ func (d *drillCase) reverted() []Check {
 		sheet := &d.impact.Hosts[i]
 		switch attack := sheet.facts.attack; {
 		case attack == nil:
-			checks = append(checks, inconclusive(GroupRevert, "reverted on "+sheet.Host, "No attack on this host is in the log, so nothing tells that nothing remains."))
+			checks = append(checks, inconclusive(GroupRevert, "reverted on "+sheet.place(), "No attack on this host is in the log, so nothing tells that nothing remains."))
 		case attack.inForce == nil && attack.reverted == nil && len(attack.hits) == 0:
-			checks = append(checks, inconclusive(GroupRevert, "reverted on "+sheet.Host, "The attack never came into force as far as the log tells."))
-		case d.drill.Attack.OneWay:
+			checks = append(checks, inconclusive(GroupRevert, "reverted on "+sheet.place(), "The attack never came into force as far as the log tells."))
+		case sheet.OneWay:
 			checks = append(checks, d.cameBack(sheet))
 		default:
 			checks = append(checks, d.revertedOn(sheet))
@@ -30,7 +30,7 @@ func (d *drillCase) reverted() []Check {
 }
 
 func (d *drillCase) revertedOn(sheet *HostImpact) Check {
-	name := "reverted on " + sheet.Host
+	name := "reverted on " + sheet.place()
 	attack := sheet.facts.attack
 	var seqs []int64
 	if attack.reverted != nil {
@@ -102,7 +102,7 @@ func (d *drillCase) noWord(sheet *HostImpact, name string) Check {
 // throughAgain holds the last tries of every canary against the claim that nothing remains.
 func (d *drillCase) throughAgain(sheet *HostImpact, name string, seqs []int64) Check {
 	table := sheet.facts.attack.canaryTable()
-	targets := slices.Clone(d.drill.Attack.Canaries)
+	targets := slices.Clone(sheet.order.Canaries)
 	for _, tries := range table {
 		if !slices.Contains(targets, tries.target) {
 			targets = append(targets, tries.target)

@@ -30,6 +30,7 @@ func (d *drillCase) steadyBefore() []Check {
 		at = d.span.to
 	}
 	checks := []Check{d.alarmsBefore(at), d.answersBefore(at), d.clientsBefore(at)}
+	checks = append(checks, d.probesBefore(at)...)
 	for _, check := range d.conductorChecks(true) {
 		if check.Outcome != history.Passed {
 			check.Outcome = history.Inconclusive // nothing was broken yet, so nothing can have failed

@@ -1,8 +1,10 @@
 package verdict
 
 import (
+	"fmt"
 	"time"
 
+	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
@@ -160,7 +162,19 @@ type HostImpact struct {
 	BootBefore string       `json:"boot_before,omitempty"`
 	BootAfter  string       `json:"boot_after,omitempty"`
 
-	facts hostFacts // the events that the sheet was made from
+	Number int `json:"number,omitempty"` // of the attack, of several, from 0
+
+	order   drill.Order // as planned
+	several bool        // the drill has more than one
+	facts   hostFacts   // the events that the sheet was made from
+}
+
+// place names the sheet: its host, and of several attacks which one.
+func (h *HostImpact) place() string {
+	if !h.several {
+		return h.Host
+	}
+	return fmt.Sprintf("%s (%d: %s)", h.Host, h.Number+1, h.Attack)
 }
 
 // CanaryLine sums the tries of one canary on one kind of flow.
