@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"internal/attest":                   {"internal/history"},
 	"internal/playbook":                 {"internal/drill", "internal/history"},
 	"internal/schedule":                 {"internal/drill"},
+	"internal/lint":                     {"internal/drill"},
 	"internal/jenkins":                  {"internal/drill"},
 	"internal/attack":                   {"internal/attack/cgroups", "internal/attack/containers", "internal/attack/procs", "internal/attack/policy", "internal/drill", "internal/history"},
 	"internal/attack/containers":        {"internal/attack/procs", "internal/drill"},
@@ -59,7 +60,7 @@ var mayImport = map[string][]string{
 	"internal/failover/tsig":         {"internal/drill"},
 	"internal/failover/rfc2136":      {"internal/failover", "internal/failover/move", "internal/failover/nameservers", "internal/failover/tsig", "internal/drill", "internal/history"},
 	"internal/failover/nameservers":  {"internal/failover", "internal/failover/move", "internal/drill"},
-	"internal/failover/route53":      {"internal/amazon", "internal/failover", "internal/failover/move", "internal/failover/nameservers", "internal/drill"},
+	"internal/failover/route53":      {"internal/amazon", "internal/lint", "internal/failover", "internal/failover/move", "internal/failover/nameservers", "internal/drill"},
 	"internal/failover/haproxy":      {"internal/failover", "internal/failover/move", "internal/drill", "internal/history"},
 	"internal/failover/nginx":        {"internal/failover", "internal/failover/move", "internal/drill", "internal/history"},
 	"internal/failover/hostsfile":    {"internal/failover", "internal/failover/move", "internal/drill", "internal/history"},
@@ -106,7 +107,7 @@ var mayImport = map[string][]string{
 }
 
 // deciders do no I/O and read no clock: now comes in as a value.
-var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/playbook", "internal/schedule", "internal/conductor/step.go", "internal/history/outage.go"}
+var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/playbook", "internal/schedule", "internal/lint", "internal/conductor/step.go", "internal/history/outage.go"}
 
 // deniedToDeciders are the imports that would let a decider touch the world.
 var deniedToDeciders = []string{"net/http", "os", "os/exec", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}

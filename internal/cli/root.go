@@ -35,7 +35,7 @@ func newRootCommand(s streams) *cobra.Command {
 			root.AddCommand(command)
 		}
 	}
-	add("run", newDemoCommand(s), newProveCommand(s), newDrillsCommand(s), newSchemaCommand(s), newPipelineCommand(s), newPlanCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newPlaybookCommand(s), newImportCommand(s))
+	add("run", newDemoCommand(s), newProveCommand(s), newDrillsCommand(s), newSchemaCommand(s), newPipelineCommand(s), newPlanCommand(s), newLintCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newPlaybookCommand(s), newImportCommand(s))
 	add("host", newWholeAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
 	add("stay", newWatchCommand(s), newAuthorityCommand(s), newFailoverCommand(s), newServerCommand(s), newScheduleCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s), newVerifyCommand(s), newAttestCommand(s), newKeyCommand(s))

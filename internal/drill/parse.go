@@ -145,6 +145,16 @@ func locate(node *yaml.Node, path string) (line, column int) {
 	return line, column
 }
 
+// Place returns the line and the column of a path such as "drills.lose-host.expect[1]" in the text of a file; of the nearest thing above it
+// when it is not there, and zeros when the text cannot be read.
+func Place(text []byte, path string) (line, column int) {
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil || len(document.Content) == 0 {
+		return 0, 0
+	}
+	return locate(document.Content[0], path)
+}
+
 func descend(node *yaml.Node, path string) (next *yaml.Node, rest string) {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
