@@ -7,11 +7,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"firedrill/internal/attack/hostfacts"
+	"firedrill/internal/failover/database/databasetest"
 )
 
 // TestMain lets scripts start this test binary as firedrill, each run in a process of its own. A process that another test started has
 // a command of its own to run, and may be of a user who must not set up anything.
 func TestMain(m *testing.M) {
+	databasetest.Main() // on the hosts of a lab this binary is everything
 	// doctor starts this binary again, in a network namespace that is thrown away.
 	if code, ours := hostfacts.Reexec(os.Args, os.Stdout, os.Stderr); ours {
 		os.Exit(code)

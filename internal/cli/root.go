@@ -37,7 +37,7 @@ func newRootCommand(s streams) *cobra.Command {
 	}
 	add("run", newDemoCommand(s), newProveCommand(s), newDrillsCommand(s), newSchemaCommand(s), newPipelineCommand(s), newPlanCommand(s), newLintCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newPlaybookCommand(s), newImportCommand(s))
 	add("host", newWholeAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
-	add("stay", newWatchCommand(s), newAuthorityCommand(s), newFailoverCommand(s), newServerCommand(s), newScheduleCommand(s))
+	add("stay", newWatchCommand(s), newAuthorityCommand(s), newFailoverCommand(s), newDatabaseCommand(s), newServerCommand(s), newScheduleCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s), newVerifyCommand(s), newAttestCommand(s), newKeyCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
 	dress(root)

@@ -97,6 +97,7 @@ func (s *Service) fillDefaults() {
 			failover.Drain = &drain
 		}
 	}
+	s.fillDatabases()
 	for i := range s.Drills {
 		d := &s.Drills[i]
 		orDefault(&d.On, "idle environment")
@@ -210,6 +211,7 @@ func (c *checker) all() {
 	c.actions()
 	c.aws()
 	c.failover()
+	c.databases()
 	for _, d := range s.Drills {
 		c.drill(d)
 	}

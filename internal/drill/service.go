@@ -20,6 +20,7 @@ type Service struct {
 	Actions      []Action      `yaml:"actions,keyed" json:"actions,omitempty"`
 	AWS          *AWS          `yaml:"aws" json:"aws,omitempty"`
 	Failover     []Failover    `yaml:"failover,keyed" json:"failover,omitempty"`
+	Databases    []Database    `yaml:"databases,keyed" json:"databases,omitempty"`
 	Drills       []Drill       `yaml:"drills,keyed" json:"drills,omitempty"`
 	Pipeline     []string      `yaml:"pipeline" json:"pipeline,omitempty"`
 	Schedule     []Scheduled   `yaml:"schedule" json:"schedule,omitempty"`

@@ -36,4 +36,5 @@ const (
 	DatabaseRebuilding = "rebuilding" // a standby out of an old primary
 	DatabaseRebuilt    = "rebuilt"    // it follows
 	DatabaseFailed     = "failed"     // what was under way
+	DatabaseArmed      = "armed"      // the primary: it comes back as a standby
 )

@@ -39,12 +39,12 @@ func (s Seen) Remember(status Status) Seen {
 
 // Move is an order made concrete.
 type Move struct {
-	From     string // old primary; it may be down
-	To       string
-	Planned  bool
-	Unfenced bool
-	Armed    bool   // From was seen armed: it cannot come back as a primary
-	Why      string // that To was chosen
+	From     string `json:"from"` // old primary; it may be down
+	To       string `json:"to"`
+	Planned  bool   `json:"planned,omitempty"`
+	Unfenced bool   `json:"unfenced,omitempty"`
+	Armed    bool   `json:"armed,omitempty"` // From was seen armed: it cannot come back as a primary
+	Why      string `json:"why"`             // that To was chosen
 }
 
 // Choose decides whether the order may be carried out, and on which standby. It is pure; any doubt is a refusal, of kind Refused.
@@ -101,7 +101,7 @@ func candidate(status Status, order Order) (*Member, error) {
 		m := status.Member(order.To)
 		switch {
 		case m == nil:
-			return nil, &drill.Error{Op: "promote", Kind: drill.Invalid, Err: fmt.Errorf("the database has no host %q", order.To), Hint: drill.Suggest(order.To, hosts(status))}
+			return nil, unknownHost("promote", order.To, status)
 		case m.Role != Standby:
 			return nil, &drill.Error{Op: "promote", Kind: drill.Refused, Host: m.Host, Err: fmt.Errorf("is %s, and only a standby can be promoted", m.Role), Hint: "See: firedrill database status"}
 		}

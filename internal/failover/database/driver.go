@@ -60,6 +60,48 @@ func (s Status) Member(host string) *Member {
 	return nil
 }
 
+// Wrong says in a sentence what is not as it should be, "" if nothing: one primary, and every other server follows it.
+func (s Status) Wrong() string {
+	var primaries, idle []string
+	for _, m := range s.Members {
+		switch {
+		case m.Role == Primary:
+			primaries = append(primaries, m.Host)
+		case m.Role == Down:
+			idle = append(idle, m.Host+" is down")
+		case !m.Streaming:
+			idle = append(idle, m.Host+" does not follow")
+		}
+	}
+	switch {
+	case len(primaries) == 0:
+		return "there is no primary: nothing takes writes"
+	case len(primaries) > 1:
+		return fmt.Sprintf("%d servers take writes: %s", len(primaries), strings.Join(primaries, ", "))
+	}
+	return strings.Join(idle, ", ")
+}
+
+// Cure is the operator's next command for what is wrong.
+func (s Status) Cure() string {
+	primaries := 0
+	other := "HOST"
+	for _, m := range s.Members {
+		if m.Role == Primary {
+			primaries++
+		} else if !m.Streaming {
+			other = m.Host
+		}
+	}
+	switch primaries {
+	case 0:
+		return "Start it again, or: firedrill database promote"
+	case 1:
+		return "Start it, or: firedrill database rebuild " + other
+	}
+	return "Stop the wrong one now: firedrill database fence HOST"
+}
+
 func (s Status) String() string {
 	var parts []string
 	for _, m := range s.Members {

@@ -130,30 +130,67 @@ func (m Mover) TryOld(ctx context.Context, host string) error {
 	return nil
 }
 
-// Rebuild makes a host a standby of the primary that there is, and tries it: it must refuse writes. One that follows already is left as it is.
-func (m Mover) Rebuild(ctx context.Context, host string) error {
+// Fence keeps a host from writing and tries it. The only primary is fenced with force alone: nothing takes writes then.
+func (m Mover) Fence(ctx context.Context, host string, force bool) error {
 	status, err := m.Driver.Status(ctx)
 	if err != nil {
 		return err
 	}
-	primary := status.Primary()
 	member := status.Member(host)
-	refuse := func(format string, args ...any) error {
-		return &drill.Error{Op: "rebuild", Host: host, Kind: drill.Refused, Err: fmt.Errorf(format, args...), Hint: "See: firedrill database status"}
+	if member == nil {
+		return unknownHost("fence", host, status)
+	}
+	if primary := status.Primary(); primary != nil && primary.Host == host && !force {
+		return &drill.Error{
+			Op: "fence", Host: host, Kind: drill.Refused, Err: errors.New("it is the only primary: nothing would take writes"),
+			Hint: "To move the primary: firedrill database switch. If it must stop all the same: firedrill database fence --force " + host,
+		}
+	}
+	how, err := m.Driver.Fence(ctx, Move{From: host, Armed: member.Armed})
+	if err != nil {
+		m.tell(history.DatabaseFailed, host, "not fenced: %v", err)
+		return err
+	}
+	m.tell(history.DatabaseFenced, host, "%s", how)
+	return m.TryOld(ctx, host)
+}
+
+func unknownHost(op, host string, status Status) error {
+	return &drill.Error{Op: op, Kind: drill.Invalid, Err: fmt.Errorf("the database has no host %q", host), Hint: drill.Suggest(host, hosts(status))}
+}
+
+// Rebuild makes a host a standby of the primary that there is, and tries it: it must refuse writes. One that follows already is left as it is.
+func (m Mover) Rebuild(ctx context.Context, host string) error {
+	from, err := m.Rebuildable(ctx, host)
+	if err != nil {
+		return err
+	}
+	m.tell(history.DatabaseRebuilding, host, "from %s", from)
+	if err := m.Driver.Rebuild(ctx, host, from); err != nil {
+		m.tell(history.DatabaseFailed, host, "rebuild: %v", err)
+		return err
+	}
+	m.tell(history.DatabaseRebuilt, host, "follows %s", from)
+	return m.TryOld(ctx, host)
+}
+
+// Rebuildable returns the primary that a host would be made a standby of, or why that is refused. It changes nothing.
+func (m Mover) Rebuildable(ctx context.Context, host string) (from string, err error) {
+	status, err := m.Driver.Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	primary := status.Primary()
+	refuse := func(format string, args ...any) (string, error) {
+		return "", &drill.Error{Op: "rebuild", Host: host, Kind: drill.Refused, Err: fmt.Errorf(format, args...), Hint: "See: firedrill database status"}
 	}
 	switch {
-	case member == nil:
-		return &drill.Error{Op: "rebuild", Kind: drill.Invalid, Err: fmt.Errorf("the database has no host %q", host), Hint: drill.Suggest(host, hosts(status))}
+	case status.Member(host) == nil:
+		return "", unknownHost("rebuild", host, status)
 	case primary == nil:
 		return refuse("there is not one primary to follow: %s", status)
 	case primary.Host == host:
 		return refuse("it is the primary")
 	}
-	m.tell(history.DatabaseRebuilding, host, "from %s", primary.Host)
-	if err := m.Driver.Rebuild(ctx, host, primary.Host); err != nil {
-		m.tell(history.DatabaseFailed, host, "rebuild: %v", err)
-		return err
-	}
-	m.tell(history.DatabaseRebuilt, host, "follows %s", primary.Host)
-	return m.TryOld(ctx, host)
+	return primary.Host, nil
 }

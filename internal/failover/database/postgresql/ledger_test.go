@@ -170,6 +170,13 @@ func (p *pair) rejoin(ctx context.Context, t *testing.T, mover database.Mover) {
 	if err := p.driver.Write(ctx, "db-a"); !errors.Is(err, database.ErrReadOnly) {
 		t.Errorf("the old primary said to a write: %v", err)
 	}
+	// One that once followed the other tries that again at once, from past the fork, and learns of the new timeline. Stopped then, it starts on
+	// no timeline but its own: rewinding must cope with that.
+	p.Run("db-a", `psql -h /var/lib/books -U postgres -Xqc "alter system set primary_conninfo = 'host=10.77.2.11 user=replicator'" -c "select pg_reload_conf()" -c checkpoint`)
+	p.await(t, "it has heard of the new timeline", "db-a", "select count(*) > 0 from pg_ls_waldir() where name like '%.history'", "t")
+	if err := mover.Fence(ctx, "db-a", false); err != nil {
+		t.Error(err)
+	}
 	if err := mover.Rebuild(ctx, "db-a"); err != nil {
 		t.Fatal(err)
 	}

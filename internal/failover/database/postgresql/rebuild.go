@@ -24,15 +24,22 @@ if [ -n "$service" ]; then systemctl stop "$service"; fi
 if running; then as "$programs/pg_ctl" stop -D "$data" -m fast -w >/dev/null; fi
 rm -f "$data/postmaster.pid"
 ` + armScript + `
+settle() {
+  as "$programs/pg_ctl" start -D "$data" -w -t 60 -l "$data/firedrill-rebuild.log" -o "-c recovery_target_timeline=$1 -c listen_addresses='' -c primary_conninfo='' -c unix_socket_directories=$data" >/dev/null 2>&1 &&
+    as "$programs/pg_ctl" stop -D "$data" -m fast -w -t 60 >/dev/null
+}
 state=$(as "$programs/pg_controldata" -D "$data" | sed -n 's/^Database cluster state: *//p')
 case $state in
 'shut down'|'shut down in recovery') ;;
 *)
-  as "$programs/pg_ctl" start -D "$data" -w -t 60 -l "$data/firedrill-rebuild.log" -o "-c listen_addresses='' -c primary_conninfo='' -c unix_socket_directories=$data" >/dev/null
-  as "$programs/pg_ctl" stop -D "$data" -m fast -w -t 60 >/dev/null
+  # Which log leads on depends on how far it had come when it was stopped: to the primary's branch, or on its own past the fork.
+  settle latest || settle current || { tail -n 4 "$data/firedrill-rebuild.log"; exit 1; }
   ;;
 esac
-as "$programs/pg_rewind" --target-pgdata "$data" --source-server "$source" --write-recovery-conf --no-sync 2>&1
+# Refused without a change: a server that has begun to follow the primary onto its new timeline looks to pg_rewind (15) as if its own log were
+# torn. It may go on following as it is; whether it does is asked afterwards.
+rewind() { as "$programs/pg_rewind" --target-pgdata "$data" --source-server "$source" --write-recovery-conf --no-sync "$@" 2>&1; }
+if refused=$(rewind --dry-run); then rewind; else echo "not rewound: $refused"; fi
 if [ -n "$conninfo" ]; then
   printf "primary_conninfo = '%s'\n" "$conninfo" | as sh -c 'cat >> "$1/postgresql.auto.conf"' sh "$data"
 fi
@@ -40,6 +47,8 @@ as touch "$data/standby.signal"
 sync
 if [ -n "$service" ]; then systemctl start "$service"; else as "$programs/pg_ctl" start -D "$data" -w -t 60 -l "$data/firedrill-rebuild.log" >/dev/null; fi
 `
+
+const rebuildHint = "pg_rewind needs wal_log_hints or checksums, and a role that may read files; see docs/databases.md. A copy is always possible: pg_basebackup."
 
 // Rebuild rewinds the host to where the primary branched off, and has it follow. Synchronous replication is resumed then.
 func (d *Driver) Rebuild(ctx context.Context, name, from string) error {
@@ -72,7 +81,7 @@ func (d *Driver) Rebuild(ctx context.Context, name, from string) error {
 	if err != nil {
 		return &drill.Error{
 			Op: "rebuild", Host: host.Name, Kind: drill.Failed, Err: fmt.Errorf("%w %s", err, last(said)),
-			Hint: "pg_rewind needs wal_log_hints or checksums, and a role that may read files; see docs/databases.md. A copy is always possible: pg_basebackup.",
+			Hint: rebuildHint,
 		}
 	}
 	following, stop := context.WithTimeout(ctx, followMax)
@@ -84,7 +93,7 @@ func (d *Driver) Rebuild(ctx context.Context, name, from string) error {
 		}
 		select {
 		case <-following.Done():
-			return &drill.Error{Op: "rebuild", Host: host.Name, Kind: drill.Timeout, Err: fmt.Errorf("it was rewound and started, but does not stream: %s %s", member.Role, member.Detail), Hint: "See the server's own log there."}
+			return &drill.Error{Op: "rebuild", Host: host.Name, Kind: drill.Timeout, Err: fmt.Errorf("it was started, but does not stream: %s %s; before: %s", member.Role, member.Detail, last(said)), Hint: rebuildHint}
 		case <-time.After(pollEvery):
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 // prelude is what every script of ours begins with. $data, $owner, $service and $programs are ours; as runs a program as PostgreSQL's owner.
 const prelude = `set -eu
+cd /
 export LC_ALL=C
 if [ -z "$programs" ]; then programs=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1); fi
 as() { if [ "$(id -un)" = "$owner" ]; then "$@"; else setpriv --reuid="$owner" --regid="$(id -gn "$owner")" --init-groups -- "$@"; fi; }

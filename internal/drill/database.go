@@ -1,0 +1,144 @@
+package drill
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The drivers of a database: who moves its primary, and how.
+const (
+	DatabasePostgreSQL = "postgresql" // ourselves, over SQL and SSH
+)
+
+const databaseHostsMin = 2
+
+// Database is a database whose primary can move from one of its hosts to another.
+type Database struct {
+	Name        string      `yaml:"-" json:"name"`
+	Driver      string      `yaml:"driver" json:"driver"`                                     // postgresql (default)
+	Hosts       []Host      `yaml:"hosts" json:"hosts,omitempty"`                             // its servers
+	PromoteWhen []string    `yaml:"promote_when" json:"promote_when,omitempty"`               // alarms that order a promotion when all of them are raised; none: only people do
+	LagMax      int         `yaml:"lag_max_bytes" json:"lag_max_bytes,omitempty"`             // that a standby may be behind what was last seen of the primary, default 0
+	PostgreSQL  *PostgreSQL `yaml:"postgresql" json:"postgresql,omitempty"`                   // for postgresql
+	Fence       *Fence      `yaml:"fence" json:"fence,omitempty"`                             // for postgresql: how an old primary that is out of reach is kept from writing
+	Patience    Seconds     `yaml:"connect_timeout" json:"connect_timeout_seconds,omitempty"` // how long a server that is alive may take to say so, default 2s
+}
+
+// PostgreSQL says how a PostgreSQL with streaming replication is reached (driver postgresql).
+type PostgreSQL struct {
+	Database     string `yaml:"database,required" json:"database"`        // where the writes of the proof go
+	User         string `yaml:"user,required" json:"user"`                // role of firedrill, see docs/databases.md
+	PasswordFile string `yaml:"password_file" json:"password_file"`       // its first line; default: none, or ~/.pgpass
+	Port         int    `yaml:"port" json:"port,omitempty"`               // default 5432
+	SSLMode      string `yaml:"sslmode" json:"sslmode,omitempty"`         // disable, allow, prefer (default), require, verify-ca or verify-full
+	Data         string `yaml:"data,required" json:"data"`                // data directory, the same on every host
+	Programs     string `yaml:"programs" json:"programs,omitempty"`       // directory of pg_ctl and pg_rewind; default: the newest below /usr/lib/postgresql
+	Owner        string `yaml:"owner" json:"owner,omitempty"`             // user that PostgreSQL runs as, default postgres
+	Service      string `yaml:"service" json:"service,omitempty"`         // systemd unit, stopped and started for a rebuild, as postgresql@15-main
+	Replication  string `yaml:"replication,required" json:"replication"`  // how a standby connects to its primary, as "user=replicator passfile=/var/lib/postgresql/.pgpass"
+	Synchronous  string `yaml:"synchronous" json:"synchronous,omitempty"` // suspend (default): a new primary does not wait for standbys until one is rebuilt; wait: it acknowledges nothing until then
+}
+
+// Fence says how it is made sure that a primary that is out of reach writes no more.
+type Fence struct {
+	PowerOff   []string `yaml:"power_off" json:"power_off,omitempty"`     // a program that switches {host} off
+	TrustArmed bool     `yaml:"trust_armed" json:"trust_armed,omitempty"` // a host that is out of reach and was seen armed counts as fenced
+}
+
+// Database returns the database with this name, or nil.
+func (s *Service) Database(name string) *Database {
+	if i := slices.IndexFunc(s.Databases, func(d Database) bool { return d.Name == name }); i >= 0 {
+		return &s.Databases[i]
+	}
+	return nil
+}
+
+func (s *Service) fillDatabases() {
+	for i := range s.Databases {
+		orDefault(&s.Databases[i].Driver, DatabasePostgreSQL)
+	}
+}
+
+var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
+func (c *checker) databases() {
+	alarms := names(ExpandAlarms(*c.service), func(a Alarm) string { return a.Name })
+	alarms = append(alarms, names(c.service.Composites, func(composite Composite) string { return composite.Name })...)
+	for _, d := range c.service.Databases {
+		path := "databases." + d.Name
+		if !namePattern().MatchString(d.Name) {
+			c.mistake(path, "%q is not a name; use letters, digits, dots and hyphens", d.Name)
+		}
+		c.oneOf(path+".driver", d.Driver, DatabasePostgreSQL)
+		if d.LagMax < 0 {
+			c.mistake(path+".lag_max_bytes", "%d is less than nothing", d.LagMax)
+		}
+		c.databaseHosts(path, d)
+		c.databaseSections(path, d)
+		for i, alarm := range d.PromoteWhen {
+			if !slices.Contains(alarms, alarm) {
+				c.mistake(fmt.Sprintf("%s.promote_when[%d]", path, i), "no alarm %q, with its host filled in; %s", alarm, Suggest(alarm, alarms))
+			}
+		}
+		if len(d.PromoteWhen) > 0 && c.service.Watch == nil {
+			c.mistake(path+".promote_when", "needs a watch, which raises the alarms; add watch: {url: http://...}")
+		}
+	}
+}
+
+func (c *checker) databaseHosts(path string, d Database) {
+	addresses := map[string]string{}
+	others := map[string]Host{}
+	for _, environment := range c.service.Environments {
+		for _, host := range environment.Hosts {
+			others[host.Name] = host
+		}
+	}
+	if len(d.Hosts) < databaseHostsMin && d.Driver == DatabasePostgreSQL {
+		c.mistake(path+".hosts", "%d of at least %d hosts; a primary moves from one to another", len(d.Hosts), databaseHostsMin)
+	}
+	seen := map[string]bool{}
+	for i, host := range d.Hosts {
+		place := fmt.Sprintf("%s.hosts[%d]", path, i)
+		if !namePattern().MatchString(host.Name) {
+			c.mistake(place+".name", "%q is not a host name", host.Name)
+		}
+		if seen[host.Name] {
+			c.mistake(place+".name", "%s is named twice", host.Name)
+		}
+		if other, twice := addresses[host.Address.String()]; twice {
+			c.mistake(place+".address", "%s is the address of %s already", host.Address, other)
+		}
+		if other, known := others[host.Name]; known && other.Address != host.Address {
+			c.mistake(place+".name", "an environment has a host %s with another address, %s; name one of them differently", host.Name, other.Address)
+		}
+		seen[host.Name], addresses[host.Address.String()] = true, host.Name
+		if become := host.SSH.Become; become != "" && become != "sudo" {
+			c.mistake(place+".ssh.become", "%q is not known; leave it out or write sudo", become)
+		}
+	}
+}
+
+// databaseSections checks that the section of the driver is there, and no other.
+func (c *checker) databaseSections(path string, d Database) {
+	if d.Driver == DatabasePostgreSQL && d.PostgreSQL == nil {
+		c.mistake(path, "postgresql is missing; driver postgresql needs it, as postgresql: {database: books, user: firedrill, data: /var/lib/postgresql/15/main, replication: user=replicator}")
+	}
+	if p := d.PostgreSQL; p != nil {
+		place := path + ".postgresql"
+		if p.Port < 0 || p.Port > 65535 {
+			c.mistake(place+".port", "%d is no port", p.Port)
+		}
+		c.oneOf(place+".synchronous", p.Synchronous, "", "suspend", "wait")
+		c.oneOf(place+".sslmode", p.SSLMode, append([]string{""}, sslModes...)...)
+		for field, directory := range map[string]string{"data": p.Data, "programs": p.Programs} {
+			if directory != "" && !strings.HasPrefix(directory, "/") {
+				c.mistake(place+"."+field, "%q is not an absolute directory", directory)
+			}
+		}
+		if strings.ContainsAny(p.Replication, "'\n") {
+			c.mistake(place+".replication", "quotes and lines are not taken; put the password into a file: passfile=/var/lib/postgresql/.pgpass")
+		}
+	}
+}

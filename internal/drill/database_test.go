@@ -1,0 +1,59 @@
+package drill
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const databaseHead = "service: s\nendpoint: http://s.example.com/\nwatch: {url: 'http://w:7070'}\n" +
+	"environments: {blue: {hosts: [{name: b, address: 10.0.0.1}]}, green: {hosts: [{name: g, address: 10.0.0.2}]}}\n"
+
+func TestExampleOfTheDatabasesPageIsUnderstood(t *testing.T) {
+	page, err := os.ReadFile("../../docs/databases.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	if len(examples) == 0 {
+		t.Fatal("the page shows no service file")
+	}
+	for _, example := range examples {
+		service, err := ParseService([]byte(databaseHead+example[1]), "databases.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(service.Databases) == 0 {
+			t.Errorf("no database is read from:\n%s", example[1])
+		}
+	}
+}
+
+func TestDatabasesThatCannotBeAreNamed(t *testing.T) {
+	const hosts = "hosts: [{name: a, address: 10.0.1.1}, {name: c, address: 10.0.1.2}]"
+	const section = "postgresql: {database: d, user: u, data: /d, replication: user=r}"
+	for text, want := range map[string]string{
+		"{" + hosts + "}": "f:5:16: databases.d: postgresql is missing",
+		"{driver: postgres, " + hosts + ", " + section + "}":                                                "f:5:25: databases.d.driver: \"postgres\" is not known; did you mean \"postgresql\"",
+		"{hosts: [{name: a, address: 10.0.1.1}], " + section + "}":                                          "databases.d.hosts: 1 of at least 2 hosts",
+		"{hosts: [{name: a, address: 10.0.1.1}, {name: a, address: 10.0.1.2}], " + section + "}":            "a is named twice",
+		"{hosts: [{name: a, address: 10.0.1.1}, {name: c, address: 10.0.1.1}], " + section + "}":            "10.0.1.1 is the address of a already",
+		"{hosts: [{name: b, address: 10.0.1.1}, {name: c, address: 10.0.1.2}], " + section + "}":            "an environment has a host b with another address",
+		"{" + hosts + ", promote_when: [x], " + section + "}":                                               "no alarm \"x\"",
+		"{" + hosts + ", postgresql: {database: d, user: u, data: d, replication: user=r}}":                 "\"d\" is not an absolute directory",
+		"{" + hosts + ", postgresql: {database: d, user: u, data: /d, replication: \"password='x'\"}}":      "passfile=",
+		"{" + hosts + ", postgresql: {database: d, user: u, data: /d, replication: r, synchronous: never}}": "\"never\" is not known",
+		"{" + hosts + ", postgresql: {database: d, user: u, data: /d, replication: r, sslmode: on}}":        "is not known",
+		"{" + hosts + ", postgresql: {user: u, data: /d, replication: r}}":                                  "database is missing",
+	} {
+		_, err := ParseService([]byte(databaseHead+"databases: {d: "+text+"}"), "f")
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\ngot %v, want %q", text, err, want)
+		}
+	}
+	// A host of an environment may hold the database too.
+	if _, err := ParseService([]byte(databaseHead+"databases: {d: {hosts: [{name: b, address: 10.0.0.1}, {name: g, address: 10.0.0.2}], "+section+"}}"), "f"); err != nil {
+		t.Error(err)
+	}
+}
