@@ -165,13 +165,17 @@ func watchContainer(ctx context.Context, c containers.Container) error {
 
 // waitEnd waits until the process of a pidfd has ended, or ctx has.
 func waitEnd(ctx context.Context, handle int) error {
-	fds := []unix.PollFd{{Fd: int32(handle), Events: unix.POLLIN}}
+	watched, err := newWaker(ctx)
+	if err != nil {
+		return err
+	}
+	defer watched.close()
+	fds := []unix.PollFd{{Fd: int32(handle), Events: unix.POLLIN}, watched.ended}
 	for ctx.Err() == nil {
-		n, err := unix.Poll(fds, int(lifelinePoll.Milliseconds()))
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
-		if n > 0 {
+		if fds[0].Revents != 0 {
 			return nil
 		}
 	}

@@ -151,6 +151,7 @@ type Plan struct {
 	Host   string        // where
 	Length time.Duration // of the impact, from the first change to the last; 0 when the host goes down
 	Delay  time.Duration // before the first step; a cancelled delay changes nothing
+	Late   time.Duration // how late what cannot be taken back may still begin: this process may have been frozen meanwhile; 0 for no bound
 	Steps  []Step        // applied in this order, reverted in the opposite one
 }
 

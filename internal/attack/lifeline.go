@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -23,16 +24,45 @@ var (
 	errLost   = &Stopped{Why: "connection lost", Code: 129}
 )
 
-const (
-	// A standard input that ends this soon was never a lifeline: Jenkins closes it right after the start, and so does "< /dev/null" over SSH.
-	lifelineGrace = 2 * time.Second
-	// A poll cannot be interrupted by a context, so it looks up this often.
-	lifelinePoll = 100 * time.Millisecond
-)
+// A standard input that ends this soon was never a lifeline: Jenkins closes it right after the start, and so does "< /dev/null" over SSH.
+const lifelineGrace = 2 * time.Second
+
+// waker is a descriptor that can be read when a context has ended. A poll that looked up now and then whether it has would cost more
+// processor time than all else that an attack in force does: with it a poll waits without end.
+type waker struct {
+	ended   unix.PollFd
+	unwatch func() bool
+	done    chan struct{} // closed when the end was told
+}
+
+func newWaker(ctx context.Context) (*waker, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	w := &waker{ended: unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}, done: make(chan struct{})}
+	w.unwatch = context.AfterFunc(ctx, func() {
+		defer close(w.done)
+		_, _ = unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	})
+	return w, nil
+}
+
+func (w *waker) close() {
+	if !w.unwatch() {
+		<-w.done
+	}
+	_ = unix.Close(int(w.ended.Fd))
+}
 
 // WatchLifeline returns when the one who started us is gone: standard input, if it is a pipe or socket that was open at the start, has
 // ended, or nobody reads standard output any more. It returns nil when ctx ends. Either file may be nil.
 func WatchLifeline(ctx context.Context, in, out *os.File) error {
+	watched, err := newWaker(ctx)
+	if err != nil {
+		return fmt.Errorf("watch who started us: %w", err)
+	}
+	defer watched.close()
 	started := time.Now()
 	fds := []unix.PollFd{{Fd: -1}, {Fd: -1}}
 	if isStream(in) {
@@ -41,9 +71,10 @@ func WatchLifeline(ctx context.Context, in, out *os.File) error {
 	if isStream(out) {
 		fds[1] = unix.PollFd{Fd: int32(out.Fd())} // errors and hang-ups are reported without being asked for
 	}
+	fds = append(fds, watched.ended)
 	for ctx.Err() == nil {
 		fds[0].Revents, fds[1].Revents = 0, 0
-		if _, err := unix.Poll(fds, int(lifelinePoll.Milliseconds())); err != nil {
+		if _, err := unix.Poll(fds, -1); err != nil {
 			continue // EINTR
 		}
 		if fds[1].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 {

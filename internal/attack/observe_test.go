@@ -142,7 +142,7 @@ func TestLifelineIgnoresAnInputThatWasNeverOne(t *testing.T) {
 		select {
 		case err := <-done:
 			t.Errorf("%v ended it: %v", in, err)
-		case <-time.After(3 * lifelinePoll):
+		case <-time.After(300 * time.Millisecond):
 		}
 		cancel()
 		if err := <-done; in != nil && err != nil {

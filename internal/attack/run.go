@@ -76,8 +76,13 @@ func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, erro
 	if o.Ready != nil {
 		r.out.put(o.Ready)
 	}
+	due := time.Now().Add(plan.Delay)
 	if err := wait(ctx, plan.Delay); err != nil {
 		return r.finish(ctx, nil)
+	}
+	if late := time.Since(due); plan.Late > 0 && late > plan.Late {
+		return r.finish(ctx, &drill.Error{Op: "attack " + plan.Attack, Host: plan.Host, Kind: drill.Unproven, Hint: "order it again",
+			Err: fmt.Errorf("this process was held up, and its time was %s ago: what cannot be taken back is not begun so late", late.Round(time.Millisecond))})
 	}
 	if plan.OneWay() && plan.Length == 0 {
 		return r.oneWay(ctx)
@@ -132,6 +137,9 @@ func (r *run) impact(ctx context.Context) error {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	if err := r.keep(ctx, deadline); err != nil {
+		if over(ctx, deadline) {
+			return r.late(ctx, deadline)
+		}
 		return err
 	}
 	began := r.now()
@@ -160,23 +168,28 @@ func (r *run) impact(ctx context.Context) error {
 // apply applies the steps, and nothing more once the deadline is over.
 func (r *run) apply(ctx context.Context, deadline time.Time) error {
 	for _, step := range r.plan.Steps {
-		err := ctx.Err()
-		if err == nil {
-			err = step.Apply(ctx, deadline)
-		}
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("apply: %w", err)
-		}
-		if ctx.Err() != nil {
+		if over(ctx, deadline) {
 			return r.late(ctx, deadline)
+		}
+		err := step.Apply(ctx, deadline)
+		if over(ctx, deadline) {
+			return r.late(ctx, deadline)
+		}
+		if err != nil {
+			return fmt.Errorf("apply: %w", err)
 		}
 	}
 	return nil
 }
 
+// over reports whether the attack may do nothing more. The timer of a context can be a little behind the clock.
+func over(ctx context.Context, deadline time.Time) bool {
+	return ctx.Err() != nil || !time.Now().Before(deadline)
+}
+
 // late says why nothing was in force as it should have been: the deadline came first, or whatever else ended the attack.
 func (r *run) late(ctx context.Context, deadline time.Time) error {
-	if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.DeadlineExceeded) {
 		return cause
 	}
 	took := r.now().Sub(deadline) + r.plan.Length

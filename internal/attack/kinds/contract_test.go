@@ -92,24 +92,27 @@ var elsewhere = map[string]map[string][]string{
 		"journal": {"attack.TestJournalTornAtEveryByteIsUnderstood", "attack.TestAttackRefusesWhenItCannotWriteDown", "attack.TestAlteredJournalIsNeverBelieved"}, "": {"- it has none"},
 	},
 	refuses: {
-		"process_killer": {"TestConsentNamesProcess1AndNeverUs"}, "shutdown": {"- the catalogue's command runs as it is; the host's policy asks for consent: require_consent"},
+		"process_killer": {"TestConsentNamesProcess1AndNeverUs", "TestConsentReachesSSHD"}, "shutdown": {"- the catalogue's command runs as it is; the host's policy asks for consent: require_consent"},
 		"service": {"TestRefusesWhatItCannotBringBack"}, "latency": {"TestNetemIsNotPutWhereSomebodyHasSetUpARoot"}, "time_travel": {"TestWithoutTheRightItRefuses"},
 		"disk": {"TestVolumeOverTheShareIsRefused"}, "memory": {"TestWorkerRefusesWhatWouldTakeTheReserve"}, "pause": {"TestGroupsOfOthersAreRefused"},
 		"fd": {"TestReserveIsNeverTaken"}, "pid": {"TestReserveIsNeverTaken"}, "": {"- all of it can be undone"},
 	},
 }
 
-// besides are kinds that are not under the contract, for nothing of them is taken back, and what holds its guarantees for them.
+// besides are kinds that are not under the contract, for nothing of them is taken back, and what holds its guarantees for them, by check; a
+// guarantee of several checks needs all of them. What is said of "" holds for all others.
 var besides = map[string]map[string][]string{
 	"shutdown": {
-		"DryRunTouchesNothing": {"TestShutdownTakesTheWholeHostDown"}, "RevertsOnTerm": {"TestShutdownIsCalledOffDuringTheDelay"}, "RevertsOnInterrupt": {"TestShutdownIsCalledOffDuringTheDelay"},
-		"": {"- there is nothing to take back: the host goes down"},
+		"DryRunTouchesNothing": {"TestDryRunOfAShutdownTakesNothingDown"}, "EndsAtDeadlineWhileStopped": {"TestFrozenShutdownDoesNotGoOffLate"},
+		"RevertsOnInterrupt": calledOff, "RevertsOnTerm": calledOff, "RevertsOnHangUp": calledOff, "EndsWhenStdinEnds": calledOff, "EndsWhenNobodyReads": calledOff,
+		"LeavesNothingWhenKilledAnywhere": calledOff, "HaltEndsAll": calledOff, "HaltEndsStopped": calledOff,
+		"RefusesSameGUID": {"TestTheSameShutdownIsNotPendingTwice"}, "RevertsAtDeadline": {"TestShutdownTakesTheWholeHostDown"},
+		"": {"- the host goes down: there is nothing to take back, and no time for another one"},
 	},
-	"process_killer": {
-		"RevertsAtDeadline": {"TestKillsWhatMatchesAndProvesIt"}, "": {"- there is nothing to take back: whoever supervises a process starts it again"},
-	},
-	"certificate": {"RevertsAtDeadline": {"TestFindsWhatWouldBeExpired"}, "": {"- it changes nothing"}},
+	"certificate": {"RevertsAtDeadline": {"TestFindsWhatWouldBeExpired"}, "RevertsOnTerm": {"TestFindsWhatWouldBeExpired"}, "": {"- it changes nothing"}},
 }
+
+var calledOff = []string{"TestShutdownIsCalledOffByWhateverEndsWhoOrderedIt", "TestShutdownIsCalledOffDuringTheDelay"}
 
 // grouped says which groups a kind is in.
 func grouped(kind attack.Kind) []string {

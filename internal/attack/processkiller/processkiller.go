@@ -33,11 +33,12 @@ const (
 // Kind is the process killer. Its zero value is ready to use.
 type Kind struct{ hooks hooks }
 
-// hooks are the planted bugs of tests.
+// hooks are the crash points and the planted bugs of tests.
 type hooks struct {
-	spareNobody bool // what no attack may touch is killed too
-	unasked     bool // as if a person had consented
-	boast       bool // says that it bit without a look
+	mark        func(string) // called before each kill
+	spareNobody bool         // what no attack may touch is killed too
+	unasked     bool         // as if a person had consented
+	boast       bool         // says that it bit without a look
 }
 
 // Describe implements attack.Kind.
@@ -230,6 +231,9 @@ func (s *step) round(ctx context.Context, deadline time.Time) error {
 	first := len(s.kills)
 	s.mu.Unlock()
 	for _, p := range meant {
+		if s.order.hooks.mark != nil {
+			s.order.hooks.mark("kill " + p.String())
+		}
 		// A process that was frozen in the middle of a round must not go on with it when the attack is over.
 		if ctx.Err() != nil || !time.Now().Before(deadline) {
 			return ctx.Err()

@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func makeKind(bug string, _ func(string)) attack.Kind {
-	return Kind{hooks: hooks{spareNobody: bug == "spare nobody", unasked: bug == "unasked", boast: bug == "boast"}}
+func makeKind(bug string, mark func(string)) attack.Kind {
+	return Kind{hooks: hooks{mark: mark, spareNobody: bug == "spare nobody", unasked: bug == "unasked", boast: bug == "boast"}}
 }
 
 // victim starts a process that only waits; called names it. It is reaped as soon as it ends.

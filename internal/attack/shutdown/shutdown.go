@@ -1,6 +1,7 @@
 package shutdown
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,12 +21,14 @@ const Name = "shutdown"
 const (
 	delayDefault = "1"
 	delayMax     = 24 * time.Hour
+	lateMax      = 15 * time.Second // a busy host is late by less; one that was frozen must not go down when nobody expects it
 )
 
 // Kind is the shutdown attack. Its zero value is ready to use.
 type Kind struct {
 	down func(restart bool) error // planted in tests; nil: the real thing
 	ways []way                    // planted in tests; nil: the real ones
+	late time.Duration            // in tests: instead of lateMax
 }
 
 // Describe implements attack.Kind.
@@ -57,7 +60,7 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if err != nil {
 		return nil, attack.Refuse(Name, "", "%w", err)
 	}
-	return Order{Delay: delay, Reboot: restart, down: k.down, ways: k.ways}, nil
+	return Order{Delay: delay, Reboot: restart, down: k.down, ways: k.ways, late: cmp.Or(k.late, lateMax)}, nil
 }
 
 // Check implements attack.Checker: better refused now than after the delay. Where systemd is the init it may let others than root do it.
@@ -97,6 +100,7 @@ type Order struct {
 	Reboot bool
 	down   func(restart bool) error
 	ways   []way
+	late   time.Duration
 }
 
 // Names implements attack.Order.
@@ -105,7 +109,7 @@ func (Order) Names() []string { return nil }
 // Plan implements attack.Order.
 func (o Order) Plan(facts attack.Facts) (attack.Plan, error) {
 	step := &down{reboot: o.Reboot, systemd: facts.Systemd, call: o.down, ways: o.ways}
-	return attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Delay: o.Delay, Steps: []attack.Step{step}}, nil
+	return attack.Plan{GUID: facts.GUID, Attack: Name, Host: facts.Host, Delay: o.Delay, Late: o.late, Steps: []attack.Step{step}}, nil
 }
 
 // down is the one step.

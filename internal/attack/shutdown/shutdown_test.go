@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,11 +35,20 @@ func TestMain(m *testing.M) {
 const initialPIDNamespace = "pid:[4026531836]"
 
 func makeKind(bug string, _ func(string)) attack.Kind {
+	if place, ok := strings.CutPrefix(bug, witnessed); ok {
+		return Kind{late: lateInTests, down: func(bool) error { return os.WriteFile(place, nil, 0o600) }}
+	}
+	if place, ok := strings.CutPrefix(bug, patient+witnessed); ok {
+		return Kind{down: func(bool) error { return os.WriteFile(place, nil, 0o600) }}
+	}
 	switch bug {
 	case "record":
 		return Kind{down: func(restart bool) error { return fmt.Errorf("recorded restart=%t", restart) }}
 	case "survive":
 		return Kind{down: func(bool) error { return nil }}
+	}
+	if len(os.Args) == 2 && os.Args[1] == "halt" {
+		return Kind{down: func(bool) error { return errors.New("halt takes nothing down") }}
 	}
 	if ns, err := os.Readlink("/proc/self/ns/pid"); err != nil || ns == initialPIDNamespace || os.Getppid() != 1 {
 		panic("the real shutdown must not run outside of a PID namespace")
@@ -146,6 +156,124 @@ func TestShutdownIsCalledOffDuringTheDelay(t *testing.T) {
 	code, account := a.Wait()
 	if code != 130 || account == nil || !account.Reverted || account.InForceAt != nil {
 		t.Errorf("exit code %d, account %+v: want 130 and nothing in force", code, account)
+	}
+}
+
+const (
+	witnessed   = "witness " // the file that follows is made instead of taking the host down
+	patient     = "patient " // planted: it goes off however late it is
+	lateInTests = 200 * time.Millisecond
+)
+
+// Whatever ends the one who ordered it calls a shutdown off, and who asks for it is told.
+func TestShutdownIsCalledOffByWhateverEndsWhoOrderedIt(t *testing.T) {
+	for name, end := range map[string]func(w *at.World, a *at.Attack) error{
+		"SIGTERM": func(_ *at.World, a *at.Attack) error { return a.Signal(unix.SIGTERM) },
+		"SIGHUP":  func(_ *at.World, a *at.Attack) error { return a.Signal(unix.SIGHUP) },
+		"SIGKILL": func(_ *at.World, a *at.Attack) error { return a.Signal(unix.SIGKILL) },
+		"no input": func(_ *at.World, a *at.Attack) error {
+			// An input that ends right after the start is no lifeline.
+			<-time.After(3 * time.Second)
+			return a.CloseStdin()
+		},
+		"no reader": func(_ *at.World, a *at.Attack) error { a.CloseStdout(); return nil },
+		"halt":      func(w *at.World, _ *at.Attack) error { _, err := w.Halt(); return err },
+		"halt while it is frozen": func(w *at.World, a *at.Attack) error {
+			if err := a.Signal(unix.SIGSTOP); err != nil {
+				return err
+			}
+			_, err := w.Halt()
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, place := at.NewWorld(t), filepath.Join(t.TempDir(), "down")
+			a := pending(t, w, witnessed+place, "--delay=1")
+			if err := end(w, a); err != nil {
+				t.Fatal(err)
+			}
+			if code, _ := a.Wait(); code == 0 {
+				t.Error("it exits with 0")
+			}
+			if _, err := os.Stat(place); err == nil {
+				t.Error("the host went down")
+			}
+		})
+	}
+}
+
+// pending starts a shutdown and waits until its delay has begun.
+func pending(t *testing.T, w *at.World, bug string, args ...string) *at.Attack {
+	t.Helper()
+	a, err := w.Start(at.Spec{Bug: bug, Args: append([]string{"--guid=" + at.GUID}, args...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Stop)
+	if _, err := at.AwaitFact(a, func(*history.AttackPlanned) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestTheSameShutdownIsNotPendingTwice(t *testing.T) {
+	t.Parallel()
+	w, place := at.NewWorld(t), filepath.Join(t.TempDir(), "down")
+	pending(t, w, witnessed+place, "--delay=1")
+	second, err := w.Start(at.Spec{Bug: witnessed + place, Args: []string{"--guid=" + at.GUID, "--delay=1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(second.Stop)
+	if code, _ := second.Wait(); code == 0 || !strings.Contains(second.Stderr(), at.GUID) {
+		t.Errorf("exit code %d: %s; want it refused", code, second.Stderr())
+	}
+}
+
+func TestDryRunOfAShutdownTakesNothingDown(t *testing.T) {
+	t.Parallel()
+	w, place := at.NewWorld(t), filepath.Join(t.TempDir(), "down")
+	a, err := w.Start(at.Spec{Bug: witnessed + place, Args: []string{"--delay=0s", "--dry-run"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Stop)
+	code, _ := a.Wait()
+	if _, err := os.Stat(place); code != 0 || err == nil {
+		t.Errorf("exit code %d, the host went down: %t", code, err == nil)
+	}
+}
+
+// goesDownLate freezes a shutdown until its time is over, and reports whether the host goes down when it goes on.
+func goesDownLate(t *testing.T, bug string) bool {
+	t.Helper()
+	w, place := at.NewWorld(t), filepath.Join(t.TempDir(), "down")
+	a := pending(t, w, bug+witnessed+place, "--delay=300ms")
+	if err := a.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(300*time.Millisecond + 2*lateInTests)
+	if err := a.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if bug == "" {
+		if code, account := a.Wait(); code == 0 || account == nil || !account.Reverted || !strings.Contains(a.Stderr(), "is not begun so late") {
+			t.Errorf("exit code %d, account %+v, %s", code, account, a.Stderr())
+		}
+	}
+	err := at.Within(at.Moment, func() error { _, err := os.Stat(place); return err })
+	return err == nil
+}
+
+// A shutdown that was frozen, with its host or alone, must not go off hours later, when nobody expects it any more.
+func TestFrozenShutdownDoesNotGoOffLate(t *testing.T) {
+	t.Parallel()
+	if goesDownLate(t, "") {
+		t.Error("the host went down late")
+	}
+	if !goesDownLate(t, patient) {
+		t.Error("the planted bug of patience was not caught")
 	}
 }
 
