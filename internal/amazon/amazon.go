@@ -3,11 +3,15 @@ package amazon
 import (
 	"context"
 	"errors"
+	"net/http"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"firedrill/internal/drill"
 )
@@ -54,6 +58,20 @@ var refusals = map[string]bool{
 	"AuthorizationErrorException": true,
 }
 
+// Permanent says whether no further try mends what a call ended with: Amazon has answered, and does not take what we said.
+func Permanent(err error) bool {
+	var answered *smithyhttp.ResponseError
+	if !errors.As(err, &answered) || answered.HTTPStatusCode() < http.StatusBadRequest || answered.HTTPStatusCode() >= http.StatusInternalServerError {
+		return false
+	}
+	var said smithy.APIError
+	passing := answered.HTTPStatusCode() == http.StatusTooManyRequests || answered.HTTPStatusCode() == http.StatusRequestTimeout
+	if errors.As(err, &said) {
+		passing = passing || slices.ContainsFunc([]string{"Throttl", "RequestLimitExceeded", "PriorRequestNotComplete"}, func(part string) bool { return strings.Contains(said.ErrorCode(), part) })
+	}
+	return !passing
+}
+
 // Problem makes a *drill.Error of what a call ended with: Refused when we may not, Invalid when Amazon does not take what we said, Unreachable
 // when it did not answer or failed itself.
 func Problem(op, where string, err error) error {
@@ -63,7 +81,7 @@ func Problem(op, where string, err error) error {
 		switch {
 		case refusals[said.ErrorCode()]:
 			known.Kind, known.Hint = drill.Refused, "Give these credentials leave for it, or name others in aws: of the service file."
-		case said.ErrorFault() == smithy.FaultClient:
+		case Permanent(err):
 			known.Kind, known.Hint = drill.Invalid, "Check what the service file names there."
 		}
 	}

@@ -28,7 +28,26 @@ type Route53 struct {
 	AWS AWS `yaml:"-" json:"aws,omitzero"` // that of the service
 }
 
+// SNSAction publishes to a topic of Amazon SNS, in the form that CloudWatch's alarms have there.
+type SNSAction struct {
+	Topic string `yaml:"topic,required" json:"topic"` // its ARN
+
+	AWS AWS `yaml:"-" json:"aws,omitzero"` // that of the service
+}
+
 func (s *Service) fillAWS() {
+	if s.AWS != nil {
+		for i := range s.Actions {
+			if to := s.Actions[i].SNS; to != nil {
+				to.AWS = *s.AWS
+			}
+		}
+		for i := range s.Alarms {
+			if from := s.Alarms[i].Source; from != nil && from.CloudWatch != "" {
+				from.AWS = *s.AWS
+			}
+		}
+	}
 	for i := range s.Failover {
 		f := &s.Failover[i]
 		if f.Provider == ProviderRoute53 && f.Route53 == nil {

@@ -166,7 +166,7 @@ func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 		{"pipeline:", "---\npipeline:", "a second document begins"},
 		{"pipeline:", "composites: {both: {}}\npipeline:", "composites.both: rule is missing"},
 		{"pipeline:", "composites: {\"{host}-x\": {rule: \"TRUE\"}}\npipeline:", "a composite alarm is there once"},
-		{"pipeline:", "actions: {page: {}}\npipeline:", "needs exactly one of webhook, slack, pagerduty, email, exec"},
+		{"pipeline:", "actions: {page: {}}\npipeline:", "needs exactly one of webhook, slack, pagerduty, email, sns, exec"},
 		{"pipeline:", "actions: {page: {exec: [true], slack: {url: \"http://x\"}}}\npipeline:", "needs exactly one of webhook"},
 		{"pipeline:", "actions: {page: {slack: {url: \"hooks\"}}}\npipeline:", `"hooks" is not a URL`},
 		{"pipeline:", "actions: {page: {slack: {}}}\npipeline:", "needs exactly one of url, url_file"},
@@ -175,6 +175,8 @@ func TestMistakesAreAnsweredWithPlaceAndCure(t *testing.T) {
 		{"pipeline:", "actions: {page: {exec: [x], wait: 5s}}\npipeline:", "wait and extension are about suppressed_by"},
 		{"pipeline:", "actions: {page: {exec: [x], suppressed_by: nobody}}\npipeline:", `no alarm "nobody"`},
 		{"pipeline:", "actions: {page: {email: {server: mail, from: a, to: [b]}}}\npipeline:", `"mail" is not host:port`},
+		{"pipeline:", "actions: {page: {sns: {topic: alarms}}}\npipeline:", `"alarms" is not the ARN of a topic`},
+		{"pipeline:", "aws: {endpoint: somewhere}\npipeline:", `"somewhere" is not a URL`},
 		{"pipeline:", "actions: {page: {email: {server: \"mail:25\", from: a, to: [b], user: c}}}\npipeline:", "user and password_file belong together"},
 	} {
 		planted := strings.Replace(string(text), test.old, test.planted, 1)

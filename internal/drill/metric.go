@@ -10,6 +10,7 @@ const (
 	metricEveryDefault = Seconds(time.Second)
 	periodDefault      = Seconds(time.Minute) // CloudWatch's
 	sourceEveryDefault = Seconds(time.Second)
+	cloudWatchEvery    = Seconds(5 * time.Second) // it evaluates every ten seconds at most, and an account has nine requests a second
 )
 
 // Where a metric is measured.
@@ -132,8 +133,9 @@ type Alarm struct {
 
 // AlarmSource says where an alarm lives that another system raises. The watch asks it, so that a drill can expect it like one of its own.
 type AlarmSource struct {
-	Prometheus   string   `yaml:"prometheus" json:"prometheus,omitempty"`     // its URL; exactly one of prometheus, alertmanager and http
+	Prometheus   string   `yaml:"prometheus" json:"prometheus,omitempty"`     // its URL; exactly one of prometheus, alertmanager, cloudwatch and http
 	Alertmanager string   `yaml:"alertmanager" json:"alertmanager,omitempty"` // its URL
+	CloudWatch   string   `yaml:"cloudwatch" json:"cloudwatch,omitempty"`     // name of an alarm there, of a composite one too
 	HTTP         string   `yaml:"http" json:"http,omitempty"`                 // URL of a JSON document
 	Match        []string `yaml:"match" json:"match,omitempty"`               // labels, as alertname="HostDown": =, !=, =~, !~; raised while an alert fits all
 	Watchdog     []string `yaml:"watchdog" json:"watchdog,omitempty"`         // alertmanager: labels of an alert that always fires; when it is missing nothing is known
@@ -142,8 +144,10 @@ type AlarmSource struct {
 	OK           []string `yaml:"ok" json:"ok,omitempty"`                     // http: and when it is well; anything else is not known. Default: anything else is well
 	TokenFile    string   `yaml:"token_file" json:"token_file,omitempty"`     // sent as Authorization: Bearer
 	CAFile       string   `yaml:"ca_file" json:"ca_file,omitempty"`           // authorities in place of the system's
-	Every        Seconds  `yaml:"every" json:"every_seconds,omitempty"`       // how often it is asked, default 1s: the error bound of a measured time
+	Every        Seconds  `yaml:"every" json:"every_seconds,omitempty"`       // how often it is asked, default 1s (cloudwatch: 5s): the error bound of a measured time
 	Timeout      Seconds  `yaml:"timeout" json:"timeout_seconds,omitempty"`   // default 5 x every, at most 10s; after so long without an answer nothing is known
+
+	AWS AWS `yaml:"-" json:"aws,omitzero"` // that of the service, for cloudwatch
 }
 
 const (
@@ -169,6 +173,9 @@ func (s *Service) fillMetrics() {
 		alarm := &s.Alarms[i]
 		orDefault(&alarm.Datapoints, Datapoints{M: 1, N: 1})
 		if source := alarm.Source; source != nil {
+			if source.CloudWatch != "" {
+				orDefault(&source.Every, cloudWatchEvery)
+			}
 			orDefault(&source.Every, sourceEveryDefault)
 			orDefault(&source.Timeout, min(5*source.Every, Seconds(10*time.Second)))
 			continue
@@ -206,7 +213,7 @@ func (s *AlarmSource) forHost(host Host) *AlarmSource {
 	}
 	fill := strings.NewReplacer(hostPlaceholder, host.Name, addressPlaceholder, host.Address.String()).Replace
 	one := *s
-	one.Prometheus, one.Alertmanager, one.HTTP, one.Path = fill(s.Prometheus), fill(s.Alertmanager), fill(s.HTTP), fill(s.Path)
+	one.Prometheus, one.Alertmanager, one.HTTP, one.Path, one.CloudWatch = fill(s.Prometheus), fill(s.Alertmanager), fill(s.HTTP), fill(s.Path), fill(s.CloudWatch)
 	one.Match = nil
 	for _, match := range s.Match {
 		one.Match = append(one.Match, fill(match))

@@ -7,6 +7,8 @@ import (
 	"strings"
 )
 
+var topicPattern = Pattern(`^arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+$`)
+
 // composites looks at the names only: what a rule means is the business of internal/alarm.
 func (c *checker) composites() {
 	taken := names(c.service.Alarms, func(a Alarm) string { return a.Name })
@@ -27,13 +29,13 @@ func (c *checker) actions() {
 	for _, action := range c.service.Actions {
 		path := "actions." + action.Name
 		ways := 0
-		for _, there := range []bool{action.Webhook != nil, action.Slack != nil, action.PagerDuty != nil, action.Email != nil, len(action.Exec) > 0} {
+		for _, there := range []bool{action.Webhook != nil, action.Slack != nil, action.PagerDuty != nil, action.Email != nil, action.SNS != nil, len(action.Exec) > 0} {
 			if there {
 				ways++
 			}
 		}
 		if ways != 1 {
-			c.mistake(path, "needs exactly one of webhook, slack, pagerduty, email, exec")
+			c.mistake(path, "needs exactly one of webhook, slack, pagerduty, email, sns, exec")
 		}
 		for i, alarm := range action.Alarms {
 			if alarm != "*" && !slices.Contains(alarms, alarm) {
@@ -64,6 +66,9 @@ func (c *checker) actions() {
 			if parsed, err := url.Parse(h.URL); h.URL != "" && (err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https")) {
 				c.mistake(path+"."+way+".url", "%q is not a URL; write one such as https://hooks.example.com/alarms", h.URL)
 			}
+		}
+		if sns := action.SNS; sns != nil && !topicPattern().MatchString(sns.Topic) {
+			c.mistake(path+".sns.topic", "%q is not the ARN of a topic; write one such as arn:aws:sns:us-west-2:123456789012:alarms", sns.Topic)
 		}
 		if mail := action.Email; mail != nil {
 			c.hostPort(path+".email.server", mail.Server)

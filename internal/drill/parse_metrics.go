@@ -188,10 +188,17 @@ func (c *checker) alarmSource(path string, alarm Alarm, perHost bool) {
 		ways++
 		c.webURL(at+"."+field, strings.NewReplacer(hostPlaceholder, "host", addressPlaceholder, "0.0.0.0").Replace(text))
 	}
+	if source.CloudWatch != "" {
+		ways++
+	}
 	if ways != 1 {
-		c.mistake(at, "needs exactly one of prometheus, alertmanager, http")
+		c.mistake(at, "needs exactly one of prometheus, alertmanager, cloudwatch, http")
 	}
 	switch {
+	case source.CloudWatch != "":
+		if len(source.Match)+len(source.Watchdog)+len(source.Raised)+len(source.OK) > 0 || source.Path+source.TokenFile+source.CAFile != "" {
+			c.mistake(at, "cloudwatch names the alarm, and aws: of the service who asks; leave the rest out")
+		}
 	case source.HTTP == "" && len(source.Match) == 0:
 		c.mistake(at, "match is missing; without it every alert would be this alarm. Write one such as ['alertname=\"HostDown\"']")
 	case source.HTTP == "" && source.Path+strings.Join(source.Raised, "")+strings.Join(source.OK, "") != "":
@@ -206,7 +213,7 @@ func (c *checker) alarmSource(path string, alarm Alarm, perHost bool) {
 	if source.Every < Seconds(100*time.Millisecond) {
 		c.mistake(at+".every", "%s is too often; 100ms is the least", source.Every)
 	}
-	text := strings.Join(append([]string{source.Prometheus, source.Alertmanager, source.HTTP, source.Path}, source.Match...), " ")
+	text := strings.Join(append([]string{source.Prometheus, source.Alertmanager, source.HTTP, source.Path, source.CloudWatch}, source.Match...), " ")
 	if perHost && !strings.Contains(text, hostPlaceholder) && !strings.Contains(text, addressPlaceholder) {
 		c.mistake(at, "is the same for every host; put {host} or {address} into it, or take {host} out of the alarm's name")
 	}

@@ -156,7 +156,7 @@ type Composite struct {
 	Rule string `yaml:"rule,required" json:"rule"` // as ALARM("a") AND NOT ALARM("b"); names of alarms are those with the host filled in
 }
 
-// Action tells somebody when alarms move. Exactly one of Webhook, Slack, PagerDuty, Email and Exec is set.
+// Action tells somebody when alarms move. Exactly one of Webhook, Slack, PagerDuty, Email, SNS and Exec is set.
 type Action struct {
 	Name         string       `yaml:"-" json:"name"`
 	Alarms       []string     `yaml:"alarms" json:"alarms,omitempty"`               // names, of composites too, {host} or "*"; default all
@@ -168,6 +168,7 @@ type Action struct {
 	Slack        *HTTPAction  `yaml:"slack" json:"slack,omitempty"`
 	PagerDuty    *PagerAction `yaml:"pagerduty" json:"pagerduty,omitempty"`
 	Email        *EmailAction `yaml:"email" json:"email,omitempty"`
+	SNS          *SNSAction   `yaml:"sns" json:"sns,omitempty"`
 	Exec         []string     `yaml:"exec" json:"exec,omitempty"` // a program and its arguments; gets the notice as JSON on standard input
 }
 

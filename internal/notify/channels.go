@@ -80,10 +80,12 @@ func newChannel(action drill.Action, directory string) (channel, error) {
 	case action.Email != nil:
 		password, err := secret(action.Email.PasswordFile)
 		return &mail{settings: *action.Email, password: password}, err
+	case action.SNS != nil:
+		return newTopic(*action.SNS, directory)
 	case len(action.Exec) > 0:
 		return program(action.Exec), nil
 	}
-	return nil, errors.New("it tells nobody; write one of webhook, slack, pagerduty, email, exec")
+	return nil, errors.New("it tells nobody; write one of webhook, slack, pagerduty, email, sns, exec")
 }
 
 // webhook posts JSON.

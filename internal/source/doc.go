@@ -1,5 +1,5 @@
 // Package source looks at alarms that live in another system, so that a drill can expect them as it expects our own: Prometheus,
-// Alertmanager, and whatever answers JSON over HTTP.
+// Alertmanager, CloudWatch, and whatever answers JSON over HTTP.
 //
 // It only asks; it never silences, acknowledges or changes an alert there. It never takes silence for good news: an answer that did not
 // come, was cut short, or does not say what it must, is an error, and the watch then knows nothing of the alarm (INSUFFICIENT_DATA). Its

@@ -48,6 +48,9 @@ func Open(alarm string, s drill.AlarmSource, directory string) (Source, error) {
 }
 
 func open(s drill.AlarmSource, directory string) (Source, error) {
+	if s.CloudWatch != "" {
+		return newCloudWatch(s, directory)
+	}
 	asker, err := newAsker(s, directory)
 	if err != nil {
 		return nil, err
@@ -66,7 +69,7 @@ func open(s drill.AlarmSource, directory string) (Source, error) {
 	if s.Prometheus != "" {
 		return &prometheus{base: strings.TrimSuffix(s.Prometheus, "/"), match: match, ask: asker}, nil
 	}
-	return nil, errors.New("the source names no system; write one of prometheus, alertmanager, http")
+	return nil, errors.New("the source names no system; write one of prometheus, alertmanager, cloudwatch, http")
 }
 
 // asker gets JSON documents.
