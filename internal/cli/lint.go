@@ -109,7 +109,9 @@ func runLint(ctx context.Context, s streams, options lintOptions) error {
 func lintZones(ctx context.Context, service drill.Service, options lintOptions, report *lintReport) error {
 	wanted := slices.Clone(service.Failover)
 	for _, name := range options.names {
-		known := func(f drill.Failover) bool { return f.Name == strings.TrimSuffix(name, ".") && f.Provider == drill.ProviderRoute53 }
+		known := func(f drill.Failover) bool {
+			return f.Name == strings.TrimSuffix(name, ".") && f.Provider == drill.ProviderRoute53
+		}
 		if slices.ContainsFunc(wanted, known) {
 			continue
 		}

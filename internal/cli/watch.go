@@ -65,7 +65,7 @@ installed and nothing stays), turns the samples into alarms and the alarms into 
 
   GET  /v1/state                   everything at this moment
   GET  /v1/events?follow=1         the current state, then each change, as JSON lines; &kinds=alarm,answer chooses
-  GET  /v1/history                 past alarms and answers
+  GET  /v1/history                 past alarms and answers; see firedrill watch history
   POST /v1/names/NAME/switch       {"to":"green","reason":"..."} with Authorization: Bearer TOKEN
   POST /v1/mute                    {"alarms":["..."],"seconds":300,"reason":"..."} with the token: alarms move, and nobody is told
   GET  /healthz                    200 while it works
@@ -77,6 +77,7 @@ EXIT STATUS
   2    the service file, the state file, the token file or the address to listen on cannot be used`,
 		RunE: func(command *cobra.Command, _ []string) error { return runWatch(command.Context(), s, options) },
 	}
+	command.AddCommand(newWatchHistoryCommand(s))
 	flags := command.Flags()
 	flags.StringVar(&options.file, "file", "firedrill.yaml", "service file")
 	flags.StringVar(&options.listen, "listen", "", "address to listen on, as 0.0.0.0:7070 (default: watch.listen of the service file, else the port of watch.url)")

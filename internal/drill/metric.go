@@ -43,7 +43,7 @@ type Metric struct {
 	Command    []string `yaml:"command" json:"command,omitempty"`       // a program and its arguments: it ends with 0
 	Prometheus string   `yaml:"prometheus" json:"prometheus,omitempty"` // a query of one series, asked of server; from: watch
 	StatsD     string   `yaml:"statsd" json:"statsd,omitempty"`         // the name under which values are sent to the watch
-	OTLP       string   `yaml:"otlp" json:"otlp,omitempty"`             // likewise, by OpenTelemetry: OTLP/HTTP in JSON to the watch's own address, POST /v1/metrics
+	OTLP       string   `yaml:"otlp" json:"otlp,omitempty"`             // likewise, by OpenTelemetry: OTLP/HTTP in protobuf or JSON to the watch's own address, POST /v1/metrics
 
 	Value        string   `yaml:"value" json:"value,omitempty"`                 // up, latency, days_left, number or exit_code
 	Unit         string   `yaml:"unit" json:"unit,omitempty"`                   // as CloudWatch names it; Milliseconds makes latency a number of them

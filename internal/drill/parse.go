@@ -83,6 +83,11 @@ func (s *Service) fillDefaults() {
 			action.States = []string{"ALARM", "OK"}
 		}
 	}
+	for i := range s.Mutes {
+		if len(s.Mutes[i].Alarms) == 0 {
+			s.Mutes[i].Alarms = []string{"*"}
+		}
+	}
 	for i := range s.Failover {
 		failover := &s.Failover[i]
 		orDefault(&failover.Provider, "authority")
@@ -209,6 +214,7 @@ func (c *checker) all() {
 	c.alarms()
 	c.composites()
 	c.actions()
+	c.mutes()
 	c.aws()
 	c.failover()
 	c.databases()

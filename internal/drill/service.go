@@ -18,6 +18,7 @@ type Service struct {
 	Alarms       []Alarm       `yaml:"alarms,keyed" json:"alarms,omitempty"`
 	Composites   []Composite   `yaml:"composites,keyed" json:"composites,omitempty"`
 	Actions      []Action      `yaml:"actions,keyed" json:"actions,omitempty"`
+	Mutes        []Mute        `yaml:"mutes,keyed" json:"mutes,omitempty"`
 	AWS          *AWS          `yaml:"aws" json:"aws,omitempty"`
 	Failover     []Failover    `yaml:"failover,keyed" json:"failover,omitempty"`
 	Databases    []Database    `yaml:"databases,keyed" json:"databases,omitempty"`

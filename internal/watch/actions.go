@@ -54,18 +54,65 @@ func newActions(service drill.Service) []*actionState {
 			rule: alarm.Suppression{Wait: action.Wait.Duration(), Extension: action.Extension.Duration()}}
 		if !slices.Contains(action.Alarms, "*") {
 			a.alarms = map[string]bool{}
-			for _, wanted := range action.Alarms {
-				a.alarms[wanted] = true
-				for _, one := range expanded {
-					if strings.ReplaceAll(wanted, hostPlaceholder, one.Host) == one.Name {
-						a.alarms[one.Name] = true
-					}
-				}
+			for _, name := range namesOf(action.Alarms, expanded) {
+				a.alarms[name] = true
 			}
 		}
 		actions = append(actions, a)
 	}
 	return actions
+}
+
+// namesOf returns the names of alarms that are meant, with the hosts filled in.
+func namesOf(wanted []string, expanded []drill.Alarm) []string {
+	all := []string{}
+	for _, name := range wanted {
+		all = append(all, name)
+		for _, one := range expanded {
+			if strings.ReplaceAll(name, hostPlaceholder, one.Host) == one.Name {
+				all = append(all, one.Name)
+			}
+		}
+	}
+	return all
+}
+
+// quietTime is a mute of the service file, which comes by itself.
+type quietTime struct {
+	name, reason string
+	alarms       []string // nil for all
+	times        drill.MuteTimes
+}
+
+func newQuietTimes(service drill.Service) ([]quietTime, error) {
+	var all []quietTime
+	for _, one := range service.Mutes {
+		times, err := one.Times()
+		if err != nil {
+			return nil, fmt.Errorf("mute %s: %w", one.Name, err)
+		}
+		quiet := quietTime{name: one.Name, reason: one.Reason, times: times}
+		if !slices.Contains(one.Alarms, "*") {
+			quiet.alarms = namesOf(one.Alarms, drill.ExpandAlarms(service))
+		}
+		all = append(all, quiet)
+	}
+	return all, nil
+}
+
+// inForce returns what keeps actions quiet now: orders, and what the service file says of this time.
+func (c *core) inForce(now time.Time) []mute {
+	all := slices.Clone(c.mutes)
+	for _, quiet := range c.quietTimes {
+		if until, is := quiet.times.Until(now); is {
+			reason := quiet.name
+			if quiet.reason != "" {
+				reason += ": " + quiet.reason
+			}
+			all = append(all, mute{Alarms: quiet.alarms, Until: until, Reason: reason})
+		}
+	}
+	return all
 }
 
 func newComposites(service drill.Service, now time.Time) ([]*compositeState, error) {
@@ -130,6 +177,7 @@ func (c *core) act(now time.Time, events []history.Event) {
 		return
 	}
 	c.mutes = slices.DeleteFunc(c.mutes, func(m mute) bool { return !now.Before(m.Until) })
+	mutes := c.inForce(now)
 	states := c.states()
 	moved := map[string]bool{}
 	for _, event := range events {
@@ -144,7 +192,7 @@ func (c *core) act(now time.Time, events []history.Event) {
 			if !a.wants(name) {
 				continue
 			}
-			rule, quiet := a.rule, c.muted(name)
+			rule, quiet := a.rule, mutedBy(mutes, name)
 			if suppressor == name {
 				rule = alarm.Suppression{} // an alarm does not keep itself quiet
 			} else if suppressor != "" {
@@ -208,8 +256,8 @@ func (c *core) about(name string) (host, reason string) {
 	return "", ""
 }
 
-func (c *core) muted(name string) bool {
-	return slices.ContainsFunc(c.mutes, func(m mute) bool { return m.Alarms == nil || slices.Contains(m.Alarms, name) })
+func mutedBy(mutes []mute, name string) bool {
+	return slices.ContainsFunc(mutes, func(m mute) bool { return m.Alarms == nil || slices.Contains(m.Alarms, name) })
 }
 
 // takeNotices returns what is to be told, once.

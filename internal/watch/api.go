@@ -34,7 +34,7 @@ const (
 //	POST /v1/names/{name}/switch           {"to":"green","reason":"...","force":false} with Authorization: Bearer TOKEN; {"serial":N}
 //	POST /v1/mute                          {"alarms":["..."],"seconds":300,"reason":"..."} with the token; {"until":TIME}; no alarms: all
 //	POST /v1/hold                          {"alarms":["..."],"names":["..."],"seconds":60,"reason":"..."} with the token; see Hold
-//	POST /v1/metrics                       values over OTLP/HTTP in JSON with the token, for metrics with otlp:
+//	POST /v1/metrics                       values over OTLP/HTTP, in protobuf or JSON, with the token, for metrics with otlp:
 //	GET  /healthz                          200 while the loop runs
 //
 // Refusals are {"error":"...","cure":"..."}: 400 not understood, 403 no or a wrong token, 404 no such name or environment, 409 refused.

@@ -34,6 +34,7 @@ type core struct {
 	composites []*compositeState
 	actions    []*actionState
 	mutes      []mute
+	quietTimes []quietTime
 	notices    []Notice // not taken yet
 	held       Hold
 }
@@ -104,6 +105,9 @@ func newCore(service drill.Service, saved *savedState, now time.Time) (*core, er
 		return nil, err
 	}
 	c.composites, c.actions = composites, newActions(service)
+	if c.quietTimes, err = newQuietTimes(service); err != nil {
+		return nil, err
+	}
 	c.recall(saved)
 	for _, name := range service.Failover {
 		state, err := c.newName(name, service, saved, now)

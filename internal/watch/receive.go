@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -164,27 +162,35 @@ func parseStatsD(line, sender string, gauges map[receivedAs]float64) ([]received
 
 // otlpRequest is ExportMetricsServiceRequest as OTLP writes it in JSON, as far as it is read here.
 type otlpRequest struct {
-	ResourceMetrics []struct {
-		Resource struct {
-			Attributes []otlpAttribute `json:"attributes"`
-		} `json:"resource"`
-		ScopeMetrics []struct {
-			Metrics []struct {
-				Name  string     `json:"name"`
-				Gauge otlpSeries `json:"gauge"`
-				Sum   otlpSeries `json:"sum"`
-			} `json:"metrics"`
-		} `json:"scopeMetrics"`
-	} `json:"resourceMetrics"`
+	ResourceMetrics []otlpResource `json:"resourceMetrics"`
+}
+
+type otlpResource struct {
+	Resource struct {
+		Attributes []otlpAttribute `json:"attributes"`
+	} `json:"resource"`
+	ScopeMetrics []otlpScope `json:"scopeMetrics"`
+}
+
+type otlpScope struct {
+	Metrics []otlpMetric `json:"metrics"`
+}
+
+type otlpMetric struct {
+	Name  string     `json:"name"`
+	Gauge otlpSeries `json:"gauge"`
+	Sum   otlpSeries `json:"sum"`
 }
 
 type otlpSeries struct {
-	Points []struct {
-		Attributes []otlpAttribute `json:"attributes"`
-		Time       json.Number     `json:"timeUnixNano"`
-		Double     *float64        `json:"asDouble"`
-		Int        *json.Number    `json:"asInt"` // a string in OTLP's JSON, as of every 64-bit number
-	} `json:"dataPoints"`
+	Points []otlpPoint `json:"dataPoints"`
+}
+
+type otlpPoint struct {
+	Attributes []otlpAttribute `json:"attributes"`
+	Time       json.Number     `json:"timeUnixNano"`
+	Double     *float64        `json:"asDouble"`
+	Int        *json.Number    `json:"asInt"` // a string in OTLP's JSON, as of every 64-bit number
 }
 
 type otlpAttribute struct {
@@ -203,21 +209,17 @@ func otlpHost(attributes []otlpAttribute, otherwise string) string {
 	return otherwise
 }
 
-// serveOTLP takes POST /v1/metrics of OTLP/HTTP in JSON. Protobuf is refused with the setting that makes an exporter send JSON.
+// serveOTLP takes POST /v1/metrics of OTLP/HTTP, in protobuf and in JSON.
 //
 // It asks for the token: values raise alarms, and alarms move answers. Exporters send it as OTEL_EXPORTER_OTLP_HEADERS.
 func (w *Watch) serveOTLP(out http.ResponseWriter, request *http.Request) {
 	if !w.admit(out, request, "sending values") {
 		return
 	}
-	if kind, _, _ := mime.ParseMediaType(request.Header.Get("Content-Type")); kind != "application/json" {
-		reply(out, http.StatusUnsupportedMediaType, refusal{Error: "only JSON is taken", Cure: "Set OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=http/json, or encoding: json in a collector."})
+	body, kind, err := readOTLP(out, request)
+	if kind == "" {
+		reply(out, http.StatusUnsupportedMediaType, refusal{Error: "neither JSON nor protobuf", Cure: "Set OTEL_EXPORTER_OTLP_METRICS_PROTOCOL to http/protobuf or http/json."})
 		return
-	}
-	text, err := io.ReadAll(http.MaxBytesReader(out, request.Body, otlpMax))
-	var body otlpRequest
-	if err == nil {
-		err = json.Unmarshal(text, &body)
 	}
 	if err != nil {
 		reply(out, http.StatusBadRequest, refusal{Error: "the body is not understood: " + err.Error()})
@@ -229,6 +231,11 @@ func (w *Watch) serveOTLP(out http.ResponseWriter, request *http.Request) {
 	}
 	for _, one := range body.values(sender, time.Now()) {
 		w.tell(request.Context(), one)
+	}
+	if kind == otlpProtobuf {
+		out.Header().Set("Content-Type", otlpProtobuf) // of an answer without fields
+		out.WriteHeader(http.StatusOK)
+		return
 	}
 	reply(out, http.StatusOK, struct{}{})
 }

@@ -75,7 +75,7 @@ func TestValuesThatOthersSendRaiseAlarms(t *testing.T) {
 		kind, token, body string
 		want              int
 	}{
-		{"application/x-protobuf", token, "", http.StatusUnsupportedMediaType}, {"application/json", token, "{", http.StatusBadRequest},
+		{"text/plain", token, "", http.StatusUnsupportedMediaType}, {"application/x-protobuf", token, "\x0a\xff", http.StatusBadRequest}, {"application/json", token, "{", http.StatusBadRequest},
 		{"application/json", "wrong", otlpBody, http.StatusForbidden}, {"application/json; charset=utf-8", token, otlpBody, http.StatusOK},
 	} {
 		request, err := http.NewRequest(http.MethodPost, server.URL+"/v1/metrics", strings.NewReader(row.body))

@@ -105,8 +105,8 @@ func (c *core) snapshot(now time.Time) Snapshot {
 			Name: composite.alarm.Name, State: string(composite.alarm.State), Since: composite.alarm.Since, Reason: composite.alarm.Reason,
 		})
 	}
-	for _, m := range c.mutes {
-		if now.Before(m.Until) {
+	for _, m := range c.inForce(now) {
+		if m.Until.IsZero() || now.Before(m.Until) {
 			s.Mutes = append(s.Mutes, MuteStatus{Alarms: m.Alarms, Until: m.Until, Reason: m.Reason})
 		}
 	}
