@@ -91,13 +91,14 @@ func (s *Service) checkAgain(ctx context.Context, c *check, k *checker, first, e
 func (s *Service) note(c *check, k *checker, said string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	news := k.at.IsZero() // it counts from now on
 	k.said, k.at = "Success: "+said, s.now()
 	if err != nil {
 		k.said = "Failure: " + err.Error()
 	}
-	first := k.streak.Ill
+	before := k.streak.Ill
 	k.streak = k.streak.Next(err == nil, *c.Check.HealthCheckConfig.FailureThreshold, s.now())
-	if k.streak.Ill != first {
+	if news || k.streak.Ill != before {
 		s.look()
 	}
 }
