@@ -79,6 +79,12 @@ var mayImport = map[string][]string{
 	"internal/awsapi/sigv4":      {"internal/drill"},
 	"internal/awsapi/wire":       {},
 	"internal/awsapi/disk":       {},
+	// The fleet: what is said and decided; who leads, who carries out, who asks, which know each other by the wire alone.
+	"internal/fleet":           {"internal/drill"},
+	"internal/fleet/control":   {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
+	"internal/fleet/agent":     {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
+	"internal/fleet/client":    {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
+	"internal/fleet/fleettest": {},
 	// Deploying, and everything else.
 	"internal/deploy":                   {"internal/deploy/remote", "internal/drill", "internal/history"},
 	"internal/deploy/remote":            {"internal/deploy/remote/sshconfig", "internal/drill", "internal/history", "internal/onefile"},
@@ -107,7 +113,7 @@ var mayImport = map[string][]string{
 }
 
 // deciders do no I/O and read no clock: now comes in as a value.
-var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/playbook", "internal/schedule", "internal/lint", "internal/conductor/step.go", "internal/history/outage.go"}
+var deciders = []string{"internal/drill", "internal/alarm", "internal/guard", "internal/verdict", "internal/failover", "internal/playbook", "internal/schedule", "internal/lint", "internal/conductor/step.go", "internal/history/outage.go", "internal/fleet/order.go", "internal/fleet/choose.go"}
 
 // deniedToDeciders are the imports that would let a decider touch the world.
 var deniedToDeciders = []string{"net/http", "os", "os/exec", "syscall", "golang.org/x/sys/unix", "log", "log/slog"}

@@ -28,7 +28,7 @@ func wholeReexec(args []string, out, errOut io.Writer) (code int, ours bool) {
 
 func newRootCommand(s streams) *cobra.Command {
 	root := newBareRoot(s)
-	root.AddGroup(&cobra.Group{ID: "run", Title: "Rehearse:"}, &cobra.Group{ID: "host", Title: "On a host:"}, &cobra.Group{ID: "stay", Title: "What stays on:"}, &cobra.Group{ID: "look", Title: "Look back:"})
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Rehearse:"}, &cobra.Group{ID: "host", Title: "On a host:"}, &cobra.Group{ID: "fleet", Title: "On many hosts:"}, &cobra.Group{ID: "stay", Title: "What stays on:"}, &cobra.Group{ID: "look", Title: "Look back:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, command := range commands {
 			command.GroupID = group
@@ -37,6 +37,7 @@ func newRootCommand(s streams) *cobra.Command {
 	}
 	add("run", newDemoCommand(s), newProveCommand(s), newDrillsCommand(s), newSchemaCommand(s), newPipelineCommand(s), newPlanCommand(s), newLintCommand(s), newRunCommand(s), newDeployCommand(s), newRollbackCommand(s), newLockCommand(s), newUnlockCommand(s), newLabCommand(s), newPlaybookCommand(s), newImportCommand(s))
 	add("host", newWholeAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
+	add("fleet", newFleetCommand(s), newAgentCommand(s))
 	add("stay", newWatchCommand(s), newAuthorityCommand(s), newFailoverCommand(s), newDatabaseCommand(s), newServerCommand(s), newScheduleCommand(s))
 	add("look", newJudgeCommand(s), newReportCommand(s), newVerifyCommand(s), newAttestCommand(s), newKeyCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))

@@ -31,15 +31,20 @@ const (
 type serverOptions struct {
 	listen, dnsListen, data, accessKey string
 	checkEvery                         time.Duration
+	fleet                              fleetServerOptions
 }
 
 func newServerCommand(s streams) *cobra.Command {
 	var options serverOptions
 	command := &cobra.Command{
 		Use:   "server",
-		Short: "Answer what AWS's clients ask of CloudWatch and Route 53, with our own alarms and name server behind it",
+		Short: "Lead a fleet of agents, and answer what AWS's clients ask of CloudWatch and Route 53",
 		Args:  cobra.NoArgs,
-		Long: `Stays on. Answers the operations of Amazon CloudWatch and Route 53 (and of the recovery controller's routing controls) that resiliency needs,
+		Long: `Stays on. With --fleet-listen it leads a fleet: agents dial in over TLS, each with a key of its own, and carry out what firedrill fleet
+attack orders. NATS with JetStream runs inside of this process and keeps members, runs, permits, journals and the lever in the data directory;
+docs/fleet.md says who can do what. The first start writes fleet/admin.json there: the credentials of the first admin.
+
+It also answers the operations of Amazon CloudWatch and Route 53 (and of the recovery controller's routing controls) that resiliency needs,
 in the protocols of the AWS CLI, boto3 and the SDKs: give them --endpoint-url. Alarms are evaluated by CloudWatch's rules in real time,
 records are answered over DNS on a port, health checks are really made, and everything is kept in one directory.
 
@@ -60,7 +65,8 @@ EXIT STATUS
   2    a flag, the key file or the data directory is wrong
   3    a socket broke while serving
   4    an address cannot be listened on`,
-		Example: `  firedrill server --data /var/lib/firedrill/aws --listen 127.0.0.1:4566 --dns-listen 127.0.0.1:5353
+		Example: `  firedrill server --data /var/lib/firedrill-server --fleet-listen :7422 --fleet-address control.example.com:7422
+  firedrill server --data /var/lib/firedrill/aws --listen 127.0.0.1:4566 --dns-listen 127.0.0.1:5353
   export AWS_SHARED_CREDENTIALS_FILE=/var/lib/firedrill/aws/credentials AWS_DEFAULT_REGION=us-west-2
   aws --endpoint-url http://127.0.0.1:4566 cloudwatch describe-alarms
   dig -p 5353 @127.0.0.1 bookstore.pingpublications.com`,
@@ -72,6 +78,7 @@ EXIT STATUS
 	flags.StringVar(&options.data, "data", "firedrill-data", "directory in which everything is kept")
 	flags.StringVar(&options.accessKey, "access-key", "", "file with the access keys that may sign (default: credentials in the data directory)")
 	flags.DurationVar(&options.checkEvery, "check-every", 0, "make health checks this often, whatever interval they name: for rehearsals that cannot wait")
+	options.fleet.flags(flags)
 	flags.Bool("help", false, "show this help")
 	_ = command.MarkFlagDirname("data") // these fail only for a flag that is not defined
 	_ = command.MarkFlagFilename("access-key")
@@ -103,6 +110,10 @@ func runServer(ctx context.Context, s streams, options serverOptions) error {
 	if err := endpoint.Start(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	leading, err := options.fleet.lead(ctx, options.data, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	server := &http.Server{Handler: endpoint.Handler, ReadHeaderTimeout: serverHeaderMax, ReadTimeout: serverIdleMax, IdleTimeout: serverIdleMax}
 	serving := make(chan error, 1)
 	go func() { serving <- server.Serve(listener) }()
@@ -110,7 +121,7 @@ func runServer(ctx context.Context, s streams, options serverOptions) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- endpoint.Run(running) }()
+	go func() { ended <- errors.Join(endpoint.Run(running), leading.wait()) }()
 	var broken error
 	select {
 	case broken = <-serving: // it serves until it is stopped, which happens below

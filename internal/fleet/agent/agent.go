@@ -1,0 +1,346 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+)
+
+const (
+	// LeashDefault is how long after the control plane was heard last the host is as it was.
+	LeashDefault = 15 * time.Second
+	// LeashMin leaves room for a pulse that is late, and for the revert.
+	LeashMin = 9 * time.Second
+	// revertReserve is the part of the leash that is kept for the revert: two seconds of SIGTERM, then SIGKILL, after which the kernel reverts.
+	revertReserve = 3 * time.Second
+
+	presenceEvery = 10 * time.Second
+	dialMax       = 10 * time.Second
+	pingEvery     = 5 * time.Second
+	reconnectWait = time.Second
+	helloMax      = 10 * time.Second
+	tendEvery     = 100 * time.Millisecond
+)
+
+// Options of an agent. The zero value of most stands for what an installed agent does.
+type Options struct {
+	Directory string // of its identity, its ledger and its journals
+	Log       *slog.Logger
+	Leash     time.Duration // default LeashDefault
+	Program   []string      // that attacks; default: this one
+	Facts     func(context.Context) (fleet.Facts, error)
+	Running   func(context.Context) ([]fleet.Running, error) // everything in force here, by order or not
+
+	OpenOrder func(text []byte, trusted ed25519.PublicKey) (fleet.Order, error) // planted bug: instead of fleet.Open
+	Forgetful bool                                                              // planted bug: an order is taken twice
+	Unleashed bool                                                              // planted bug: a lost control plane changes nothing
+}
+
+// Agent speaks for one host.
+type Agent struct {
+	options Options
+	log     *slog.Logger
+	id      Identity
+	ledger  *ledger
+	conn    *nats.Conn
+	ctx     context.Context //nolint:containedctx // of Run: handlers of messages are given none
+	working sync.WaitGroup  // tasks
+
+	shipping chan struct{} // there is more to tell
+	facts    fleet.Facts
+
+	mu     sync.Mutex // guards the fields below
+	local  net.Addr   // our end of the connection to the control plane, and its
+	remote net.Addr
+	heard  time.Time // when the control plane was heard last
+	boot   string    // of the control plane
+	epoch  uint64
+	halted bool
+	tasks  map[string]*task
+	halts  map[string]*fleet.Halted // that were carried out
+	closed bool
+
+	shipped map[string]int // lines of a journal that the control plane has
+}
+
+// Open reads the identity of a directory and takes its ledger.
+func Open(o Options) (*Agent, error) {
+	o.Leash = cmp.Or(o.Leash, LeashDefault)
+	if o.Program == nil {
+		o.Program = []string{"/proc/self/exe"}
+	}
+	id, err := LoadIdentity(o.Directory)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(o.Directory, sentDirectory), 0o700); err != nil {
+		return nil, &drill.Error{Op: "agent", Kind: drill.Invalid, Err: err}
+	}
+	ledger, err := openLedger(o.Directory, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	ledger.forgetful = o.Forgetful
+	return &Agent{options: o, log: o.Log, id: id, ledger: ledger, shipping: make(chan struct{}, 1), tasks: map[string]*task{}, halts: map[string]*fleet.Halted{}, shipped: map[string]int{}}, nil
+}
+
+// Run takes back what an agent of before left, connects, and does what it is ordered until ctx ends; then it ends what it does, and tells so
+// if it still can. A control plane that cannot be reached is tried again for ever: hosts come up before their control plane as a rule.
+func (a *Agent) Run(ctx context.Context) error {
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.ctx = running
+	if err := a.recover(ctx); err != nil {
+		return errors.Join(err, a.ledger.close())
+	}
+	facts, err := a.options.Facts(ctx)
+	if err != nil {
+		return errors.Join(err, a.ledger.close())
+	}
+	a.facts = facts
+	a.facts.Zone, a.facts.Tags, a.facts.Leash = a.id.Zone, a.id.Tags, a.options.Leash.Seconds()
+	if err := a.connect(); err != nil {
+		return errors.Join(err, a.ledger.close())
+	}
+	a.log.InfoContext(ctx, "agent ready", "host", a.id.Name, "control", a.id.Address, "leash", a.options.Leash.String(), "kinds", len(a.facts.Kinds))
+	var loops sync.WaitGroup
+	loops.Go(func() { a.tend(running) })
+	loops.Go(func() { a.ship(running) })
+	<-ctx.Done()
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.stopAll("the agent was stopped")
+	a.working.Wait()
+	cancel()
+	loops.Wait()
+	a.shipOnce(context.WithoutCancel(ctx))
+	a.conn.Close()
+	return a.ledger.close()
+}
+
+// connect dials out. It returns at once; what is not there yet is tried again.
+func (a *Agent) connect() error {
+	pair, err := nkeys.FromSeed([]byte(a.id.Seed))
+	if err != nil {
+		return &drill.Error{Op: "agent", Kind: drill.Invalid, Err: err, Hint: "remove the agent's directory and join again"}
+	}
+	a.conn, err = nats.Connect("tls://"+a.id.Address,
+		nats.Secure(fleet.PinnedTLS(a.id.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(a.id.Key, pair.Sign),
+		nats.Name(a.id.Name), nats.CustomInboxPrefix(fleet.Inbox(a.id.Key)), nats.SetCustomDialer(dialer{a}),
+		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait, reconnectWait),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1), // what could not be said then is not worth saying later
+		nats.ConnectHandler(func(conn *nats.Conn) { a.hello(conn, 0) }), nats.ReconnectHandler(func(conn *nats.Conn) { a.hello(conn, 0) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { a.log.Warn("the control plane is lost", "error", err) }), //nolint:sloglint // no context
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			a.log.Warn("the control plane complains", "error", err)
+		}))
+	if err != nil {
+		return unreachable("agent", a.id.Address, err)
+	}
+	for subject, handle := range map[string]nats.MsgHandler{
+		fleet.SubjectPulse:                        a.heardPulse,
+		fleet.SubjectHalt:                         a.heardHalt,
+		fleet.SubjectRollCall:                     func(*nats.Msg) { a.present() },
+		fleet.ToAgent(a.id.Key, fleet.WordOrder):  a.heardOrder,
+		fleet.ToAgent(a.id.Key, fleet.WordGo):     a.heardGo,
+		fleet.ToAgent(a.id.Key, fleet.WordCancel): a.heardCancel,
+	} {
+		if _, err := a.conn.Subscribe(subject, handle); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dialer remembers both ends of the connection: an attack on the network spares it, as it spares the SSH connection of a person.
+type dialer struct{ agent *Agent }
+
+// Dial implements nats.CustomDialer.
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: dialMax, KeepAlive: pingEvery}).Dial(network, address) //nolint:noctx // the library gives none
+	if err == nil {
+		d.agent.mu.Lock()
+		d.agent.local, d.agent.remote = conn.LocalAddr(), conn.RemoteAddr()
+		d.agent.mu.Unlock()
+	}
+	return conn, err
+}
+
+// controlConnection is how an attack is told what to spare.
+func (a *Agent) controlConnection() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	local, ok1 := a.local.(*net.TCPAddr)
+	remote, ok2 := a.remote.(*net.TCPAddr)
+	if !ok1 || !ok2 {
+		return ""
+	}
+	return fmt.Sprintf("SSH_CONNECTION=%s %d %s %d", remote.IP, remote.Port, local.IP, local.Port)
+}
+
+// hello says who we are, after up to a while, so that not all hosts speak at once.
+func (a *Agent) hello(conn *nats.Conn, within time.Duration) {
+	go func() {
+		if within > 0 && !sleep(a.ctx, rand.N(within)) { //nolint:gosec // to spread, not to hide
+			return
+		}
+		presence := a.presence()
+		presence.Facts = &a.facts
+		ctx, cancel := context.WithTimeout(a.ctx, helloMax)
+		defer cancel()
+		reply, err := conn.RequestWithContext(ctx, fleet.FromAgent(a.id.Key, fleet.WordHello), encode(presence))
+		if err != nil {
+			return // the next pulse has us try again
+		}
+		welcome, err := fleet.Decode[fleet.Welcome](reply.Data)
+		if err != nil {
+			a.log.WarnContext(ctx, "the welcome is not understood", "error", err)
+			return
+		}
+		a.hear(welcome.Pulse)
+		a.log.InfoContext(ctx, "the control plane knows us", "name", welcome.Name)
+		a.kick()
+	}()
+}
+
+func (a *Agent) heardPulse(message *nats.Msg) {
+	pulse, err := fleet.Decode[fleet.Pulse](message.Data)
+	if err != nil {
+		return
+	}
+	a.mu.Lock()
+	known := a.boot == pulse.Boot
+	a.mu.Unlock()
+	if !known {
+		a.hello(a.conn, helloSpread)
+		return
+	}
+	a.hear(pulse)
+}
+
+// helloSpread is the time over which hosts say hello to a control plane that was started anew.
+const helloSpread = time.Second
+
+// hear takes note that the control plane is there. Within one life of it the epoch only grows.
+func (a *Agent) hear(pulse fleet.Pulse) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.boot != pulse.Boot:
+		a.boot, a.epoch, a.halted = pulse.Boot, pulse.Epoch, pulse.Halted
+	case pulse.Epoch >= a.epoch:
+		a.epoch, a.halted = pulse.Epoch, pulse.Halted
+	default:
+		return // said before a halt that we have heard already
+	}
+	a.heard = time.Now()
+}
+
+// silence is how long the control plane was not heard; it is long when it never was.
+func (a *Agent) silence() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.heard.IsZero() {
+		return time.Hour
+	}
+	return time.Since(a.heard)
+}
+
+// slack is how long the control plane may be silent before what is in force is ended.
+func (a *Agent) slack() time.Duration {
+	return a.options.Leash - min(revertReserve, a.options.Leash/4)
+}
+
+// tend ends what is in force when the control plane is lost, and says now and then that we are there.
+func (a *Agent) tend(ctx context.Context) {
+	look, speak := time.NewTicker(tendEvery), time.NewTicker(presenceEvery)
+	defer look.Stop()
+	defer speak.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			if silent := a.silence(); silent > a.slack() && !a.options.Unleashed {
+				a.stopAll(fmt.Sprintf("the control plane was not heard for %s", silent.Round(time.Second)))
+			}
+		case <-speak.C:
+			a.present()
+		}
+	}
+}
+
+// present says that we are there, and what is in force.
+func (a *Agent) present() {
+	_ = a.conn.Publish(fleet.FromAgent(a.id.Key, fleet.WordPresence), encode(a.presence())) // who does not hear it takes us for absent
+}
+
+func (a *Agent) presence() fleet.Presence {
+	presence := fleet.Presence{At: time.Now()}
+	running, err := a.options.Running(a.ctx)
+	if err != nil {
+		// What cannot be known is not nothing: a host with something unknown in force is not attacked.
+		a.log.Warn("what is in force here is not known", "error", err) //nolint:sloglint // no context
+		running = []fleet.Running{{Kind: "unknown"}}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	presence.Boot, presence.Epoch = a.boot, a.epoch
+	for _, r := range running {
+		if _, ours := a.tasks[r.Order]; !ours {
+			r.Order = ""
+		}
+		presence.Running = append(presence.Running, r)
+	}
+	return presence
+}
+
+// stopAll ends all orders, begun or not.
+func (a *Agent) stopAll(why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range a.tasks {
+		t.stop(why)
+	}
+}
+
+func (a *Agent) open(text []byte) (fleet.Order, error) {
+	if a.options.OpenOrder != nil {
+		return a.options.OpenOrder(text, a.id.OrderKey)
+	}
+	return fleet.Open(text, a.id.OrderKey)
+}
+
+func encode(value any) []byte {
+	text, _ := json.Marshal(value) // our own types always encode
+	return text
+}
+
+// sleep returns false when ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,184 @@
+package fleet
+
+import (
+	"encoding/json"
+	"time"
+
+	"firedrill/internal/drill"
+)
+
+// APISubject is where a person's program asks the control plane.
+func APISubject(member, call string) string { return "fd.api." + member + "." + call }
+
+// Roles of people. Each may do what the one before may.
+const (
+	RoleViewer   = "viewer"   // look, and halt: stopping is easier than starting, on purpose
+	RoleOperator = "operator" // attack, and release the lever
+	RoleAdmin    = "admin"    // let hosts and people in, and put them out
+	RoleAgent    = "agent"    // none of these: a host
+)
+
+// Calls of the API, with the least role that may make them.
+var Calls = map[string]string{
+	"hosts": RoleViewer, "runs": RoleViewer, "run": RoleViewer, "journal": RoleViewer, "members": RoleViewer, "lever": RoleViewer,
+	"halt": RoleViewer, "stop": RoleViewer, "attack": RoleOperator, "release": RoleOperator,
+	"token": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
+}
+
+// MayCall reports whether a role may make a call.
+func MayCall(role, call string) bool {
+	ladder := []string{RoleViewer, RoleOperator, RoleAdmin}
+	rank := func(name string) int {
+		for i, step := range ladder {
+			if step == name {
+				return i
+			}
+		}
+		return -1
+	}
+	need, known := Calls[call]
+	return known && rank(role) >= 0 && rank(role) >= rank(need)
+}
+
+// Reply is the control plane's answer to a call.
+type Reply struct {
+	Result json.RawMessage `json:"result,omitempty"`
+	Error  *Problem        `json:"error,omitempty"`
+}
+
+// Problem is an error on its way to the one who asked.
+type Problem struct {
+	Kind drill.ErrorKind `json:"kind"`
+	Text string          `json:"text"`
+	Hint string          `json:"hint,omitempty"`
+}
+
+// Member is who may speak to the control plane.
+type Member struct {
+	Key     string            `json:"key"`
+	Name    string            `json:"name"`
+	Role    string            `json:"role"`
+	Zone    string            `json:"zone,omitempty"`
+	Tags    map[string]string `json:"tags,omitempty"`
+	Since   time.Time         `json:"since"`
+	By      string            `json:"by"`
+	Revoked *time.Time        `json:"revoked,omitempty"`
+}
+
+// HostView is a host as people see it.
+type HostView struct {
+	Name    string            `json:"name"`
+	Key     string            `json:"key"`
+	Online  bool              `json:"online"`
+	Heard   time.Time         `json:"heard,omitzero"`
+	Skew    float64           `json:"skew_seconds"` // the host's clock before ours
+	Zone    string            `json:"zone,omitempty"`
+	Tags    map[string]string `json:"tags,omitempty"`
+	Facts   *Facts            `json:"facts,omitempty"`
+	Running []Running         `json:"running,omitempty"`
+	Run     string            `json:"run,omitempty"` // of which it is a part
+}
+
+// AttackRequest asks for a run.
+type AttackRequest struct {
+	Selector Selector      `json:"selector"`
+	Kind     string        `json:"kind"`
+	Args     []string      `json:"args"`
+	Consent  bool          `json:"consent,omitempty"`
+	Most     drill.Seconds `json:"most_seconds,omitempty"` // no host goes on for longer than this; 0: an hour
+	DryRun   bool          `json:"dry_run,omitempty"`      // choose, and stop there
+}
+
+// States of a run, and of a host in it.
+const (
+	RunStarting  = "starting"
+	RunRunning   = "running"
+	RunEnded     = "ended"
+	RunCancelled = "cancelled" // not all hosts could begin, so none did
+	HostOrdered  = "ordered"
+	HostAccepted = "accepted"
+	HostRefused  = "refused"
+	HostSilent   = "silent" // it did not answer in time
+	HostEnded    = "ended"
+	HostLost     = "lost" // not heard of since; the impact was over at the deadline, by the host's own means
+)
+
+// Run is one attack on some hosts.
+type Run struct {
+	ID       string    `json:"id"`
+	By       string    `json:"by"`
+	Kind     string    `json:"kind"`
+	Args     []string  `json:"args"`
+	Seed     uint64    `json:"seed"`
+	Services []string  `json:"services"` // whose permits it holds
+	Issued   time.Time `json:"issued"`
+	Start    time.Time `json:"start"`
+	Deadline time.Time `json:"deadline"`
+	State    string    `json:"state"`
+	Reason   string    `json:"reason,omitempty"`
+	Hosts    []RunHost `json:"hosts"`
+}
+
+// RunHost is one host of a run.
+type RunHost struct {
+	Key      string `json:"key"`
+	Name     string `json:"name"`
+	Order    string `json:"order"`
+	State    string `json:"state"`
+	Reason   string `json:"reason,omitempty"`
+	Cure     string `json:"cure,omitempty"`
+	Bit      bool   `json:"bit"`
+	Reverted bool   `json:"reverted"`
+	Code     int    `json:"code"`
+	Lines    int    `json:"lines"`           // of its journal
+	Chain    string `json:"chain,omitempty"` // "whole", or what is wrong with the journal
+}
+
+// Final reports whether nothing more will become of the host in this run.
+func (h RunHost) Final() bool {
+	switch h.State {
+	case HostRefused, HostEnded, HostLost:
+		return true
+	}
+	return false
+}
+
+// Done reports whether the run is over.
+func (r Run) Done() bool { return r.State == RunEnded || r.State == RunCancelled }
+
+// HaltRequest asks for the end of everything.
+type HaltRequest struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// HaltReport says what became of a halt.
+type HaltReport struct {
+	Lever  Lever             `json:"lever"`
+	Halted []string          `json:"halted"` // hosts on which nothing is in force any more
+	Ended  int               `json:"ended"`  // attacks
+	Left   map[string]string `json:"left"`   // hosts on which something is, or that did not say
+	Absent []string          `json:"absent"` // hosts that were not there before; without the control plane they have ended by themselves
+}
+
+// Lever blocks all new runs while it is engaged.
+type Lever struct {
+	Engaged bool      `json:"engaged"`
+	By      string    `json:"by,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	At      time.Time `json:"at,omitzero"`
+	Epoch   uint64    `json:"epoch"` // grows with each halt
+}
+
+// TokenRequest asks for leave to join.
+type TokenRequest struct {
+	Uses  int           `json:"uses"`
+	Valid drill.Seconds `json:"valid_seconds"`
+}
+
+// Credentials are what a person's program needs. The file that holds them is its owner's alone.
+type Credentials struct {
+	Address string `json:"address"`
+	Pin     string `json:"pin"`
+	Name    string `json:"name"`
+	Seed    string `json:"seed"`
+}

@@ -1,0 +1,110 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"firedrill/internal/awsapi/disk"
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+)
+
+const connectMax = 10 * time.Second
+
+// Client is a connection to a control plane. Its methods may be called at the same time.
+type Client struct {
+	conn *nats.Conn
+	key  string
+}
+
+// Load reads credentials. Their file must be readable by its owner alone.
+func Load(path string) (fleet.Credentials, error) {
+	var c fleet.Credentials
+	wrong := func(err error, hint string) (fleet.Credentials, error) {
+		return c, &drill.Error{Op: "credentials", Kind: drill.Invalid, Err: err, Hint: hint}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return wrong(err, "name the file with --fleet or FIREDRILL_FLEET; the server makes the first one: admin.json in its fleet directory")
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return wrong(fmt.Errorf("%s may be read by others", path), "chmod 600 "+path)
+	}
+	if err := disk.Load(path, &c); err != nil {
+		return wrong(err, "get new ones from an admin: firedrill fleet add")
+	}
+	if c.Address == "" || c.Pin == "" || c.Seed == "" {
+		return wrong(fmt.Errorf("%s is not whole", path), "get new ones from an admin: firedrill fleet add")
+	}
+	return c, nil
+}
+
+// NewKey makes a key for a person.
+func NewKey() (seed, key string, err error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return "", "", err
+	}
+	secret, err1 := pair.Seed()
+	key, err2 := pair.PublicKey()
+	return string(secret), key, errors.Join(err1, err2)
+}
+
+// Connect logs in.
+func Connect(c fleet.Credentials) (*Client, error) {
+	pair, err := nkeys.FromSeed([]byte(c.Seed))
+	if err != nil {
+		return nil, &drill.Error{Op: "credentials", Kind: drill.Invalid, Err: err, Hint: "get new ones from an admin: firedrill fleet add"}
+	}
+	key, err := pair.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := nats.Connect("tls://"+c.Address, nats.Secure(fleet.PinnedTLS(c.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(key, pair.Sign),
+		nats.Name(c.Name), nats.CustomInboxPrefix(fleet.Inbox(key)), nats.Timeout(connectMax), nats.MaxReconnects(0))
+	if err != nil {
+		known := &drill.Error{Op: "fleet", Kind: drill.Unreachable, Err: fmt.Errorf("%s: %w", c.Address, err), Hint: "does the server run? systemctl status firedrill-server"}
+		switch {
+		case errors.Is(err, fleet.ErrPin):
+			known.Kind, known.Hint = drill.Refused, "somebody else answers there, or the server has a new identity: get new credentials"
+		case errors.Is(err, nats.ErrAuthorization):
+			known.Kind, known.Hint = drill.Refused, "the server does not know this key, or has put it out; ask an admin"
+		}
+		return nil, known
+	}
+	return &Client{conn: conn, key: key}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() { c.conn.Close() }
+
+// Call asks for something, and reads the answer into result, also when the answer is an error that comes with one.
+func (c *Client) Call(ctx context.Context, call string, asked, result any) error {
+	text, err := json.Marshal(asked)
+	if err != nil {
+		return err
+	}
+	message, err := c.conn.RequestWithContext(ctx, fleet.APISubject(c.key, call), text)
+	if err != nil {
+		return &drill.Error{Op: "fleet " + call, Kind: drill.Unreachable, Err: err, Hint: "does the server run? what was ordered may have begun: see firedrill fleet runs"}
+	}
+	var reply fleet.Reply
+	if err := json.Unmarshal(message.Data, &reply); err != nil {
+		return &drill.Error{Op: "fleet " + call, Kind: drill.Internal, Err: err}
+	}
+	var decodeErr error
+	if len(reply.Result) > 0 && result != nil {
+		decodeErr = json.Unmarshal(reply.Result, result)
+	}
+	if reply.Error != nil {
+		return &drill.Error{Kind: reply.Error.Kind, Hint: reply.Error.Hint, Err: errors.New(reply.Error.Text)}
+	}
+	return decodeErr
+}

@@ -1,0 +1,281 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+)
+
+const (
+	// storeMax bounds a write to the disk.
+	storeMax = 15 * time.Second
+	// mostDefault is how long a host may go on when nothing is said.
+	mostDefault = time.Hour
+	// leadPerHost is what each host adds to the time from order to start: signing, sending, and its answer.
+	leadPerHost = 2 * time.Millisecond
+	// goAhead is how long before the start all answers must be there, so that the word to go arrives in time.
+	goAhead = 500 * time.Millisecond
+	// startGrace is how long after the start a host may still begin. A host that is later than that is not a part of what was rehearsed.
+	startGrace = 5 * time.Second
+)
+
+// Attack carries out a request up to the start: it calls the roll, chooses, takes the permits, writes the run down, and orders. All hosts begin
+// at the same time, or none does. It returns the run when that is decided; what becomes of it is followed from then on.
+func (c *Control) Attack(ctx context.Context, by fleet.Member, request fleet.AttackRequest) (fleet.Run, error) {
+	if err := fleet.CheckArgs(request.Kind, request.Args); err != nil {
+		return fleet.Run{}, &drill.Error{Op: "attack", Kind: drill.Invalid, Err: err}
+	}
+	run, err := c.plan(ctx, by, request)
+	if err != nil || request.DryRun {
+		return run, err
+	}
+	return c.begin(ctx, run, request)
+}
+
+// plan chooses the hosts and takes everything that keeps others away from them. With a dry run it takes nothing.
+func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.AttackRequest) (fleet.Run, error) {
+	c.ordering.Lock()
+	defer c.ordering.Unlock()
+	lever := c.lever()
+	if lever.Engaged {
+		return fleet.Run{}, leverEngaged(lever)
+	}
+	all := c.candidates(c.callTheRoll(ctx))
+	chosen, err := fleet.Choose(all, request.Selector, request.Kind)
+	if err != nil {
+		return fleet.Run{}, err
+	}
+	if err := c.options.Limits.Admit(all, chosen); err != nil {
+		return fleet.Run{}, err
+	}
+	most := request.Most.Duration()
+	if most == 0 {
+		most = mostDefault
+	}
+	now := time.Now()
+	run := fleet.Run{ID: uuid.Must(uuid.NewV7()).String(), By: by.Name, Kind: request.Kind, Args: request.Args, Seed: request.Selector.Seed, Services: fleet.ServicesOf(chosen),
+		Issued: now, Start: now.Add(c.options.Lead + time.Duration(len(chosen))*leadPerHost), State: fleet.RunStarting}
+	run.Deadline = run.Start.Add(most)
+	for _, host := range chosen {
+		run.Hosts = append(run.Hosts, fleet.RunHost{Key: host.Key, Name: host.Name, Order: uuid.Must(uuid.NewV7()).String(), State: fleet.HostOrdered, Code: -1})
+	}
+	if request.DryRun {
+		return run, nil
+	}
+	if err := c.permits.take(ctx, run.Services, permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
+		return fleet.Run{}, err
+	}
+	if err := c.runs.put(ctx, run.ID, run); err != nil {
+		return fleet.Run{}, errors.Join(err, c.yieldAll(ctx, run))
+	}
+	c.hold(run)
+	c.record("%s orders %s %q on %d hosts: run %s, seed %d", by.Name, run.Kind, run.Args, len(run.Hosts), run.ID, run.Seed)
+	return run, nil
+}
+
+func leverEngaged(lever fleet.Lever) error {
+	return &drill.Error{Op: "attack", Kind: drill.Refused, Err: fmt.Errorf("not attacking: the lever is engaged since %s by %s: %s", lever.At.Format(time.RFC3339), lever.By, lever.Reason),
+		Hint: "when it is safe again: firedrill fleet release"}
+}
+
+// hold marks the hosts of a run as a part of it.
+func (c *Control) hold(run fleet.Run) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, host := range run.Hosts {
+		h := c.hosts[host.Key]
+		if h == nil {
+			h = &seen{}
+			c.hosts[host.Key] = h
+		}
+		if !host.Final() {
+			h.run = run.ID
+		} else if h.run == run.ID {
+			h.run = ""
+		}
+	}
+}
+
+// begin orders, waits for the answers of all, and says go or takes it back.
+func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.AttackRequest) (fleet.Run, error) {
+	orders := make([]string, len(run.Hosts))
+	for i, host := range run.Hosts {
+		orders[i] = host.Order
+	}
+	words, done := c.await(len(orders), orders...)
+	defer done()
+	lever := c.lever()
+	for _, host := range run.Hosts {
+		text, err := fleet.Sign(fleet.Order{ID: host.Order, Run: run.ID, Fleet: c.id.Fleet, Host: host.Key, Kind: run.Kind, Args: run.Args, Consent: request.Consent, By: run.By,
+			Epoch: lever.Epoch, Issued: run.Issued, Start: run.Start, Expires: run.Start.Add(startGrace), Deadline: run.Deadline}, c.id.orderKey())
+		if err == nil {
+			err = c.conn.Publish(fleet.ToAgent(host.Key, fleet.WordOrder), text)
+		}
+		if err != nil {
+			return c.giveUp(ctx, run, err.Error())
+		}
+	}
+	answers := c.collect(ctx, run, words)
+	refused := slices.ContainsFunc(run.Hosts, func(h fleet.RunHost) bool { return answers[h.Key].State == fleet.Refused })
+	// What others learnt of the run in between, a journal for instance, is not to be lost.
+	run = c.change(run.ID, func(r *fleet.Run) {
+		for i := range r.Hosts {
+			h := &r.Hosts[i]
+			answer, ok := answers[h.Key]
+			switch {
+			case h.Final(), !ok && refused: // nobody waited for the others
+			case !ok:
+				h.State, h.Reason = fleet.HostSilent, "it did not answer in time"
+			case answer.State == fleet.Refused:
+				h.State, h.Reason, h.Cure, h.Reverted = fleet.HostRefused, answer.Reason, answer.Cure, true
+			default:
+				h.State = fleet.HostAccepted
+			}
+		}
+	})
+	for _, host := range run.Hosts {
+		if host.State == fleet.HostRefused || host.State != fleet.HostAccepted && !refused {
+			return c.giveUp(ctx, run, fmt.Sprintf("%s: %s", host.Name, host.Reason))
+		}
+	}
+	// A halt in between has changed the epoch: then the hosts would not begin, and are not told to.
+	if now := c.lever(); now.Engaged || now.Epoch != lever.Epoch {
+		return c.giveUp(ctx, run, "the lever was engaged")
+	}
+	run = c.change(run.ID, func(r *fleet.Run) { r.State = fleet.RunRunning })
+	for _, host := range run.Hosts {
+		c.say(fleet.ToAgent(host.Key, fleet.WordGo), fleet.Go{Order: host.Order})
+	}
+	return run, nil
+}
+
+// collect waits for the answers of all hosts, until it would be too late to say go.
+func (c *Control) collect(ctx context.Context, run fleet.Run, words <-chan said) map[string]fleet.Answer {
+	answers := map[string]fleet.Answer{}
+	late := time.NewTimer(time.Until(run.Start.Add(-min(goAhead, c.options.Lead/4))))
+	defer late.Stop()
+	for len(answers) < len(run.Hosts) {
+		select {
+		case s := <-words:
+			i := slices.IndexFunc(run.Hosts, func(h fleet.RunHost) bool { return h.Key == s.host && h.Order == s.answer.Order })
+			if i < 0 {
+				continue // a host that speaks of another's order
+			}
+			answers[s.host] = s.answer
+			if s.answer.State == fleet.Refused {
+				return answers
+			}
+		case <-late.C:
+			return answers
+		case <-ctx.Done():
+			return answers
+		}
+	}
+	return answers
+}
+
+// giveUp takes a run back that not all hosts can begin. Nobody was told to go, so nobody begins.
+func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.Run, error) {
+	for _, host := range run.Hosts {
+		c.say(fleet.ToAgent(host.Key, fleet.WordCancel), fleet.Cancel{Order: host.Order, Reason: why})
+	}
+	run = c.change(run.ID, func(r *fleet.Run) {
+		r.State, r.Reason = fleet.RunCancelled, why
+		for i := range r.Hosts {
+			if h := &r.Hosts[i]; !h.Final() {
+				h.State, h.Reverted = fleet.HostEnded, true
+				if h.Reason == "" {
+					h.Reason = "not begun"
+				}
+			}
+		}
+	})
+	c.record("run %s is cancelled: %s", run.ID, why)
+	var hint string
+	for _, host := range run.Hosts {
+		if host.Cure != "" {
+			hint = host.Cure
+		}
+	}
+	return run, errors.Join(&drill.Error{Op: "attack", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %s; no host has begun", why), Hint: hint}, c.yieldAll(ctx, run))
+}
+
+func (c *Control) yieldAll(ctx context.Context, run fleet.Run) error {
+	var err error
+	for _, service := range run.Services {
+		err = errors.Join(err, c.permits.yield(ctx, service, run.ID))
+	}
+	return err
+}
+
+// change changes a run and keeps it. A run that cannot be kept is said so in the log: what happens on hosts does not depend on it.
+func (c *Control) change(id string, with func(*fleet.Run)) fleet.Run {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	run, ok := c.runs.get(id)
+	if !ok {
+		return run
+	}
+	run.Hosts = slices.Clone(run.Hosts)
+	with(&run)
+	ctx, cancel := context.WithTimeout(context.Background(), storeMax)
+	defer cancel()
+	if err := c.runs.put(ctx, id, run); err != nil {
+		c.log.ErrorContext(ctx, "a run cannot be kept", "run", id, "error", err)
+	}
+	c.hold(run)
+	return run
+}
+
+// follow looks after runs: a host that is silent past the deadline and a margin is lost, and a run whose hosts are all final gives its permits
+// back.
+func (c *Control) follow(ctx context.Context, now time.Time) {
+	for _, run := range c.runs.values() {
+		if run.Done() {
+			continue
+		}
+		late := now.After(run.Deadline.Add(c.options.Margin))
+		open, final := 0, 0
+		for _, host := range run.Hosts {
+			if host.Final() {
+				final++
+			} else {
+				open++
+			}
+		}
+		if open > 0 && !late && (run.State != fleet.RunStarting || now.Before(run.Start.Add(c.options.Margin))) {
+			continue
+		}
+		run = c.change(run.ID, func(r *fleet.Run) {
+			for i := range r.Hosts {
+				if h := &r.Hosts[i]; !h.Final() {
+					h.State, h.Reason = fleet.HostLost, "not heard of since; by its deadline the host has ended it by itself"
+				}
+			}
+			r.State = fleet.RunEnded
+		})
+		c.record("run %s has ended: %d hosts gave account, %d did not", run.ID, final, open)
+		if open > 0 && !late {
+			continue // the permit holds until the deadline: a host that is not heard of may have begun
+		}
+		if err := c.yieldAll(ctx, run); err != nil {
+			c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "run", run.ID, "error", err)
+		}
+	}
+}
+
+// remember takes up the runs of before this start: their hosts stay held until they are final.
+func (c *Control) remember() {
+	for _, run := range c.runs.values() {
+		if !run.Done() {
+			c.hold(run)
+		}
+	}
+}

@@ -1,0 +1,15 @@
+// Package control is the control plane of a fleet: who may speak, which hosts are there, what they are ordered to do, and how all of it is
+// ended. NATS with JetStream runs inside of it: one process, one directory, one port.
+//
+//	agents ──TLS, a key each──▶ engine ──▶ presence, answers, journals ──▶ runs, permits, lever ──▶ JetStream, on disk
+//	people ──TLS, a key each──▶ engine ──▶ calls
+//
+// What the package never does: attack anything, or take an agent's word for what another agent said. It holds no lock that protects a host:
+// the host's own deadline, leash and policy do that, and hold when all of this is gone.
+//
+// Its invariants. A run is on disk before its first order leaves. The permit of a service is held by one run at a time, and is not handed on
+// before the deadline of that run and a margin are over, or all of its hosts have said that they reverted. Nothing is ordered while the lever
+// is engaged. It answers a member on the member's own subjects alone.
+//
+// Start reading at Open (control.go), then Attack (attack.go), Halt (halt.go) and gate.Check (gate.go).
+package control

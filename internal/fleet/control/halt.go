@@ -1,0 +1,121 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+)
+
+const (
+	leverKey  = "lever"
+	haltMax   = 20 * time.Second // a host asks, then SIGTERM, then SIGKILL: nine seconds at most
+	haltAgain = time.Second      // said again to those that have not answered
+)
+
+// Halt engages the lever, ends everything on every host, and says what became of it. The lever comes first: what is ended must not begin again.
+// When the lever cannot be kept on the disk the halt is said all the same.
+func (c *Control) Halt(ctx context.Context, by fleet.Member, request fleet.HaltRequest) (fleet.HaltReport, error) {
+	lever, kept := c.engage(ctx, by, request.Reason)
+	halt := fleet.Halt{ID: uuid.NewString(), Epoch: lever.Epoch, By: by.Name, Reason: request.Reason}
+	views := c.views(time.Now())
+	words, done := c.await(len(views)+1, halt.ID)
+	defer done()
+	c.say(fleet.SubjectHalt, halt)
+	c.pulse()
+	c.record("%s halts everything: %s", by.Name, request.Reason)
+	report := fleet.HaltReport{Lever: lever, Halted: []string{}, Left: map[string]string{}, Absent: []string{}}
+	waiting := map[string]string{}
+	for _, view := range views {
+		if view.Online {
+			waiting[view.Key] = view.Name
+		} else {
+			report.Absent = append(report.Absent, view.Name)
+		}
+	}
+	again, late := time.NewTicker(haltAgain), time.NewTimer(haltMax)
+	defer again.Stop()
+	defer late.Stop()
+collecting:
+	for len(waiting) > 0 {
+		select {
+		case s := <-words:
+			name, waited := waiting[s.host]
+			if !waited {
+				continue
+			}
+			delete(waiting, s.host)
+			report.Ended += s.halted.Ended
+			if len(s.halted.Left) == 0 && s.halted.Error == "" {
+				report.Halted = append(report.Halted, name)
+			} else {
+				report.Left[name] = fmt.Sprintf("%v %s", s.halted.Left, s.halted.Error)
+			}
+		case <-again.C:
+			c.say(fleet.SubjectHalt, halt)
+		case <-late.C:
+			break collecting
+		case <-ctx.Done():
+			break collecting
+		}
+	}
+	for _, name := range waiting {
+		report.Left[name] = "it has not answered; without the control plane it ends by itself"
+	}
+	slices.Sort(report.Halted)
+	if len(report.Left) > 0 {
+		c.record("the halt of %s leaves %v", by.Name, report.Left)
+	}
+	return report, kept
+}
+
+// engage pulls the lever. The epoch grows also when it is engaged already, so that no order of before is carried out after a second halt.
+func (c *Control) engage(ctx context.Context, by fleet.Member, reason string) (fleet.Lever, error) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	lever := c.lever()
+	if !lever.Engaged {
+		lever.By, lever.Reason, lever.At = by.Name, reason, time.Now()
+	}
+	lever.Engaged, lever.Epoch = true, lever.Epoch+1
+	err := c.levers.put(ctx, leverKey, lever)
+	if err != nil {
+		c.levers.only(leverKey, lever)
+		err = &drill.Error{Op: "halt", Kind: drill.Failed, Err: fmt.Errorf("everything is halted, but a restart of the server would forget the lever: %w", err), Hint: "is the disk full?"}
+	}
+	return lever, err
+}
+
+// Release lets runs begin again. It is a named person's doing.
+func (c *Control) Release(ctx context.Context, by fleet.Member) (fleet.Lever, error) {
+	c.changing.Lock()
+	lever := c.lever()
+	was := lever
+	lever.Engaged = false
+	err := c.levers.put(ctx, leverKey, lever)
+	c.changing.Unlock()
+	if err != nil {
+		return was, err
+	}
+	c.pulse()
+	c.record("%s releases the lever, engaged by %s at %s: %s", by.Name, was.By, was.At.Format(time.RFC3339), was.Reason)
+	return lever, nil
+}
+
+// Stop ends one run. What becomes of it is followed as always.
+func (c *Control) Stop(by fleet.Member, id string) (fleet.Run, error) {
+	run, err := c.find(id)
+	if err != nil || run.Done() {
+		return run, err
+	}
+	for _, host := range run.Hosts {
+		c.say(fleet.ToAgent(host.Key, fleet.WordCancel), fleet.Cancel{Order: host.Order, Reason: "stopped by " + by.Name})
+	}
+	c.record("%s stops run %s", by.Name, run.ID)
+	return run, nil
+}

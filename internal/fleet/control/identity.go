@@ -1,0 +1,100 @@
+package control
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+
+	"firedrill/internal/awsapi/disk"
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+)
+
+// certificateYears is how long the certificate holds. It is known by its key, so what an authority would look at matters little.
+const certificateYears = 20
+
+// identity is what makes a control plane the same after a restart. Its file is its owner's alone: who reads it can order.
+type identity struct {
+	Fleet       string `json:"fleet"`
+	OrderSeed   []byte `json:"order_seed"`
+	Certificate []byte `json:"certificate"`
+	Key         []byte `json:"key"`
+}
+
+// loadIdentity reads the identity of a directory, or makes one.
+func loadIdentity(directory string) (identity, error) {
+	path := filepath.Join(directory, "identity.json")
+	var id identity
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.Mode().Perm()&0o077 != 0:
+		return id, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: fmt.Errorf("%s may be read by others", path), Hint: "chmod 600 " + path + ", and think of it as known"}
+	case err == nil:
+		if err := disk.Load(path, &id); err != nil {
+			return id, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "bring it back from a backup: without it no agent trusts this server"}
+		}
+		if id.Fleet == "" || len(id.OrderSeed) != ed25519.SeedSize {
+			return id, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: fmt.Errorf("%s is not whole", path), Hint: "bring it back from a backup"}
+		}
+		return id, nil
+	case !errors.Is(err, os.ErrNotExist):
+		return id, err
+	}
+	id.Fleet = uuid.NewString()
+	id.OrderSeed = make([]byte, ed25519.SeedSize)
+	if _, err := rand.Read(id.OrderSeed); err != nil {
+		return id, err
+	}
+	if id.Certificate, id.Key, err = newCertificate(id.Fleet); err != nil {
+		return id, err
+	}
+	return id, disk.Save(path, id)
+}
+
+func newCertificate(name string) (certificate, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := time.Now()
+	template := x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "firedrill " + name},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(certificateYears, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
+	}
+	certificate, err = x509.CreateCertificate(rand.Reader, &template, &template, private.Public(), private)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err = x509.MarshalPKCS8PrivateKey(private)
+	return certificate, key, err
+}
+
+func (id identity) orderKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(id.OrderSeed) }
+
+func (id identity) tls() (config *tls.Config, pin string, err error) {
+	certificate, err := x509.ParseCertificate(id.Certificate)
+	if err != nil {
+		return nil, "", err
+	}
+	key, err := x509.ParsePKCS8PrivateKey(id.Key)
+	if err != nil {
+		return nil, "", err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{id.Certificate}, PrivateKey: key, Leaf: certificate}}}, fleet.Pin(certificate), nil
+}
+
+// orderPublic is the last half of the private key.
+func (id identity) orderPublic() []byte { return id.orderKey()[ed25519.SeedSize:] }

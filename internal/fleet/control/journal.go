@@ -1,0 +1,201 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firedrill/internal/fleet"
+	"firedrill/internal/history"
+)
+
+// keptJournal is what we have of one.
+type keptJournal struct {
+	mu    sync.Mutex // guards the fields below
+	known bool       // the fields were read from the disk
+	lines int
+	end   bool
+}
+
+func journalSubject(host, order string) string { return "fd.kept." + host + "." + order }
+
+// heardJournal keeps a part of a journal, and tells the host how much there is now. A part that is there already, or does not follow on, changes
+// nothing: so a host may say it as often as it likes.
+func (c *Control) heardJournal(message *nats.Msg) {
+	member, ok := c.speaker(message)
+	if !ok {
+		return
+	}
+	part, err := fleet.Decode[fleet.Journal](message.Data)
+	if err != nil {
+		c.record("refused the journal of %s: %v", member.Name, err)
+		c.answer(message, member.Key, fleet.Kept{Error: err.Error()})
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeMax)
+	defer cancel()
+	kept, err := c.keep(ctx, member, part)
+	if err != nil {
+		c.log.WarnContext(ctx, "a journal cannot be kept", "host", member.Name, "order", part.Order, "error", err)
+		kept.Error = err.Error()
+	}
+	c.answer(message, member.Key, kept)
+}
+
+// runOf finds the run and the place of an order of a host.
+func (c *Control) runOf(host, order string) (run fleet.Run, at int, ok bool) {
+	for _, run := range c.runs.values() {
+		for i, h := range run.Hosts {
+			if h.Key == host && h.Order == order {
+				return run, i, true
+			}
+		}
+	}
+	return fleet.Run{}, 0, false
+}
+
+func (c *Control) keep(ctx context.Context, member fleet.Member, part fleet.Journal) (fleet.Kept, error) {
+	run, at, ok := c.runOf(member.Key, part.Order)
+	if !ok {
+		// Of an order that we never gave, or have forgotten: it is not ours to keep, and the host need not ask again.
+		c.record("%s speaks of order %s, which is not one of its", member.Name, part.Order)
+		return fleet.Kept{Lines: part.From + len(part.Lines), End: part.End != nil}, nil
+	}
+	c.mu.Lock()
+	k := c.kept[part.Order]
+	if k == nil {
+		k = &keptJournal{}
+		c.kept[part.Order] = k
+	}
+	c.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	subject := journalSubject(member.Key, part.Order)
+	if err := c.readKept(ctx, k, subject); err != nil {
+		return fleet.Kept{}, err
+	}
+	if part.From == k.lines && !k.end && (len(part.Lines) > 0 || part.End != nil) {
+		if _, err := c.js.Publish(ctx, subject, encode(part)); err != nil {
+			return fleet.Kept{Lines: k.lines}, err
+		}
+		k.lines += len(part.Lines)
+		k.end = part.End != nil
+		c.learn(ctx, run, at, part, k.lines)
+	}
+	return fleet.Kept{Lines: k.lines, End: k.end}, nil
+}
+
+// readKept reads how far a journal goes, once after each start.
+func (c *Control) readKept(ctx context.Context, k *keptJournal, subject string) error {
+	if k.known {
+		return nil
+	}
+	last, err := c.journal.GetLastMsgForSubject(ctx, subject)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+	case err != nil:
+		return err
+	default:
+		var part fleet.Journal
+		if err := json.Unmarshal(last.Data, &part); err != nil {
+			return err
+		}
+		k.lines, k.end = part.From+len(part.Lines), part.End != nil
+	}
+	k.known = true
+	return nil
+}
+
+// learn takes from a part of a journal what the run should say of the host.
+func (c *Control) learn(ctx context.Context, run fleet.Run, at int, part fleet.Journal, lines int) {
+	account := accountIn(part.Lines)
+	if part.End == nil && account == nil {
+		return // the run is not written for each line
+	}
+	chain := ""
+	if part.End != nil {
+		chain = "whole"
+		if _, err := c.ReadJournal(ctx, run.Hosts[at]); err != nil {
+			chain = err.Error()
+		}
+	}
+	c.change(run.ID, func(r *fleet.Run) {
+		h := &r.Hosts[at]
+		h.Lines = lines
+		if account != nil {
+			h.Bit, h.Reverted = account.Bit, account.Reverted
+		}
+		if part.End == nil {
+			return
+		}
+		if h.State != fleet.HostRefused {
+			h.State = fleet.HostEnded
+			h.Reason = part.End.Why
+		}
+		h.Chain, h.Code, h.Reverted = chain, part.End.Code, part.End.Reverted
+	})
+	if part.End != nil {
+		c.record("%s: order %s has ended: %s; reverted %v", run.Hosts[at].Name, part.Order, part.End.Why, part.End.Reverted)
+	}
+}
+
+// accountIn finds what an attack says of itself at its end.
+func accountIn(lines []string) *history.AttackAccount {
+	for _, line := range lines {
+		if !strings.Contains(line, string(history.KindAttackAccount)) {
+			continue
+		}
+		var event history.Event
+		if json.Unmarshal([]byte(line), &event) != nil {
+			continue
+		}
+		if account, ok := event.Fact.(*history.AttackAccount); ok {
+			return account
+		}
+	}
+	return nil
+}
+
+// journalLines reads the lines of a journal as they were sent.
+func (c *Control) journalLines(ctx context.Context, host fleet.RunHost) ([]byte, error) {
+	subject := journalSubject(host.Key, host.Order)
+	var text bytes.Buffer
+	for next, lines := uint64(1), 0; ; {
+		message, err := c.journal.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return text.Bytes(), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		var part fleet.Journal
+		if err := json.Unmarshal(message.Data, &part); err != nil {
+			return nil, err
+		}
+		if part.From != lines {
+			return text.Bytes(), fmt.Errorf("%w: lines %d to %d are missing", history.ErrAltered, lines+1, part.From)
+		}
+		for _, line := range part.Lines {
+			text.WriteString(line)
+			text.WriteByte('\n')
+		}
+		lines += len(part.Lines)
+		next = message.Sequence + 1
+	}
+}
+
+// ReadJournal reads and verifies what a host wrote down about its part in a run.
+func (c *Control) ReadJournal(ctx context.Context, host fleet.RunHost) ([]history.Event, error) {
+	text, err := c.journalLines(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return history.Read(bytes.NewReader(text))
+}
