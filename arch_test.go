@@ -65,6 +65,7 @@ var mayImport = map[string][]string{
 	"internal/failover/nginx":        {"internal/failover", "internal/failover/move", "internal/drill", "internal/history"},
 	"internal/failover/hostsfile":    {"internal/failover", "internal/failover/move", "internal/drill", "internal/history"},
 	"internal/failover/move":         {"internal/drill"},
+	"internal/failover/disasters":    {},
 	"internal/failover/keep":         {"internal/failover", "internal/drill", "internal/history"},
 	"internal/failover/database":     {"internal/drill", "internal/history"},
 	// Every driver is a room of its own with the same arrows; drivers do not know each other.
