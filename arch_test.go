@@ -85,6 +85,7 @@ var mayImport = map[string][]string{
 	"internal/fleet/control":   {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
 	"internal/fleet/agent":     {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
 	"internal/fleet/client":    {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
+	"internal/fleet/httpapi":   {"internal/drill", "internal/fleet", "internal/fleet/control"},
 	"internal/fleet/fleettest": {},
 	// Deploying, and everything else.
 	"internal/deploy":                   {"internal/deploy/remote", "internal/drill", "internal/history"},

@@ -104,7 +104,7 @@ agent). docs/fleet.md tells how to set it up, and who can do what.` + fleetExitS
 	command.PersistentFlags().StringVar(&o.credentials, "fleet", "", credentialsUsage)
 	command.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
 	command.AddCommand(newFleetHostsCommand(s, &o), newFleetAttackCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
-		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o))
+		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o))
 	return command
 }
 
@@ -529,6 +529,31 @@ func newFleetTokenCommand(s streams, o *fleetOptions) *cobra.Command {
 	})
 	command.Flags().IntVar(&request.Uses, "uses", 1, "how many hosts may join with it")
 	command.Flags().StringVar(&valid, "valid", valid, "for how long, 7d at most")
+	return command
+}
+
+func newFleetAPITokenCommand(s streams, o *fleetOptions) *cobra.Command {
+	var request fleet.APITokenRequest
+	valid := "90d"
+	command := fleetCommand("api-token NAME", "Make a token with which a program speaks to the HTTPS API", `Makes a token with which a program speaks to the HTTPS API (firedrill server --fleet-http), for what --may names and nothing else. It is shown
+once. What there is to be asked is described at /v1/openapi.json. firedrill fleet revoke NAME puts it out.`, cobra.ExactArgs(1), func(ctx context.Context, args []string) error {
+		seconds, err := drill.ParseSeconds(valid)
+		if err != nil {
+			return &drill.Error{Op: "--valid", Kind: drill.Invalid, Err: err}
+		}
+		request.Name, request.Valid = args[0], seconds
+		var token string
+		if err := o.call(ctx, "apitoken", request, &token); err != nil {
+			return err
+		}
+		if o.json {
+			return printJSON(s, map[string]string{"token": token})
+		}
+		fmt.Fprintln(s.out, token)
+		return nil
+	})
+	command.Flags().StringSliceVar(&request.Scopes, "may", nil, "attack, events, halt, hosts, journal, lever, release, run, runs, stop; one or more")
+	command.Flags().StringVar(&valid, "valid", valid, "for how long, 366d at most")
 	return command
 }
 

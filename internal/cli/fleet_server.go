@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"path/filepath"
 
 	"github.com/spf13/pflag"
@@ -14,19 +16,21 @@ import (
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/control"
+	"firedrill/internal/fleet/httpapi"
 )
 
 // fleetDirectory lies below the server's data directory.
 const fleetDirectory = "fleet"
 
 type fleetServerOptions struct {
-	listen, address string
-	percent         float64
+	listen, address, http string
+	percent               float64
 }
 
 func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "fleet-listen", "", "address and port for agents and firedrill fleet, as :"+fleet.DefaultPort+" (default: no fleet)")
 	flags.StringVar(&o.address, "fleet-address", "", "host:port under which they reach it (default: the name of this host)")
+	flags.StringVar(&o.http, "fleet-http", "", "address and port for the HTTPS API of the fleet (default: none); docs/fleet.md")
 	flags.Float64Var(&o.percent, "max-percent", 50, "most hosts of a service, of an environment of it, or of a zone that may be under attack at the same time; one of each always may")
 }
 
@@ -58,8 +62,42 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 	}
 	log.InfoContext(ctx, "fleet ready", "listen", o.listen, "address", c.Address(), "admin", filepath.Join(directory, control.AdminFile))
 	l := &leading{control: c, ended: make(chan error, 1)}
-	go func() { l.ended <- errors.Join(c.Run(ctx), c.Close()) }()
+	serve, err := o.serve(ctx, c, log)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	go func() { l.ended <- errors.Join(c.Run(ctx), serve(), c.Close()) }()
 	return l, nil
+}
+
+// serve serves the API, if it is asked for, until ctx ends; then stop returns.
+func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, log *slog.Logger) (stop func() error, err error) {
+	if o.http == "" {
+		return func() error { return nil }, nil
+	}
+	config, err := c.TLS()
+	if err != nil {
+		return nil, err
+	}
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", o.http)
+	if err != nil {
+		return nil, &drill.Error{Op: "listen on " + o.http, Kind: drill.Unsupported, Err: err, Hint: "Name another address or port with --fleet-http."}
+	}
+	server := &http.Server{Handler: httpapi.Handler(c), TLSConfig: config, ReadHeaderTimeout: serverHeaderMax, ReadTimeout: serverIdleMax, IdleTimeout: serverIdleMax,
+		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	ended := make(chan error, 1)
+	go func() { ended <- server.ServeTLS(listener, "", "") }()
+	log.InfoContext(ctx, "fleet API ready", "listen", "https://"+listener.Addr().String(), "pin", "sha256//"+c.CurlPin())
+	return func() error {
+		stopping, end := context.WithTimeout(context.WithoutCancel(ctx), serverStopMax)
+		defer end()
+		err := server.Shutdown(stopping)
+		if serving := <-ended; !errors.Is(serving, http.ErrServerClosed) {
+			err = errors.Join(err, serving)
+		}
+		return err
+	}, nil
 }
 
 func (l *leading) wait() error {

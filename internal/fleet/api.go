@@ -22,7 +22,7 @@ const (
 var Calls = map[string]string{
 	"hosts": RoleViewer, "runs": RoleViewer, "run": RoleViewer, "journal": RoleViewer, "members": RoleViewer, "lever": RoleViewer,
 	"halt": RoleViewer, "stop": RoleViewer, "attack": RoleOperator, "release": RoleOperator,
-	"token": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
+	"token": RoleAdmin, "apitoken": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
 }
 
 // MayCall reports whether a role may make a call.
@@ -173,6 +173,13 @@ type Lever struct {
 type TokenRequest struct {
 	Uses  int           `json:"uses"`
 	Valid drill.Seconds `json:"valid_seconds"`
+}
+
+// APITokenRequest asks for a token with which a program speaks to the HTTP API.
+type APITokenRequest struct {
+	Name   string        `json:"name"`
+	Scopes []string      `json:"scopes"`
+	Valid  drill.Seconds `json:"valid_seconds,omitempty"` // 0: 90 days
 }
 
 // Credentials are what a person's program needs. The file that holds them is its owner's alone.

@@ -231,6 +231,7 @@ func (c *Control) change(id string, with func(*fleet.Run)) fleet.Run {
 		c.log.ErrorContext(ctx, "a run cannot be kept", "run", id, "error", err)
 	}
 	c.hold(run)
+	c.changed("run", run)
 	return run
 }
 

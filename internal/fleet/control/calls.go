@@ -84,6 +84,8 @@ func (c *Control) Call(ctx context.Context, by fleet.Member, call string, text [
 		return with(text, func(r fleet.AttackRequest) (any, error) { return c.Attack(ctx, by, r) })
 	case "token":
 		return with(text, func(r fleet.TokenRequest) (any, error) { return c.token(ctx, by, r) })
+	case "apitoken":
+		return with(text, func(r fleet.APITokenRequest) (any, error) { return c.apiToken(ctx, by, r) })
 	case "add":
 		return with(text, func(m fleet.Member) (any, error) { return c.add(ctx, by, m) })
 	case "revoke":
@@ -180,6 +182,9 @@ func (c *Control) add(ctx context.Context, by, m fleet.Member) (fleet.Member, er
 // revoke puts a member out at once: it is cut off, and its key is good for nothing any more. What an agent has in force ends by its leash.
 func (c *Control) revoke(ctx context.Context, by fleet.Member, name string) (fleet.Member, error) {
 	member, ok := c.members.named(name)
+	if found, err := c.revokeToken(ctx, by, name); found && !ok {
+		return fleet.Member{Name: name, Role: "API token"}, err
+	}
 	if !ok {
 		return member, &drill.Error{Op: "revoke", Kind: drill.Invalid, Err: fmt.Errorf("nobody here is called %q", name), Hint: "see: firedrill fleet members"}
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,26 +58,28 @@ type Control struct {
 	pin     string
 	boot    string
 
-	engine  *server.Server
-	conn    *nats.Conn
-	js      jetstream.JetStream
-	members *members
-	tokens  *tokens
-	permits *permits
-	runs    *shelf[fleet.Run]
-	levers  *shelf[fleet.Lever]
-	journal jetstream.Stream
-	audit   *history.Writer
-	closers []func() error
+	engine    *server.Server
+	conn      *nats.Conn
+	js        jetstream.JetStream
+	members   *members
+	tokens    *tokens
+	permits   *permits
+	runs      *shelf[fleet.Run]
+	levers    *shelf[fleet.Lever]
+	apiTokens *shelf[apiToken]
+	journal   jetstream.Stream
+	audit     *history.Writer
+	closers   []func() error
 
 	ordering sync.Mutex // one run is admitted at a time, so that each sees the ones before
 
 	changing sync.Mutex // one change of a run or of the lever at a time
 
-	mu      sync.Mutex // guards the fields below
-	hosts   map[string]*seen
-	waiting map[string]chan said // by order or halt: who waits for what hosts say of it
-	kept    map[string]*keptJournal
+	mu       sync.Mutex // guards the fields below
+	hosts    map[string]*seen
+	waiting  map[string]chan said // by order or halt: who waits for what hosts say of it
+	kept     map[string]*keptJournal
+	watchers map[chan Change]bool
 }
 
 // Open starts the engine on the directory and is ready when it returns. Run keeps it going, Close ends it.
@@ -85,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if err := os.MkdirAll(o.Directory, 0o700); err != nil {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
-	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}}
+	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -148,6 +152,9 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	if c.levers, err = openShelf[fleet.Lever](ctx, c.js, "lever"); err != nil {
 		return err
 	}
+	if c.apiTokens, err = openShelf[apiToken](ctx, c.js, "api_tokens"); err != nil {
+		return err
+	}
 	if c.journal, err = c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "JOURNALS", Subjects: []string{"fd.kept.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew}); err != nil {
 		return err
 	}
@@ -183,6 +190,18 @@ func (c *Control) Port() int {
 	_, text, _ := net.SplitHostPort(c.engine.Addr().String())
 	port, _ := strconv.Atoi(text)
 	return port
+}
+
+// TLS is what the HTTP API is served with: the certificate that is pinned by members.
+func (c *Control) TLS() (*tls.Config, error) {
+	config, _, err := c.id.tls()
+	return config, err
+}
+
+// CurlPin is the pin as curl's --pinnedpubkey takes it, behind sha256//.
+func (c *Control) CurlPin() string {
+	sum, _ := base64.RawURLEncoding.DecodeString(c.pin) // we made it
+	return base64.StdEncoding.EncodeToString(sum)
 }
 
 // Pin is what its certificate is known by.

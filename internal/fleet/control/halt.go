@@ -88,6 +88,7 @@ func (c *Control) engage(ctx context.Context, by fleet.Member, reason string) (f
 		c.levers.only(leverKey, lever)
 		err = &drill.Error{Op: "halt", Kind: drill.Failed, Err: fmt.Errorf("everything is halted, but a restart of the server would forget the lever: %w", err), Hint: "is the disk full?"}
 	}
+	c.changed("lever", lever)
 	return lever, err
 }
 
@@ -103,6 +104,7 @@ func (c *Control) Release(ctx context.Context, by fleet.Member) (fleet.Lever, er
 		return was, err
 	}
 	c.pulse()
+	c.changed("lever", lever)
 	c.record("%s releases the lever, engaged by %s at %s: %s", by.Name, was.By, was.At.Format(time.RFC3339), was.Reason)
 	return lever, nil
 }

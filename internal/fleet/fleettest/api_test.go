@@ -1,0 +1,147 @@
+package fleettest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"firedrill/internal/fleet"
+	"firedrill/internal/fleet/httpapi"
+)
+
+// api is the HTTP side of a world.
+type api struct {
+	t      *testing.T
+	server *httptest.Server
+}
+
+func (w *world) api() *api {
+	server := httptest.NewServer(httpapi.Handler(w.control))
+	w.t.Cleanup(server.Close)
+	return &api{t: w.t, server: server}
+}
+
+func (w *world) apiToken(name string, scopes ...string) string {
+	w.t.Helper()
+	var token string
+	w.must("apitoken", fleet.APITokenRequest{Name: name, Scopes: scopes}, &token)
+	return token
+}
+
+func (a *api) ask(method, path, token, body string) (status int, text []byte) {
+	a.t.Helper()
+	request, err := http.NewRequestWithContext(a.t.Context(), method, a.server.URL+path, strings.NewReader(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err = io.ReadAll(response.Body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return response.StatusCode, text
+}
+
+func TestProgramsAskWithATokenWithinItsScopes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	h := w.join("web1", web(), nil)
+	w.join("web2", web(), nil)
+	a := w.api()
+	ci, pager := w.apiToken("ci", "attack", "run", "runs", "events", "journal", "hosts"), w.apiToken("pager", "halt")
+	for _, row := range []struct {
+		method, path, token, body string
+		want                      int
+	}{
+		{http.MethodGet, "/v1/hosts", "", "", http.StatusUnauthorized},
+		{http.MethodGet, "/v1/hosts", "fda.wrong", "", http.StatusUnauthorized},
+		{http.MethodGet, "/v1/hosts", pager, "", http.StatusForbidden},
+		{http.MethodPost, "/v1/halt", ci, "", http.StatusForbidden},
+		{http.MethodPost, "/v1/lever/release", pager, "", http.StatusForbidden},
+		{http.MethodGet, "/v1/events", pager, "", http.StatusForbidden},
+		{http.MethodGet, "/v1/hosts", ci, "", http.StatusOK},
+		{http.MethodPost, "/v1/runs", ci, `{"selector":{"all":true},"kind":"cpu","args":[]}`, http.StatusConflict},
+		{http.MethodPost, "/v1/runs", ci, `{"selektor":{"all":true}}`, http.StatusBadRequest},
+		{http.MethodGet, "/v1/runs/nothing", ci, "", http.StatusBadRequest},
+		{http.MethodGet, "/v1/openapi.json", "", "", http.StatusOK},
+		{http.MethodDelete, "/v1/hosts", ci, "", http.StatusMethodNotAllowed},
+	} {
+		if status, text := a.ask(row.method, row.path, row.token, row.body); status != row.want {
+			t.Errorf("%s %s: %d %s; want %d", row.method, row.path, status, text, row.want)
+		}
+	}
+	told := a.events(ci)
+	status, text := a.ask(http.MethodPost, "/v1/runs", ci, `{"selector":{"names":["web1"]},"kind":"cpu","args":["-l","60"]}`)
+	var run fleet.Run
+	if err := json.Unmarshal(text, &run); status != http.StatusCreated || err != nil {
+		t.Fatalf("%d %s %v", status, text, err)
+	}
+	w.await("the impact", h.inForce)
+	if status, text := a.ask(http.MethodPost, "/v1/halt", pager, ""); status != http.StatusOK || h.hit() {
+		t.Errorf("a pager's halt: %d %s, in force %v", status, text, h.hit())
+	}
+	w.ended(run.ID)
+	if status, text := a.ask(http.MethodGet, "/v1/runs/"+run.ID+"/journals/web1", ci, ""); status != http.StatusOK || bytes.Count(text, []byte("\n")) < 3 {
+		t.Errorf("the journal: %d %s", status, text)
+	}
+	w.await("the events", func() error {
+		for _, said := range []string{"event: runs", "event: lever", `"state":"running"`, `"state":"ended"`, `"engaged":true`} {
+			if !strings.Contains(told.String(), said) {
+				return fmt.Errorf("no event says %s", said)
+			}
+		}
+		return nil
+	})
+	w.must("revoke", "ci", nil)
+	if status, _ := a.ask(http.MethodGet, "/v1/hosts", ci, ""); status != http.StatusUnauthorized {
+		t.Errorf("a token that was put out: %d", status)
+	}
+}
+
+// events reads what changes until the test ends.
+func (a *api) events(token string) *lockedLog {
+	a.t.Helper()
+	ctx, cancel := context.WithCancel(a.t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, a.server.URL+"/v1/events", http.NoBody)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	told, ended := &lockedLog{}, make(chan struct{})
+	go func() {
+		defer close(ended)
+		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+			_, _ = fmt.Fprintln(told, lines.Text())
+		}
+	}()
+	a.t.Cleanup(func() {
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			a.t.Error(errors.New("the stream does not end"))
+		}
+		_ = response.Body.Close()
+	})
+	return told
+}

@@ -1,0 +1,205 @@
+package httpapi
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+	"firedrill/internal/fleet/control"
+)
+
+const (
+	bodyMax   = 256 << 10
+	guessWait = time.Second // a wrong token is answered after this; keys of 24 random bytes are not guessed at that pace
+	beatEvery = 15 * time.Second
+	writeMax  = 10 * time.Second // a reader of events that does not read is let go
+)
+
+//go:embed openapi.json
+var description []byte
+
+// route is a way to make a call.
+type route struct {
+	method, path string
+	call         string // scope and call of the control plane
+	asked        func(r *http.Request, body []byte) ([]byte, error)
+	ok           int
+}
+
+// routes are all but the events and the description.
+var routes = []route{
+	{http.MethodGet, "/v1/hosts", "hosts", none, http.StatusOK},
+	{http.MethodGet, "/v1/runs", "runs", none, http.StatusOK},
+	{http.MethodPost, "/v1/runs", "attack", whole, http.StatusCreated},
+	{http.MethodGet, "/v1/runs/{run}", "run", named, http.StatusOK},
+	{http.MethodPost, "/v1/runs/{run}/stop", "stop", named, http.StatusAccepted},
+	{http.MethodGet, "/v1/runs/{run}/journals/{host}", "journal", func(r *http.Request, _ []byte) ([]byte, error) {
+		return json.Marshal([]string{r.PathValue("run"), r.PathValue("host")})
+	}, http.StatusOK},
+	{http.MethodGet, "/v1/lever", "lever", none, http.StatusOK},
+	{http.MethodPost, "/v1/halt", "halt", whole, http.StatusOK},
+	{http.MethodPost, "/v1/lever/release", "release", none, http.StatusOK},
+}
+
+func none(*http.Request, []byte) ([]byte, error) { return []byte("null"), nil }
+
+func named(r *http.Request, _ []byte) ([]byte, error) { return json.Marshal(r.PathValue("run")) }
+
+// whole hands the body on; an empty one is an empty object, because a pager's webhook has nothing to say.
+func whole(_ *http.Request, body []byte) ([]byte, error) {
+	if len(strings.TrimSpace(string(body))) == 0 {
+		return []byte("{}"), nil
+	}
+	return body, nil
+}
+
+// Handler serves a control plane.
+func Handler(c *control.Control) http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range routes {
+		mux.Handle(route.method+" "+route.path, guarded(c, route.call, func(w http.ResponseWriter, r *http.Request, by fleet.Member) {
+			serve(c, route, by, w, r)
+		}))
+	}
+	mux.Handle("GET /v1/events", guarded(c, control.ScopeEvents, func(w http.ResponseWriter, r *http.Request, _ fleet.Member) { events(c, w, r) }))
+	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(description)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("Cache-Control", "no-store")
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		r.Body = http.MaxBytesReader(w, r.Body, bodyMax)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// guarded lets a request through whose token has the scope.
+func guarded(c *control.Control, scope string, next func(http.ResponseWriter, *http.Request, fleet.Member)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		by, known := c.TokenHolder(strings.TrimSpace(secret))
+		if !ok || !known {
+			wait(r.Context(), guessWait)
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			fail(w, http.StatusUnauthorized, fleet.Problem{Kind: drill.Refused, Text: "a token is needed", Hint: "firedrill fleet api-token"})
+			return
+		}
+		if !by.May(scope) {
+			fail(w, http.StatusForbidden, fleet.Problem{Kind: drill.Refused, Text: fmt.Sprintf("token %s may not %s", by.Member.Name, scope), Hint: "make one that may: firedrill fleet api-token --may " + scope})
+			return
+		}
+		next(w, r, by.Member)
+	})
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+func serve(c *control.Control, route route, by fleet.Member, w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		body, err = route.asked(r, body)
+	}
+	if err != nil {
+		fail(w, http.StatusBadRequest, fleet.Problem{Kind: drill.Invalid, Text: err.Error()})
+		return
+	}
+	// What was begun is not taken back because the one who asked has hung up.
+	result, err := c.Call(context.WithoutCancel(r.Context()), by, route.call, body)
+	if err != nil {
+		problem := fleet.Problem{Kind: drill.Internal, Text: err.Error(), Hint: drill.HintOf(err)}
+		var known *drill.Error
+		if errors.As(err, &known) {
+			problem.Kind = known.Kind
+		}
+		fail(w, statusOf(problem.Kind), problem)
+		return
+	}
+	if text, ok := result.(string); ok { // a journal: lines of JSON
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		_, _ = io.WriteString(w, text)
+		return
+	}
+	reply(w, route.ok, result)
+}
+
+func statusOf(kind drill.ErrorKind) int {
+	switch kind {
+	case drill.Invalid:
+		return http.StatusBadRequest
+	case drill.Refused, drill.Unsupported:
+		return http.StatusConflict
+	}
+	return http.StatusInternalServerError
+}
+
+func fail(w http.ResponseWriter, status int, problem fleet.Problem) {
+	reply(w, status, map[string]any{"error": map[string]string{"kind": problem.Kind.String(), "text": problem.Text, "hint": problem.Hint}})
+}
+
+func reply(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value) // who has hung up hears nothing
+}
+
+// events says what changes, from now on; first how things stand. Who reads too slowly is let go, and begins anew with how things stand then.
+func events(c *control.Control, w http.ResponseWriter, r *http.Request) {
+	changes, stop := c.Watch()
+	defer stop()
+	to := http.NewResponseController(w)
+	say := func(name string, value any) error {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return err
+		}
+		if err := to.SetWriteDeadline(time.Now().Add(writeMax)); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, text); err != nil {
+			return err
+		}
+		return to.Flush()
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	lever, runs := c.Standing()
+	if say("lever", lever) != nil || say("runs", runs) != nil {
+		return
+	}
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
+	for {
+		var err error
+		select {
+		case <-r.Context().Done():
+			return
+		case change, open := <-changes:
+			if !open {
+				return
+			}
+			err = say(change.Name, change.Value)
+		case <-beat.C:
+			err = say("beat", struct{}{})
+		}
+		if err != nil {
+			return
+		}
+	}
+}
