@@ -33,6 +33,7 @@ const (
 	NFTablesRandom Need = "nf_tables_random"
 	NFTablesLimit  Need = "nf_tables_limit"
 	NFTablesReject Need = "nf_tables_reject"
+	NFTablesCgroup Need = "nf_tables_cgroup"
 	NFQueue        Need = "nfqueue"
 	Prio           Need = "prio"
 	Netem          Need = "netem"
@@ -70,6 +71,7 @@ var needs = []about{
 	{NFTablesRandom, "a percentage of packets: packet_loss", "modprobe nft_numgen"},
 	{NFTablesLimit, "a rate beyond which packets are lost: bandwidth", "modprobe nft_limit"},
 	{NFTablesReject, "answers in the place of a target: reject and reset", "modprobe nft_reject_inet"},
+	{NFTablesCgroup, "network attacks on one control group (--cgroup) or on processes (--process)", "use a kernel from 5.13 on, or narrow the attack with --user"},
 	{NFQueue, "latency where there is no netem", "modprobe nfnetlink_queue nft_queue"},
 	{Prio, "latency and corruption of chosen packets only", "modprobe sch_prio"},
 	{Netem, "latency and corruption by the kernel", "modprobe sch_netem; it may be in the package linux-modules-extra-$(uname -r) or kernel-modules-extra"},

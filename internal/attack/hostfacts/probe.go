@@ -40,7 +40,7 @@ func order(need Need) int {
 }
 
 // packetNeeds are tried in a room.
-var packetNeeds = []Need{NFTables, NFTablesOwner, NFTablesRandom, NFTablesLimit, NFTablesReject, NFQueue, Prio, Netem}
+var packetNeeds = []Need{NFTables, NFTablesOwner, NFTablesRandom, NFTablesLimit, NFTablesReject, NFTablesCgroup, NFQueue, Prio, Netem}
 
 // packetFacts tries in a room with the rights that we have, and in one with users of its own. The second tells whether a lab can be had
 // without root, and stands in for the first where we have no right to make that.

@@ -123,7 +123,7 @@ func tryTables(all map[Need]found) {
 	all[NFTables] = told(plain)
 	if plain != nil {
 		reason := found{State: Unknown, Detail: "without nf_tables it cannot be tried"}
-		for _, need := range []Need{NFTablesOwner, NFTablesRandom, NFTablesLimit, NFTablesReject, NFQueue} {
+		for _, need := range []Need{NFTablesOwner, NFTablesRandom, NFTablesLimit, NFTablesReject, NFTablesCgroup, NFQueue} {
 			all[need] = reason
 		}
 		return
@@ -132,6 +132,7 @@ func tryTables(all map[Need]found) {
 	for need, tried := range map[Need]expr.Any{
 		NFTablesRandom: &expr.Numgen{Register: 1, Type: unix.NFT_NG_RANDOM, Modulus: 100},
 		NFTablesLimit:  &expr.Limit{Type: expr.LimitTypePktBytes, Rate: 1 << 20, Unit: expr.LimitTimeSecond, Over: true},
+		NFTablesCgroup: &expr.Socket{Key: expr.SocketKeyCgroupv2, Level: 1, Register: 1},
 		NFTablesReject: &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED},
 	} {
 		all[need] = told(inTable(0, nftables.TableFamilyINet, func(b *builder) error { return b.rule(tried) }))

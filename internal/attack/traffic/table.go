@@ -98,6 +98,9 @@ func (c *cut) install(load *load, deadline time.Time) (*table, error) {
 			f.queue = false
 		case (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) && (f.fib || f.socket):
 			f.fib, f.socket = false, f.fib // first without fib, then without both
+		case errors.Is(err, unix.EOPNOTSUPP) && len(c.groups()) > 0:
+			return nil, &drill.Error{Op: "attack " + c.kind, Kind: drill.Unsupported, Err: fmt.Errorf("this kernel does not tell packets apart by control group: nftables: %w", err),
+				Hint: "narrow it with --user, or use Linux 5.13 or newer; firedrill doctor says it as nf_tables_cgroup"}
 		default:
 			return nil, explain(c.kind, err)
 		}

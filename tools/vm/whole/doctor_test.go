@@ -4,7 +4,10 @@ package whole
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -30,8 +33,9 @@ func doctor(t *testing.T, need string) (state, words string) {
 // What each kernel has, by the beginning of its release; "" is for all.
 var has = map[string]map[string]string{
 	"":     {"netem": "yes", "prio": "yes", "cgroup_v2": "yes", "nf_tables": "yes", "nf_tables_random": "yes", "nf_tables_limit": "yes", "sys_time": "yes", "journal": "yes"},
-	"5.10": {"nf_tables_owner": "no"},
-	"6.1":  {"nf_tables_owner": "yes"},
+	"5.10": {"nf_tables_owner": "no", "nf_tables_cgroup": "no"},
+	"6.1":  {"nf_tables_owner": "yes", "nf_tables_cgroup": "yes"},
+	"6.12": {"nf_tables_owner": "yes", "nf_tables_cgroup": "yes"},
 }
 
 func TestDoctorKnowsThisKernel(t *testing.T) {
@@ -56,4 +60,17 @@ func TestDoctorKnowsSystemd(t *testing.T) {
 			t.Errorf("doctor says %q of %s: %s", got, need, said)
 		}
 	}
+}
+
+// Where the kernel does not tell packets apart by control group, an attack on one is refused with the true reason, and nothing is left.
+func TestOldKernelRefusesScopesThatItCannotTell(t *testing.T) {
+	g := newGroup(t, nil)
+	for _, scope := range []string{"--cgroup=" + strings.TrimPrefix(g.directory, "/sys/fs/cgroup"), "--process=" + strconv.Itoa(os.Getpid())} {
+		out, err := exec.Command("/vm/firedrill", "attack", "blackhole", "--length=60", "--ipaddress=192.0.2.1", scope).CombinedOutput()
+		var ended *exec.ExitError
+		if !errors.As(err, &ended) || ended.ExitCode() != 4 || !strings.Contains(string(out), "Linux 5.13") {
+			t.Errorf("%s: %v: %s; want exit code 4 and the kernel that can", scope, err, out)
+		}
+	}
+	must(t, noJournal())
 }
