@@ -40,6 +40,9 @@ type Status struct {
 	Since  *time.Time          `json:"since,omitempty"` // in force since
 	Until  *time.Time          `json:"until,omitempty"` // the deadline
 	Hits   *history.AttackHits `json:"hits,omitempty"`
+
+	By      string  `json:"by,omitempty"`      // who started it: a user, and where from
+	Remains Remains `json:"remains,omitempty"` // if all of us died now
 }
 
 // The phases of a running attack.

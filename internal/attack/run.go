@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -123,9 +124,10 @@ func (r *run) reportAt(at time.Time, fact history.Fact) {
 func (r *run) status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	status := Status{GUID: r.plan.GUID, Attack: r.plan.Attack, Phase: r.phase, Since: r.inForce, Until: r.until}
+	status := Status{GUID: r.plan.GUID, Attack: r.plan.Attack, Phase: r.phase, Since: r.inForce, Until: r.until, By: startedBy(os.Getenv), Remains: r.plan.Remains()}
 	if r.counted {
 		hits := r.hits
+		hits.GUID = r.plan.GUID
 		status.Hits = &hits
 	}
 	return status

@@ -116,6 +116,12 @@ func printStatus(s streams, found hostStatus) {
 		if h := status.Hits; h != nil {
 			fmt.Fprintf(s.out, ", packets hit: %d egress, %d ingress, %d forwarded", h.Egress, h.Ingress, h.Forward)
 		}
+		if status.By != "" {
+			fmt.Fprintf(s.out, ", started by %s", status.By)
+		}
+		if status.Remains != "" {
+			fmt.Fprintf(s.out, ", would remain if we died: %s", status.Remains)
+		}
 		fmt.Fprintln(s.out)
 	}
 	for _, what := range found.Residue {

@@ -78,7 +78,7 @@ var needs = []about{
 	{CgroupV2, "limits on attacks, targets narrowed to a cgroup, the freezer", "mount it (systemd does), and run firedrill as the owner of its cgroup"},
 	{CgroupV1, "the same on hosts that still have it", "not needed where cgroup_v2 is there"},
 	{UserNamespaces, "firedrill demo and lab without root", "sysctl user.max_user_namespaces=10000, kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), kernel.unprivileged_userns_clone=1 (Debian); or use sudo"},
-	{Systemd, "shutdown in the host's own way, attacks on services, firedrill-recover.service at boot", "not needed where you are root"},
+	{Systemd, "shutdown in the host's own way, attacks on services, firedrill-recover.service at boot", "attack a host whose init is systemd; shutdown does without it where you are root"},
 	{Logind, "shutdown by an ordinary user whom the host lets do it", "not needed where you are root"},
 	{NTP, "a daemon that sets the clock: time_travel has to keep it quiet (--ntp)", ""},
 	{ClockSource, "time_travel comes back to the right second", "see /sys/devices/system/clocksource"},

@@ -5,7 +5,6 @@ package whole
 import (
 	"encoding/json"
 	"errors"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -65,7 +64,10 @@ func TestDoctorKnowsSystemd(t *testing.T) {
 // Where the kernel does not tell packets apart by control group, an attack on one is refused with the true reason, and nothing is left.
 func TestOldKernelRefusesScopesThatItCannotTell(t *testing.T) {
 	g := newGroup(t, nil)
-	for _, scope := range []string{"--cgroup=" + strings.TrimPrefix(g.directory, "/sys/fs/cgroup"), "--process=" + strconv.Itoa(os.Getpid())} {
+	victim := exec.Command("sleep", "600")
+	must(t, victim.Start())
+	t.Cleanup(func() { _ = victim.Process.Kill(); _ = victim.Wait() })
+	for _, scope := range []string{"--cgroup=" + strings.TrimPrefix(g.directory, "/sys/fs/cgroup"), "--process=" + strconv.Itoa(victim.Process.Pid)} {
 		out, err := exec.Command("/vm/firedrill", "attack", "blackhole", "--length=60", "--ipaddress=192.0.2.1", scope).CombinedOutput()
 		var ended *exec.ExitError
 		if !errors.As(err, &ended) || ended.ExitCode() != 4 || !strings.Contains(string(out), "Linux 5.13") {
