@@ -30,7 +30,7 @@ func patience() time.Duration {
 }
 
 // setupLength is the length, in seconds, of attacks that are killed while they are set up: it is enough to set any attack up.
-func setupLength() int { return 2 + int(math.Ceil(10*slowness())) }
+func setupLength() int { return 5 + int(math.Ceil(30*slowness())) }
 
 // brief is the length, in seconds, of attacks that are to reach their deadline: they are set up before it.
 func brief() int { return 3 + int(math.Ceil(12*slowness())) }
