@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -105,7 +106,7 @@ var mayImport = map[string][]string{
 	"internal/bookstore":                {},
 	"internal/e2e":                      {"internal/drill", "internal/history", "internal/lab", "internal/verdict"},
 	"internal/cli":                      {"*"},
-	"tools/build":                       {"internal/onefile"},
+	"tools/build":                       {"internal/attack", "internal/onefile"},
 	"tools/gate":                        {},
 	"tools/man":                         {"internal/cli"},
 	"tools/vm":                          {"tools/vm/guest"},
@@ -321,6 +322,30 @@ func TestEveryDirectDependencyHasItsReason(t *testing.T) {
 	for _, match := range direct {
 		if !strings.Contains(string(reasons), "`"+match[1]+"`") {
 			t.Errorf("%s is required directly, and docs/DEPENDENCIES.md gives no reason", match[1])
+		}
+	}
+}
+
+// parts are the build tags of the programs that the shipped file holds, with what none of them may bring: it would begin before each attack.
+var parts = map[string][]string{
+	"hostpart":            {"firedrill/internal/lab", "firedrill/internal/conductor", "firedrill/internal/deploy"},
+	"hostpart,attackpart": {"net/http", "crypto/tls", "go.yaml.in/yaml/v4", "github.com/miekg/dns", "github.com/netresearch/go-cron"},
+}
+
+func TestPartsBuildAndStaySmall(t *testing.T) {
+	for tags, heavy := range parts {
+		if out, err := exec.Command("go", "build", "-tags", tags, "-o", filepath.Join(t.TempDir(), "part"), ".").CombinedOutput(); err != nil {
+			t.Errorf("with -tags %s: %v\n%s\nDoes a new file need a build constraint? See tools/build.", tags, err, out)
+			continue
+		}
+		list, err := exec.Command("go", "list", "-deps", "-tags", tags, ".").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range heavy {
+			if slices.Contains(strings.Fields(string(list)), name) {
+				t.Errorf("with -tags %s: %s comes along; see docs/decisions/0006", tags, name)
+			}
 		}
 	}
 }

@@ -28,7 +28,9 @@ func (i Invocation) bounds() (bounds, error) {
 	known := func() []string {
 		names := []string{i.describe().Name}
 		for _, kind := range i.Others {
-			names = append(names, kind.Describe().Name)
+			if name := kind.Describe().Name; !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 		return names
 	}

@@ -18,6 +18,9 @@ import (
 	"firedrill/internal/drill"
 )
 
+// ByHostPart is the name under which the attack part of the program starts the host part.
+const ByHostPart = "firedrill: host part"
+
 // guardianName is the name under which this program starts itself as a guardian. Nobody calls a link like this.
 const guardianName = "firedrill: guardian"
 

@@ -2,8 +2,11 @@ package attack
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -13,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/miekg/dns"
+	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/drill"
@@ -36,6 +39,7 @@ const (
 const (
 	queryTimeout = time.Second // of one question to one server; two servers asked twice still end before the cap
 	queryRounds  = 2
+	answerMax    = 1232 // bytes of a datagram, which no path on the Internet breaks into pieces (DNS flag day 2020)
 )
 
 // ResolveEvery returns how long to wait before asking again for a name with this TTL: a quarter of it, within the bounds.
@@ -56,15 +60,16 @@ func (r Resolver) Lookup(ctx context.Context, name string) (Resolution, error) {
 	if found := r.fromHosts(name); len(found) > 0 {
 		return Resolution{Addresses: found, TTL: ttlMax}, nil
 	}
-	conf, err := dns.ClientConfigFromFile(orDefault(r.Conf, resolverFile("/etc/resolv.conf")))
+	file := orDefault(r.Conf, resolverFile("/etc/resolv.conf"))
+	conf, err := readResolverConf(file)
 	if err != nil {
 		return Resolution{}, fmt.Errorf("resolve %s: %w", name, err)
 	}
-	if len(conf.Servers) == 0 {
-		return Resolution{}, fmt.Errorf("resolve %s: no name server in %s", name, orDefault(r.Conf, resolverFile("/etc/resolv.conf")))
+	if len(conf.servers) == 0 {
+		return Resolution{}, fmt.Errorf("resolve %s: no name server in %s", name, file)
 	}
 	var errs []error
-	for _, full := range conf.NameList(name) {
+	for _, full := range conf.fullNames(name) {
 		found, err := r.ask(ctx, conf, full)
 		if err == nil {
 			return found, nil
@@ -113,8 +118,8 @@ func (r Resolver) fromHosts(name string) []netip.Addr {
 }
 
 // ask puts both questions for one full name. An answer for either family is enough.
-func (r Resolver) ask(ctx context.Context, conf *dns.ClientConfig, full string) (Resolution, error) {
-	types := []uint16{dns.TypeA, dns.TypeAAAA}
+func (r Resolver) ask(ctx context.Context, conf resolverConf, full string) (Resolution, error) {
+	types := []dnsmessage.Type{dnsmessage.TypeA, dnsmessage.TypeAAAA}
 	parts := make([]Resolution, len(types))
 	errs := make([]error, len(types))
 	var wait sync.WaitGroup
@@ -138,22 +143,24 @@ func (r Resolver) ask(ctx context.Context, conf *dns.ClientConfig, full string) 
 	return Resolution{}, fmt.Errorf("%s has no address", full)
 }
 
-func query(ctx context.Context, conf *dns.ClientConfig, full string, qtype uint16) (Resolution, error) {
-	question := new(dns.Msg)
-	question.SetQuestion(full, qtype)
-	question.SetEdns0(1232, false)
+func query(ctx context.Context, conf resolverConf, full string, qtype dnsmessage.Type) (Resolution, error) {
+	name, err := dnsmessage.NewName(full)
+	if err != nil {
+		return Resolution{}, fmt.Errorf("%s: %w", full, err)
+	}
+	asked := dnsmessage.Question{Name: name, Type: qtype, Class: dnsmessage.ClassINET}
 	var last error
 	for range queryRounds {
-		for _, server := range conf.Servers {
-			answer, err := exchange(ctx, question, net.JoinHostPort(server, conf.Port))
+		for _, server := range conf.servers {
+			answer, err := exchange(ctx, asked, net.JoinHostPort(server, "53"))
 			if err != nil {
 				last = err
 				continue
 			}
-			if answer.Rcode == dns.RcodeSuccess || answer.Rcode == dns.RcodeNameError {
+			if answer.RCode == dnsmessage.RCodeSuccess || answer.RCode == dnsmessage.RCodeNameError {
 				return fromAnswer(full, answer)
 			}
-			last = fmt.Errorf("%s: %s says %s", full, server, dns.RcodeToString[answer.Rcode])
+			last = fmt.Errorf("%s: %s says %s", full, server, answer.RCode)
 		}
 		if ctx.Err() != nil {
 			break
@@ -162,43 +169,107 @@ func query(ctx context.Context, conf *dns.ClientConfig, full string, qtype uint1
 	return Resolution{}, last
 }
 
-func fromAnswer(full string, answer *dns.Msg) (Resolution, error) {
-	if answer.Rcode == dns.RcodeNameError {
+func fromAnswer(full string, answer dnsmessage.Message) (Resolution, error) {
+	if answer.RCode == dnsmessage.RCodeNameError {
 		return Resolution{}, fmt.Errorf("%s does not exist", full)
 	}
 	found := Resolution{TTL: ttlMax}
-	for _, record := range answer.Answer {
+	for _, record := range answer.Answers {
 		// The TTL of an alias counts too: the chain is believed as long as its shortest link.
-		found.TTL = min(found.TTL, time.Duration(record.Header().Ttl)*time.Second)
-		var ip net.IP
-		switch record := record.(type) {
-		case *dns.A:
-			ip = record.A
-		case *dns.AAAA:
-			ip = record.AAAA
-		}
-		if addr, ok := netip.AddrFromSlice(ip); ok {
-			found.Addresses = append(found.Addresses, addr.Unmap())
+		found.TTL = min(found.TTL, time.Duration(record.Header.TTL)*time.Second)
+		switch body := record.Body.(type) {
+		case *dnsmessage.AResource:
+			found.Addresses = append(found.Addresses, netip.AddrFrom4(body.A))
+		case *dnsmessage.AAAAResource:
+			found.Addresses = append(found.Addresses, netip.AddrFrom16(body.AAAA).Unmap())
 		}
 	}
 	return found, nil
 }
 
-func exchange(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, error) {
+// exchange asks one server, over TCP when the answer does not fit into a datagram.
+func exchange(ctx context.Context, asked dnsmessage.Question, server string) (dnsmessage.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	client := dns.Client{Net: "udp", UDPSize: 1232, Timeout: queryTimeout, Dialer: &net.Dialer{Timeout: queryTimeout, Control: markOwn}}
-	question = question.Copy()
-	question.Id = dns.Id()
-	answer, _, err := client.ExchangeContext(ctx, question, server)
+	answer, err := exchangeOver(ctx, "udp", asked, server)
 	if err == nil && answer.Truncated {
-		client.Net = "tcp"
-		answer, _, err = client.ExchangeContext(ctx, question, server)
+		answer, err = exchangeOver(ctx, "tcp", asked, server)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", server, err)
+		return dnsmessage.Message{}, fmt.Errorf("ask %s: %w", server, err)
 	}
 	return answer, nil
+}
+
+func exchangeOver(ctx context.Context, network string, asked dnsmessage.Question, server string) (dnsmessage.Message, error) {
+	var none dnsmessage.Message
+	question, id, err := packQuestion(asked)
+	if err != nil {
+		return none, err
+	}
+	dialer := net.Dialer{Control: markOwn}
+	conn, err := dialer.DialContext(ctx, network, server)
+	if err != nil {
+		return none, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if network == "tcp" {
+		question = append(binary.BigEndian.AppendUint16(nil, uint16(len(question))), question...)
+	}
+	if _, err := conn.Write(question); err != nil {
+		return none, err
+	}
+	for {
+		text, err := readAnswer(conn, network)
+		if err != nil {
+			return none, err
+		}
+		var answer dnsmessage.Message
+		err = answer.Unpack(text)
+		switch {
+		case err == nil && answer.ID == id && answer.Response && len(answer.Questions) == 1 && same(answer.Questions[0], asked):
+			return answer, nil
+		case network == "tcp":
+			return none, errors.Join(errors.New("what came is no answer to the question"), err)
+		}
+		// Over UDP anybody may have sent it: the answer may still come.
+	}
+}
+
+func same(a, b dnsmessage.Question) bool {
+	return a.Type == b.Type && a.Class == b.Class && strings.EqualFold(a.Name.String(), b.Name.String())
+}
+
+// packQuestion makes a query that says with EDNS how large an answer may be.
+func packQuestion(asked dnsmessage.Question) (question []byte, id uint16, err error) {
+	id = uint16(rand.Uint32())
+	var options dnsmessage.ResourceHeader
+	if err := options.SetEDNS0(answerMax, dnsmessage.RCodeSuccess, false); err != nil {
+		return nil, 0, err
+	}
+	message := dnsmessage.Message{
+		Header:      dnsmessage.Header{ID: id, RecursionDesired: true},
+		Questions:   []dnsmessage.Question{asked},
+		Additionals: []dnsmessage.Resource{{Header: options, Body: &dnsmessage.OPTResource{}}},
+	}
+	question, err = message.Pack()
+	return question, id, err
+}
+
+func readAnswer(conn net.Conn, network string) ([]byte, error) {
+	if network == "tcp" {
+		var length [2]byte
+		if _, err := io.ReadFull(conn, length[:]); err != nil {
+			return nil, err
+		}
+		text := make([]byte, binary.BigEndian.Uint16(length[:]))
+		_, err := io.ReadFull(conn, text)
+		return text, err
+	}
+	text := make([]byte, answerMax)
+	n, err := conn.Read(text)
+	return text[:n], err
 }
 
 // markOwn marks a socket as ours. Without the right to do so it stays unmarked: then no attack of ours can be in force either.

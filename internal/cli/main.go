@@ -61,6 +61,9 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 			code = exitInternal
 		}
 	}()
+	if err := handOver(args); err != nil {
+		return finish(s, err)
+	}
 	root := commandFor(s, args[1:])
 	root.SetArgs(args[1:])
 	return finish(s, root.ExecuteContext(context.Background()))

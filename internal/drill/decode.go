@@ -1,3 +1,5 @@
+//go:build !attackpart
+
 package drill
 
 import (
@@ -39,11 +41,10 @@ type NodeDecoder interface {
 
 // Limits of a file that a person writes. Beyond them it is an attack or an accident.
 const (
-	fileSizeMax     = 4 << 20
-	fileDepthMax    = 64
-	fileNodesMax    = 100_000 // aliases of aliases grow without bound otherwise
-	mistakesMax     = 20      // more than a screen helps nobody
-	suggestDistance = 3
+	fileSizeMax  = 4 << 20
+	fileDepthMax = 64
+	fileNodesMax = 100_000 // aliases of aliases grow without bound otherwise
+	mistakesMax  = 20      // more than a screen helps nobody
 )
 
 // Decode reads YAML into out, a pointer to a struct with `yaml:"name[,required][,keyed]"` tags, and reports every mistake with its
@@ -358,45 +359,4 @@ func kindWord(node *yaml.Node) string {
 	case yaml.DocumentNode, yaml.AliasNode, yaml.StreamNode:
 	}
 	return "something else"
-}
-
-// Suggest returns `did you mean "x"?` for the known word nearest to word, or the list of known words when none is near.
-func Suggest(word string, known []string) string {
-	if len(known) == 0 {
-		return "nothing may be written here"
-	}
-	best, bestDistance := "", suggestDistance
-	for _, candidate := range known {
-		if strings.HasPrefix(candidate, word) && len(word) > 1 {
-			best, bestDistance = candidate, 0
-			break
-		}
-		if distance := editDistance(word, candidate); distance < bestDistance {
-			best, bestDistance = candidate, distance
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
-	}
-	return "known here: " + strings.Join(known, ", ")
-}
-
-// editDistance is Levenshtein's, on bytes; words of files are short.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -1,3 +1,5 @@
+//go:build !attackpart
+
 package drill
 
 import (
@@ -5,11 +7,9 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -186,12 +186,6 @@ func descend(node *yaml.Node, path string) (next *yaml.Node, rest string) {
 		return nil, ""
 	}
 	return best, strings.TrimPrefix(path[len(bestKey):], ".")
-}
-
-// Pattern compiles a regular expression when it is first used: every attack starts this program, and must not wait for the words of
-// files that it never reads. A wrong expression panics at its first use, as with regexp.MustCompile.
-func Pattern(text string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }
 
 var namePattern = Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)

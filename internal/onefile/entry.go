@@ -11,12 +11,22 @@ import (
 type Rule struct {
 	Index int
 	Word  string
-	Whole bool // to the whole program instead of the host part
+	To    Part
 }
+
+// Part is one of the programs of a joined file.
+type Part byte
+
+// The parts, in the order of their addresses.
+const (
+	Whole  Part = iota // everything
+	Attack             // what carries out an attack on this host, and no more
+	Host               // what a host needs, and all that is pushed there
+)
 
 // entryCode returns the instructions at the entry of the file. The kernel starts them with the number of arguments on top of the stack and
 // pointers to them above; they change neither, so the program that they jump to starts as if it were alone.
-func entryCode(host, whole uint64, rules []Rule) ([]byte, error) {
+func entryCode(attack, host, whole uint64, rules []Rule) ([]byte, error) {
 	const (
 		jumpIfZero    = 0x74
 		jumpIfNotZero = 0x75
@@ -34,7 +44,7 @@ func entryCode(host, whole uint64, rules []Rule) ([]byte, error) {
 	c.put(0x0f, 0xb6, 0x0e) // movzx ecx, byte [rsi]: index + 1, or 0 at the end
 	c.put(0x85, 0xc9)       // test ecx, ecx
 	c.to(jumpIfZero, "whole")
-	c.put(0x44, 0x0f, 0xb6, 0x4e, 0x01) // movzx r9d, byte [rsi+1]: to the whole program?
+	c.put(0x44, 0x0f, 0xb6, 0x4e, 0x01) // movzx r9d, byte [rsi+1]: to which part
 	c.put(0x48, 0x83, 0xc6, 0x02)       // add rsi, 2
 	c.put(0x4c, 0x39, 0xc1)             // cmp rcx, r8
 	c.to(jumpIfGreater, "skip")         // there is no such argument
@@ -46,10 +56,14 @@ func entryCode(host, whole uint64, rules []Rule) ([]byte, error) {
 	c.put(0x48, 0xff, 0xc6, 0x48, 0xff, 0xc7) // inc rsi; inc rdi
 	c.put(0x84, 0xc0)                         // test al, al
 	c.to(jumpIfNotZero, "compare")
-	c.put(0x45, 0x85, 0xc9) // test r9d, r9d
+	c.put(0x41, 0x83, 0xf9, byte(Host)) // cmp r9d, Host
 	c.to(jumpIfEqual, "host")
+	c.put(0x41, 0x83, 0xf9, byte(Attack)) // cmp r9d, Attack
+	c.to(jumpIfEqual, "attack")
 	c.label("whole")
 	c.far(whole)
+	c.label("attack")
+	c.far(attack)
 	c.label("host")
 	c.far(host)
 	c.label("skip") // the rest of the word
@@ -62,15 +76,10 @@ func entryCode(host, whole uint64, rules []Rule) ([]byte, error) {
 	}
 	binary.LittleEndian.PutUint32(c.bytes[table:], uint32(len(c.bytes)-(table+4)))
 	for _, rule := range rules {
-		if rule.Index < 0 || rule.Index > 100 || rule.Word == "" || strings.ContainsRune(rule.Word, 0) {
-			return nil, fmt.Errorf("rule %+v: an index of 0 to 100 and a word without NUL", rule)
+		if rule.Index < 0 || rule.Index > 100 || rule.Word == "" || strings.ContainsRune(rule.Word, 0) || rule.To > Host {
+			return nil, fmt.Errorf("rule %+v: an index of 0 to 100, a word without NUL, and a part that there is", rule)
 		}
-		c.put(byte(rule.Index + 1))
-		if rule.Whole {
-			c.put(1)
-		} else {
-			c.put(0)
-		}
+		c.put(byte(rule.Index+1), byte(rule.To))
 		c.put(append([]byte(rule.Word), 0)...)
 	}
 	c.put(0)

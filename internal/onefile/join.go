@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 )
 
 const (
 	page = 0x1000
-	// gap lies between the highest address of either program and the code at the entry, so that no program's end touches it.
+	// gap lies between the highest address of any part and the code at the entry, so that no program's end touches it.
 	gap = 0x10000
 
 	headerSize  = 64 // of a 64-bit ELF file
@@ -28,39 +27,41 @@ const (
 	atNameSection  = 62
 )
 
-// magic ends a joined file. Before it stand the length of the host part and its own ELF header: the only bytes of it that Join changes.
-const magic = "firedrill/parts1"
+// magic ends a joined file. Before it stand where the host part begins, and its length.
+const magic = "firedrill/parts2"
 
-const trailerSize = headerSize + 8 + len(magic)
+const trailerSize = 8 + 8 + len(magic)
 
-// Join returns an executable that holds two static programs for Linux on x86-64: host is started when a rule says so, whole otherwise. Their
-// addresses must not overlap: link one of them with -T.
+// Join returns an executable that holds three static programs for Linux on x86-64; rules say which is started, and the whole one is when
+// none fits. Their addresses must be in the order attack, host, whole, and must not overlap: link with -T.
 //
-// The programs are kept byte for byte, but for the ELF header of the first; Host gives it back.
-func Join(host, whole []byte, rules []Rule) ([]byte, error) {
-	first, err := parse("the host part", host)
+// The programs are kept byte for byte, but for the ELF header of the first; HostPart gives the second back.
+func Join(attack, host, whole []byte, rules []Rule) ([]byte, error) {
+	var segments []elf.Prog64
+	var out []byte
+	var entries, offsets []uint64
+	var end uint64 // of the addresses so far
+	for _, part := range []struct {
+		name string
+		file []byte
+	}{{"the attack part", attack}, {"the host part", host}, {"the whole program", whole}} {
+		p, err := parse(part.name, part.file)
+		if err != nil {
+			return nil, err
+		}
+		if p.low < end {
+			return nil, fmt.Errorf("%s begins at %#x, and what comes before it ends at %#x: they overlap; link it with -ldflags=-T=ADDRESS", part.name, p.low, end)
+		}
+		end = p.high
+		segments = append(segments, p.shifted(uint64(len(out)))...)
+		entries, offsets = append(entries, p.entry), append(offsets, uint64(len(out)))
+		out = padded(append(out, part.file...), page)
+	}
+	at := roundUp(end, page) + gap
+	code, err := entryCode(entries[0], entries[1], entries[2], rules)
 	if err != nil {
 		return nil, err
 	}
-	second, err := parse("the whole program", whole)
-	if err != nil {
-		return nil, err
-	}
-	if first.low < second.high && second.low < first.high {
-		return nil, fmt.Errorf("the programs overlap: %#x-%#x and %#x-%#x; link one with -ldflags=-T=ADDRESS", first.low, first.high, second.low, second.high)
-	}
-	if first.low > second.low {
-		return nil, errors.New("the host part must have the lower addresses: the kernel wants segments in order")
-	}
-	out := padded(host, page)
-	shift := uint64(len(out))
-	out = padded(append(out, whole...), page)
-	at := roundUp(second.high, page) + gap
-	code, err := entryCode(first.entry, second.entry, rules)
-	if err != nil {
-		return nil, err
-	}
-	segments := append(first.segments, second.shifted(shift)...)
 	segments = append(segments,
 		elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Off: uint64(len(out)), Vaddr: at, Paddr: at,
 			Filesz: uint64(len(code)), Memsz: uint64(len(code)), Align: page},
@@ -68,7 +69,6 @@ func Join(host, whole []byte, rules []Rule) ([]byte, error) {
 	out = padded(append(out, code...), 8)
 
 	header := out[:headerSize]
-	original := bytes.Clone(header)
 	binary.LittleEndian.PutUint64(header[atEntry:], at)
 	binary.LittleEndian.PutUint64(header[atPrograms:], uint64(len(out)))
 	binary.LittleEndian.PutUint64(header[atSections:], 0) // what tools for debugging read: it describes one program only
@@ -80,12 +80,12 @@ func Join(host, whole []byte, rules []Rule) ([]byte, error) {
 			return nil, err
 		}
 	}
-	out = append(out, original...)
+	out = binary.LittleEndian.AppendUint64(out, offsets[1])
 	out = binary.LittleEndian.AppendUint64(out, uint64(len(host)))
 	return append(out, magic...), nil
 }
 
-// program is what Join must know of one of the two.
+// program is what Join must know of a part.
 type program struct {
 	segments  []elf.Prog64
 	entry     uint64

@@ -32,7 +32,7 @@ func linked(t *testing.T, name, address string) []byte {
 	return program
 }
 
-const low, high = "0x401000", "0x20001000"
+const low, middle, high = "0x401000", "0x10001000", "0x20001000"
 
 func executable(t *testing.T, file []byte) string {
 	t.Helper()
@@ -44,9 +44,9 @@ func executable(t *testing.T, file []byte) string {
 }
 
 func TestEachCommandLineStartsItsProgram(t *testing.T) {
-	host, whole := linked(t, "host", low), linked(t, "whole", high)
-	rules := []Rule{{Index: 0, Word: "a link"}, {Index: 2, Word: "list", Whole: true}, {Index: 1, Word: "attack"}, {Index: 1, Word: "halt"}}
-	joined, err := Join(host, whole, rules)
+	attack, host, whole := linked(t, "attack", low), linked(t, "host", middle), linked(t, "whole", high)
+	rules := []Rule{{Index: 0, Word: "a link", To: Host}, {Index: 2, Word: "list", To: Whole}, {Index: 1, Word: "attack", To: Attack}, {Index: 1, Word: "halt", To: Host}}
+	joined, err := Join(attack, host, whole, rules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,10 +56,10 @@ func TestEachCommandLineStartsItsProgram(t *testing.T) {
 		want string
 	}{
 		{[]string{"x"}, "whole []"},
-		{[]string{"x", "attack"}, `host ["attack"]`},
-		{[]string{"x", "attack", "blackhole", "-l", "1"}, `host ["attack" "blackhole" "-l" "1"]`},
+		{[]string{"x", "attack"}, `attack ["attack"]`},
+		{[]string{"x", "attack", "blackhole", "-l", "1"}, `attack ["attack" "blackhole" "-l" "1"]`},
 		{[]string{"x", "attack", "list"}, `whole ["attack" "list"]`},
-		{[]string{"x", "attack", "lists"}, `host ["attack" "lists"]`},
+		{[]string{"x", "attack", "lists"}, `attack ["attack" "lists"]`},
 		{[]string{"x", "attac"}, `whole ["attac"]`},
 		{[]string{"x", "attacks"}, `whole ["attacks"]`},
 		{[]string{"x", ""}, `whole [""]`},
@@ -78,7 +78,7 @@ func TestEachCommandLineStartsItsProgram(t *testing.T) {
 
 // The kernel starts a program without any argument with one that is empty, so no rule may read past the arguments there are.
 func TestNoArgumentsStartTheWholeProgram(t *testing.T) {
-	joined, err := Join(linked(t, "host", low), linked(t, "whole", high), []Rule{{Index: 3, Word: "HOME=/"}})
+	joined, err := Join(linked(t, "attack", low), linked(t, "host", middle), linked(t, "whole", high), []Rule{{Index: 3, Word: "HOME=/", To: Host}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,14 +90,14 @@ func TestNoArgumentsStartTheWholeProgram(t *testing.T) {
 }
 
 func TestHostGivesTheHostPartBack(t *testing.T) {
-	host := linked(t, "host", low)
-	joined, err := Join(host, linked(t, "whole", high), nil)
+	host := linked(t, "host", middle)
+	joined, err := Join(linked(t, "attack", low), host, linked(t, "whole", high), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	part, ok, err := Host(bytes.NewReader(joined), int64(len(joined)))
+	part, ok, err := HostPart(bytes.NewReader(joined), int64(len(joined)))
 	if err != nil || !ok {
-		t.Fatalf("Host: %v, %v", ok, err)
+		t.Fatalf("HostPart: %v, %v", ok, err)
 	}
 	var got bytes.Buffer
 	if _, err := got.ReadFrom(part); err != nil {
@@ -106,39 +106,39 @@ func TestHostGivesTheHostPartBack(t *testing.T) {
 	if !bytes.Equal(got.Bytes(), host) {
 		t.Error("the host part is not what was put in")
 	}
-	// Without the header of its own it would start as the joined file does: in code that is not there.
-	if bytes.Equal(joined[:headerSize], host[:headerSize]) {
-		t.Error("the joined file has the header of the host part")
+	if out, err := exec.Command(executable(t, got.Bytes()), "x").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != `host ["x"]` {
+		t.Errorf("alone it says %s, %v", out, err)
 	}
-	if _, ok, err := Host(bytes.NewReader(host), int64(len(host))); ok || err != nil {
+	if _, ok, err := HostPart(bytes.NewReader(host), int64(len(host))); ok || err != nil {
 		t.Errorf("a plain program: joined %v, %v", ok, err)
 	}
-	if _, ok, _ := Host(bytes.NewReader(nil), 0); ok {
+	if _, ok, _ := HostPart(bytes.NewReader(nil), 0); ok {
 		t.Error("an empty file is taken for a joined one")
 	}
 	broken := bytes.Clone(joined)
 	for i := range 8 {
 		broken[len(broken)-len(magic)-8+i] = 0xff
 	}
-	if _, _, err := Host(bytes.NewReader(broken), int64(len(broken))); err == nil {
+	if _, _, err := HostPart(bytes.NewReader(broken), int64(len(broken))); err == nil {
 		t.Error("a length beyond the file is taken")
 	}
 }
 
 func TestJoinRefusesWhatCannotRun(t *testing.T) {
-	host, whole := linked(t, "host", low), linked(t, "whole", high)
+	attack, host, whole := linked(t, "attack", low), linked(t, "host", middle), linked(t, "whole", high)
 	for name, test := range map[string]struct {
-		host, whole []byte
-		rules       []Rule
-		want        string
+		attack, host, whole []byte
+		rules               []Rule
+		want                string
 	}{
-		"same addresses": {host, host, nil, "overlap"},
-		"order":          {whole, host, nil, "lower addresses"},
-		"no program":     {[]byte("#!/bin/sh\n"), whole, nil, "the host part"},
-		"empty word":     {host, whole, []Rule{{Index: 1}}, "rule"},
-		"far argument":   {host, whole, []Rule{{Index: 1000, Word: "x"}}, "rule"},
+		"same addresses": {attack, attack, whole, nil, "overlap"},
+		"order":          {host, attack, whole, nil, "overlap"},
+		"no program":     {attack, []byte("#!/bin/sh\n"), whole, nil, "the host part"},
+		"empty word":     {attack, host, whole, []Rule{{Index: 1}}, "rule"},
+		"far argument":   {attack, host, whole, []Rule{{Index: 1000, Word: "x"}}, "rule"},
+		"no such part":   {attack, host, whole, []Rule{{Index: 1, Word: "x", To: 9}}, "rule"},
 	} {
-		if _, err := Join(test.host, test.whole, test.rules); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := Join(test.attack, test.host, test.whole, test.rules); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, test.want)
 		}
 	}

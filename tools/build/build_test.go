@@ -3,6 +3,7 @@ package main
 import (
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -29,6 +30,38 @@ func TestBothPartsSayTheSame(t *testing.T) {
 		want, wantErr := exec.Command(plain, args...).CombinedOutput()
 		if string(got) != string(want) || (gotErr == nil) != (wantErr == nil) {
 			t.Errorf("firedrill %q: got %v\n%s\nwant %v\n%s", args, gotErr, got, wantErr, want)
+		}
+	}
+}
+
+// The part that starts first cannot read the rules of a host's owner: it must leave the attack to the one that can.
+func TestRulesOfTheHostHoldInTheJoinedProgram(t *testing.T) {
+	if testing.Short() {
+		return // three builds
+	}
+	joined := filepath.Join(t.TempDir(), "firedrill")
+	if err := build(joined); err != nil {
+		t.Fatal(err)
+	}
+	for policy, want := range map[string]string{
+		"":                  "drop egress to and ingress from 192.0.2.1",
+		"deny: blackhole":   "this host denies blackhole",
+		"deny: certificate": "drop egress to and ingress from 192.0.2.1",
+		"deny: nonsense":    "there is no attack",
+		"link":              "symbolic link",
+	} {
+		write := ":"
+		switch policy {
+		case "":
+		case "link":
+			write = "ln -s /nowhere /etc/firedrill/policy.yaml"
+		default:
+			write = "echo '" + policy + "' > /etc/firedrill/policy.yaml"
+		}
+		script := "mount -t tmpfs none /etc && mkdir /etc/firedrill && " + write + ` && exec "$0" attack blackhole --dry-run -i 192.0.2.1`
+		out, _ := exec.Command("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, joined).CombinedOutput() // a refusal is an exit status too
+		if !strings.Contains(string(out), want) {
+			t.Errorf("with the policy %q: %s\nwant: %s", policy, out, want)
 		}
 	}
 }

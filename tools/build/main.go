@@ -6,23 +6,29 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 
 	"firedrill/internal/onefile"
 )
 
-// hostTag leaves out of the program what a host does not need: see the build constraints in internal/cli.
-const hostTag = "hostpart"
+// Tags that leave out of a part what it does not need: see the build constraints in internal/cli and internal/drill.
+const (
+	hostTag   = "hostpart"
+	attackTag = "hostpart,attackpart"
+)
 
-// wholeAt is the lowest address of the whole program. The host part begins at 4 MiB, where the Go linker puts programs by default; 512 MiB
-// leave it more room than it will ever need, and the rest lies far below what the kernel uses itself.
-const wholeAt = "0x20001000"
+// hostAt and wholeAt are the lowest addresses of those parts. The attack part begins at 4 MiB, where the Go linker puts programs by default;
+// 256 MiB leave each more room than it will ever need, and the rest lies far below what the kernel uses itself.
+const (
+	hostAt  = "0x10001000"
+	wholeAt = "0x20001000"
+)
 
 func main() {
 	out := flag.String("o", "firedrill", "where to put the program")
@@ -42,19 +48,23 @@ func build(out string) error {
 		return err
 	}
 	defer os.RemoveAll(directory)
-	hostFile, wholeFile := filepath.Join(directory, "host"), filepath.Join(directory, "whole")
-	if err := errors.Join(goBuild(hostFile, "-ldflags=-s -w", "-tags="+hostTag), goBuild(wholeFile, "-ldflags=-s -w -T "+wholeAt)); err != nil {
-		return err
+	var parts [][]byte
+	for _, flags := range [][]string{
+		{"-ldflags=-s -w", "-tags=" + attackTag},
+		{"-ldflags=-s -w -T " + hostAt, "-tags=" + hostTag},
+		{"-ldflags=-s -w -T " + wholeAt},
+	} {
+		name := filepath.Join(directory, strconv.Itoa(len(parts)))
+		if err := goBuild(name, flags...); err != nil {
+			return err
+		}
+		part, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, part)
 	}
-	host, err := os.ReadFile(hostFile)
-	if err != nil {
-		return err
-	}
-	whole, err := os.ReadFile(wholeFile)
-	if err != nil {
-		return err
-	}
-	joined, err := onefile.Join(host, whole, rules())
+	joined, err := onefile.Join(parts[0], parts[1], parts[2], rules())
 	if err != nil {
 		return err
 	}

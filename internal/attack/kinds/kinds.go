@@ -6,7 +6,6 @@ import (
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/bandwidth"
 	"firedrill/internal/attack/blackhole"
-	"firedrill/internal/attack/certificate"
 	"firedrill/internal/attack/cpu"
 	"firedrill/internal/attack/disk"
 	"firedrill/internal/attack/dns"
@@ -29,11 +28,12 @@ import (
 
 // All returns every kind of attack, in the order of help pages.
 func All() []attack.Kind {
-	return []attack.Kind{
+	kinds := []attack.Kind{
 		blackhole.Kind{}, dns.Kind{}, packetloss.Kind{}, latency.Kind{}, bandwidth.Kind{}, reject.Kind{}, reset.Kind{},
-		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{}, service.Kind{}, certificate.Kind{},
-		cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{}, fd.Kind{}, pid.Kind{},
+		shutdown.Kind{}, processkiller.Kind{}, pause.Kind{}, timetravel.Kind{}, service.Kind{},
 	}
+	kinds = append(kinds, harmless()...)
+	return append(kinds, cpu.Kind{}, memory.Kind{}, disk.Kind{}, io.Kind{}, fd.Kind{}, pid.Kind{})
 }
 
 // Worker does the work of a worker process when args are those of one, and returns its exit code; ours is false when they are not. A

@@ -1,26 +1,15 @@
+//go:build !attackpart
+
 package policy
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"firedrill/internal/drill"
 )
-
-// File is where the owner of a host writes the rules.
-const File = "/etc/firedrill/policy.yaml"
-
-// All stands for every kind of attack in deny and require_consent.
-const All = "all"
-
-// Silent stands for the kind of an attack that runs and does not answer.
-const Silent = "one that does not answer"
-
-// ClockKind is the kind of attack under which this host's clock means nothing.
-const ClockKind = "time_travel"
 
 // Policy is what the owner of a host allows. A nil Policy allows everything. Rules add up: an attack must be admitted by each.
 type Policy struct {
@@ -37,18 +26,6 @@ type Policy struct {
 	Users          list[Word, *Word]     `yaml:"users"`           // whom an attack that is narrowed to a user may hit; left out: all
 
 	file string
-}
-
-// Order is what the rules need to know of an attack.
-type Order struct {
-	Kind    string
-	Delay   time.Duration // from now until the impact begins
-	Length  time.Duration // of the impact; 0 for one-way kinds
-	Consent bool          // a person said --yes to this very attack
-	Network bool          // it hits traffic, so it can be narrower than the host
-	Narrow  bool          // it hits a user, control group, processes or container alone
-	User    string        // the user as the caller names it; empty for another scope
-	Running []string      // the kinds of the other attacks that run on this host now; Silent for one that does not say
 }
 
 // Admit decides whether an attack may run. The error is a *drill.Error of kind Refused: it begins with "not attacking:", names the line
@@ -146,23 +123,6 @@ func isAre(count int) string {
 		return "1 is"
 	}
 	return fmt.Sprintf("%d are", count)
-}
-
-// Target is an address, a CIDR, or a host name that must never be hit.
-type Target struct {
-	Prefix netip.Prefix // invalid when it is a name
-	Name   string
-}
-
-// String is the target as it was meant.
-func (t Target) String() string {
-	switch {
-	case t.Name != "":
-		return t.Name
-	case t.Prefix.IsSingleIP():
-		return t.Prefix.Addr().String()
-	}
-	return t.Prefix.String()
 }
 
 // Spares returns what every network attack must spare.

@@ -1,3 +1,5 @@
+//go:build !attackpart
+
 package policy
 
 import (
@@ -15,13 +17,6 @@ import (
 
 // sizeMax bounds the file; a page of rules has a few kilobytes.
 const sizeMax = 1 << 20
-
-// Reader says what Read reads. The zero value reads the host's own file and knows no kinds.
-type Reader struct {
-	Path  string          // empty: File
-	Kinds func() []string // the kinds of attacks of this build; asked for only where there is a file
-	Owner uint32          // who may own the file and its directory; 0, root, but for tests
-}
 
 // Read reads the policy of this host. Without a file it returns nil, which bounds nothing. The error is a *drill.Error of kind Refused:
 // the file is there, and it is not to be trusted or not to be understood.

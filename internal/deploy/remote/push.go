@@ -142,7 +142,7 @@ func (c *Client) Push(ctx context.Context, options PushOptions) (*Pushed, error)
 	if err != nil {
 		return nil, &drill.Error{Op: "push", Host: c.host, Kind: drill.Invalid, Err: err}
 	}
-	part, joined, err := onefile.Host(binary, info.Size())
+	part, joined, err := onefile.HostPart(binary, info.Size())
 	if err != nil {
 		return nil, &drill.Error{Op: "push", Host: c.host, Kind: drill.Invalid, Err: fmt.Errorf("%s: %w", path, err), Hint: "install firedrill again"}
 	}
