@@ -1,3 +1,5 @@
+//go:build !attackpart
+
 package drill
 
 import (

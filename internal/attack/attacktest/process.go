@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -326,8 +327,25 @@ func (a *Attack) AwaitInForce() (*history.AttackInForce, error) {
 	return AwaitFact(a, func(*history.AttackInForce) bool { return true })
 }
 
-// Signal sends a signal.
-func (a *Attack) Signal(signal unix.Signal) error { return a.cmd.Process.Signal(signal) }
+// Signal sends a signal. One that stops the attack has stopped it on return: until each thread is, the attack may still answer.
+func (a *Attack) Signal(signal unix.Signal) error {
+	if err := a.cmd.Process.Signal(signal); err != nil || signal != unix.SIGSTOP {
+		return err
+	}
+	return Await(func() error {
+		states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", a.cmd.Process.Pid))
+		for _, name := range states {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				continue // a thread may have ended
+			}
+			if _, after, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(after, "T") {
+				return fmt.Errorf("not stopped yet: %s", text)
+			}
+		}
+		return nil
+	})
+}
 
 // CloseStdin ends the attack's standard input.
 func (a *Attack) CloseStdin() error { return a.stdin.Close() }
