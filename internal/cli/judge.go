@@ -32,21 +32,77 @@ EXIT STATUS
   70   our own fault
   130  the run was interrupted, its impact reverted`
 
+// judgeFile judges a log while it is read. A log of a rehearsal, or one without a plan, is returned whole instead.
+func judgeFile(s streams, name string, named []string) (in report.Input, whole []history.Event, err error) {
+	var reading *verdict.Reading
+	var plan drill.Plan
+	read := func(r io.Reader) (string, error) {
+		return history.Scan(r, func(event history.Event) error {
+			if reading != nil {
+				reading.Add(event)
+				return nil
+			}
+			if sample, is := event.Fact.(*history.Sample); is {
+				copied := *sample
+				event.Fact = &copied
+			}
+			whole = append(whole, event)
+			if started, is := event.Fact.(*history.RunStarted); is {
+				plan, reading = started.Plan, verdict.NewReading(started.Plan)
+				for _, before := range whole {
+					reading.Add(before)
+				}
+			}
+			return nil
+		})
+	}
+	if name == "-" {
+		_, err = read(s.in)
+	} else {
+		var file *os.File
+		if file, err = os.Open(name); err == nil {
+			defer file.Close()
+			_, err = read(file)
+		}
+	}
+	if err := readable(s, err, len(whole) > 0); err != nil {
+		return report.Input{}, nil, err
+	}
+	if reading == nil {
+		return report.Input{}, whole, nil
+	}
+	earlier, err := earlierOf(s, plan, name, named)
+	if err != nil {
+		return report.Input{}, nil, err
+	}
+	return report.Input{Plan: plan, Verdict: reading.Judge(earlier...), LogName: name}, nil, nil
+}
+
+// earlierOf are the logs of the runs that a run went on with.
+func earlierOf(s streams, plan drill.Plan, name string, named []string) ([]verdict.Earlier, error) {
+	directory := ""
+	if name != "-" {
+		var err error
+		if directory, err = filepath.Abs(filepath.Dir(name)); err != nil {
+			return nil, err
+		}
+	}
+	earlier, doubts := earlierLogs(plan, directory, named)
+	for _, doubt := range doubts {
+		fmt.Fprintf(s.err, "firedrill: %s\n", doubt)
+	}
+	return earlier, nil
+}
+
 // judgeRun says what a log proves, together with the logs of the runs that it went on with; name is that of its file, or "-".
 func judgeRun(s streams, log []history.Event, name string, named []string) (report.Input, error) {
 	plan, err := planOf(log, name)
 	if err != nil {
 		return report.Input{}, err
 	}
-	directory := ""
-	if name != "-" {
-		if directory, err = filepath.Abs(filepath.Dir(name)); err != nil {
-			return report.Input{}, err
-		}
-	}
-	earlier, doubts := earlierLogs(plan, directory, named)
-	for _, doubt := range doubts {
-		fmt.Fprintf(s.err, "firedrill: %s\n", doubt)
+	earlier, err := earlierOf(s, plan, name, named)
+	if err != nil {
+		return report.Input{}, err
 	}
 	return report.Input{Plan: plan, Log: log, Verdict: verdict.Judge(plan, log, earlier...), LogName: name}, nil
 }
@@ -73,20 +129,28 @@ func planOf(log []history.Event, name string) (drill.Plan, error) {
 // readLog reads a log and verifies its chain; a log that was torn by a power cut is read up to there.
 func readLog(s streams, name string) ([]history.Event, error) {
 	log, _, err := readChained(s, name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A run leaves its log as run.jsonl in its directory."}
+	if err := readable(s, err, len(log) > 0); err != nil {
+		return nil, err
 	}
-	if errors.Is(err, history.ErrTorn) && len(log) > 0 {
+	return log, nil
+}
+
+// readable turns what reading a log said into what its reader must know; some says that there are events.
+func readable(s streams, err error, some bool) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A run leaves its log as run.jsonl in its directory."}
+	}
+	if errors.Is(err, history.ErrTorn) && some {
 		// What was written before a power cut is true. It cannot pass: its end is missing.
 		fmt.Fprintf(s.err, "firedrill: %v, as after a power cut; what is before it is judged\n", err)
 		err = nil
 	}
 	if err != nil {
-		return nil, &drill.Error{
+		return &drill.Error{
 			Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log that was altered or damaged proves nothing; take the copy that the run wrote.",
 		}
 	}
-	return log, nil
+	return nil
 }
 
 // readChained reads a log, verifies its chain, and returns the hash of its last line too. "-" is standard input.
@@ -116,15 +180,15 @@ func newJudgeCommand(s streams) *cobra.Command {
 		Args:              exactly("LOG"),
 		ValidArgsFunction: completeFiles(1, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			log, err := readLog(s, args[0])
+			in, whole, err := judgeFile(s, args[0], earlier)
 			if err != nil {
 				return err
 			}
-			if playbook.IsRehearsal(log) {
-				return judgeRehearsal(s, log, asJSON)
+			if playbook.IsRehearsal(whole) {
+				return judgeRehearsal(s, whole, asJSON)
 			}
-			in, err := judgeRun(s, log, args[0], earlier)
-			if err != nil {
+			if whole != nil || in.Plan.Service == "" {
+				_, err := planOf(whole, args[0])
 				return err
 			}
 			in.Color = wantsColor(s.out)

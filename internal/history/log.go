@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"sync"
 )
@@ -99,29 +100,119 @@ func ReadHead(r io.Reader) (events []Event, head string, err error) {
 }
 
 func read(r io.Reader) ([]Event, [sha256.Size]byte, error) {
-	var (
-		events []Event
-		prev   [sha256.Size]byte
-		number int64
-	)
-	reader := bufio.NewReaderSize(r, scanBufSize)
+	var events []Event
+	last, err := scan(r, func(event Event) error {
+		if sample, is := event.Fact.(*Sample); is {
+			copied := *sample
+			event.Fact = &copied
+		}
+		events = append(events, event)
+		return nil
+	})
+	return events, last, err
+}
+
+// Scan reads and verifies a log, and gives each event to take as it is read; it returns the hash of the last verified line. The fact of a
+// sample is used again for the next one: take must copy what it keeps of it. An error of take ends the reading and is returned.
+func Scan(r io.Reader, take func(Event) error) (head string, err error) {
+	last, err := scan(r, take)
+	return hex.EncodeToString(last[:]), err
+}
+
+// chunkSize is how many bytes of verified lines are handed over at once: reading and comparing hashes takes one core, decoding another.
+const chunkSize = 256 << 10
+
+// chunk is lines whose hashes are compared, without their hash.
+type chunk struct {
+	bytes []byte
+	lines []verifiedLine
+	err   error // after the lines
+}
+
+type verifiedLine struct {
+	end int // in bytes
+	sum [sha256.Size]byte
+}
+
+func scan(r io.Reader, take func(Event) error) (prev [sha256.Size]byte, err error) {
+	const chunks = 4
+	filled, free, done := make(chan *chunk, chunks), make(chan *chunk, chunks), make(chan struct{})
+	for range chunks {
+		free <- new(chunk)
+	}
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		fillChunks(r, free, filled, done)
+	}()
+	defer func() {
+		close(done)
+		<-finished // r is the caller's again
+	}()
+	quick := quickReader{texts: map[string]string{}}
+	number := int64(0)
+	for c := range filled {
+		from := 0
+		for _, line := range c.lines {
+			number++
+			event, err := decode(c.bytes[from:line.end], number, &quick)
+			if err != nil {
+				return prev, err
+			}
+			from, prev = line.end, line.sum
+			if err := take(event); err != nil {
+				return prev, err
+			}
+		}
+		if c.err != nil {
+			return prev, c.err
+		}
+		free <- c
+	}
+	return prev, nil
+}
+
+// fillChunks reads lines and compares their hashes, until the log or the reading ends.
+func fillChunks(r io.Reader, free <-chan *chunk, filled chan<- *chunk, done <-chan struct{}) {
+	defer close(filled)
+	reader, digest := bufio.NewReaderSize(r, scanBufSize), sha256.New()
+	var prev [sha256.Size]byte
+	number := int64(0)
 	for {
-		line, err := readLine(reader)
-		if errors.Is(err, io.EOF) && len(line) == 0 {
-			return events, prev, nil
+		var c *chunk
+		select {
+		case c = <-free:
+		case <-done:
+			return
 		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return events, prev, fmt.Errorf("history: line %d: %w", number+1, err)
+		*c = chunk{bytes: c.bytes[:0], lines: c.lines[:0]}
+		ended := false
+		for len(c.bytes) < chunkSize && c.err == nil && !ended {
+			var line []byte
+			line, c.err = readLine(reader)
+			switch {
+			case errors.Is(c.err, io.EOF) && len(line) == 0:
+				c.err, ended = nil, true
+				continue
+			case errors.Is(c.err, io.EOF):
+				c.err = fmt.Errorf("history: line %d: %w", number+1, ErrTorn)
+				continue
+			case c.err != nil:
+				c.err = fmt.Errorf("history: line %d: %w", number+1, c.err)
+				continue
+			}
+			number++
+			var body []byte
+			if body, prev, c.err = verify(line, prev, number, digest); c.err == nil {
+				c.bytes = append(append(c.bytes, body...), '}')
+				c.lines = append(c.lines, verifiedLine{end: len(c.bytes), sum: prev})
+			}
 		}
-		if errors.Is(err, io.EOF) {
-			return events, prev, fmt.Errorf("history: line %d: %w", number+1, ErrTorn)
+		failed := c.err != nil
+		filled <- c // as large as there are chunks: this never waits
+		if failed || ended {
+			return
 		}
-		number++
-		event, sum, err := verify(line, prev, number)
-		if err != nil {
-			return events, prev, err
-		}
-		events, prev = append(events, event), sum
 	}
 }
 
@@ -143,29 +234,39 @@ func readLine(reader *bufio.Reader) ([]byte, error) {
 	}
 }
 
-func verify(line []byte, prev [sha256.Size]byte, number int64) (Event, [sha256.Size]byte, error) {
-	var none [sha256.Size]byte
+var closing = []byte("}")
+
+// verify compares the hash of a line with its text and the hash before it; body is the line's object without its closing brace.
+func verify(line []byte, prev [sha256.Size]byte, number int64, digest hash.Hash) (body []byte, sum [sha256.Size]byte, err error) {
 	line = bytes.TrimSuffix(line, []byte("\n"))
 	split := len(line) - hashTail
 	if split <= 0 || !bytes.HasPrefix(line[split:], []byte(hashMember)) || !bytes.HasSuffix(line, []byte(`"}`)) {
-		return Event{}, none, fmt.Errorf("history: line %d is not a line of a chained log: %w", number, ErrAltered)
+		return nil, sum, fmt.Errorf("history: line %d is not a line of a chained log: %w", number, ErrAltered)
 	}
-	stated, err := hex.DecodeString(string(line[split+len(hashMember) : len(line)-2]))
-	if err != nil {
-		return Event{}, none, fmt.Errorf("history: line %d: bad hash: %w", number, ErrAltered)
+	var stated [sha256.Size]byte
+	if _, err := hex.Decode(stated[:], line[split+len(hashMember):len(line)-2]); err != nil {
+		return nil, sum, fmt.Errorf("history: line %d: bad hash: %w", number, ErrAltered)
 	}
-	body := make([]byte, 0, split+1)
-	body = append(append(body, line[:split]...), '}')
-	sum := chain(prev, body)
-	if !bytes.Equal(sum[:], stated) {
-		return Event{}, none, fmt.Errorf("history: line %d does not follow from the line before it (changed, dropped or moved): %w", number, ErrAltered)
+	digest.Reset()
+	digest.Write(prev[:])
+	digest.Write(line[:split])
+	digest.Write(closing)
+	digest.Sum(sum[:0])
+	if sum != stated {
+		return nil, sum, fmt.Errorf("history: line %d does not follow from the line before it (changed, dropped or moved): %w", number, ErrAltered)
 	}
-	var event Event
-	if err := json.Unmarshal(body, &event); err != nil {
-		return Event{}, none, fmt.Errorf("history: line %d: %w", number, err)
+	return line[:split], sum, nil
+}
+
+// decode reads the event of a verified line.
+func decode(body []byte, number int64, quick *quickReader) (event Event, err error) {
+	if !quick.read(body[:len(body)-1], &event) {
+		if err := json.Unmarshal(body, &event); err != nil {
+			return Event{}, fmt.Errorf("history: line %d: %w", number, err)
+		}
 	}
 	if event.Seq != number {
-		return Event{}, none, fmt.Errorf("history: line %d carries sequence number %d: %w", number, event.Seq, ErrAltered)
+		return Event{}, fmt.Errorf("history: line %d carries sequence number %d: %w", number, event.Seq, ErrAltered)
 	}
-	return event, sum, nil
+	return event, nil
 }

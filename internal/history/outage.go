@@ -49,6 +49,29 @@ type Measured struct {
 // Samples sent later than the interval, or missing for longer, void the measurement (with a grace of one second for short intervals): a
 // prober that waits for slow answers does not see the time in which it did not look.
 func Outages(samples []Sample, interval time.Duration, consecutive int) Measured {
+	ordered := make([]*Sample, len(samples))
+	for i := range samples {
+		ordered[i] = &samples[i]
+	}
+	slices.SortStableFunc(ordered, func(a, b *Sample) int { return a.Scheduled.Compare(b.Scheduled) })
+	return OutagesOf(len(ordered), func(i int) Try {
+		s := ordered[i]
+		return Try{At: s.Scheduled.UnixNano(), Lag: s.Lag.Duration(), Took: s.Took.Duration(), OK: s.OK, Cause: s.Cause}
+	}, interval, consecutive)
+}
+
+// Try is the part of a sample that outages are measured from.
+type Try struct {
+	At        int64 // when it was scheduled, in nanoseconds since 1970
+	Lag, Took time.Duration
+	OK        bool
+	Cause     string
+}
+
+func (t Try) scheduled() time.Time { return time.Unix(0, t.At).UTC() }
+
+// OutagesOf is Outages of count tries in the order of their schedule, one at a time.
+func OutagesOf(count int, at func(int) Try, interval time.Duration, consecutive int) Measured {
 	if consecutive <= 0 {
 		consecutive = Consecutive
 	}
@@ -56,105 +79,103 @@ func Outages(samples []Sample, interval time.Duration, consecutive int) Measured
 		return Measured{Void: "the interval of the samples is not known"}
 	}
 	var measured Measured
-	seen := make([]Sample, 0, len(samples))
-	for _, s := range samples {
-		measured.LagMax = max(measured.LagMax, s.Lag)
-		if s.Cause == CauseProber {
+	walk := outageWalk{interval: interval, consecutive: consecutive}
+	for i := range count {
+		try := at(i)
+		measured.LagMax = max(measured.LagMax, drill.Seconds(try.Lag))
+		if try.Cause == CauseProber {
 			measured.Holes++
 			continue
 		}
-		seen = append(seen, s)
-	}
-	if len(seen) == 0 {
-		measured.Void = "there are no samples"
-		return measured
-	}
-	slices.SortStableFunc(seen, func(a, b Sample) int { return a.Scheduled.Compare(b.Scheduled) })
-	measured.Void = voidReason(seen, interval)
-
-	walk := outageWalk{samples: seen, interval: interval, consecutive: consecutive}
-	for i := range seen {
-		if seen[i].OK {
+		if try.OK {
 			measured.Good++
 		} else {
 			measured.Bad++
 		}
-		walk.step(i)
+		if measured.Void == "" {
+			measured.Void = walk.void(try)
+		}
+		walk.step(try)
+	}
+	if !walk.begun {
+		measured.Void = "there are no samples"
+		return measured
 	}
 	measured.Outages = walk.finish()
 	return measured
 }
 
-// voidReason returns why these samples, in the order of their schedule, measure nothing.
-func voidReason(samples []Sample, interval time.Duration) string {
-	tolerated := max(interval, lateMin)
-	for i, s := range samples {
-		if lag := s.Lag.Duration(); lag > tolerated {
-			return fmt.Sprintf("the prober stalled: the sample of %s was sent %v late", clock(s.Scheduled), lag.Round(time.Millisecond))
-		}
-		if i == 0 {
-			continue
-		}
-		if gap := s.Scheduled.Sub(samples[i-1].Scheduled); gap-interval > tolerated {
-			return fmt.Sprintf("the prober did not look for %v before %s", gap.Round(time.Millisecond), clock(s.Scheduled))
-		}
-	}
-	return ""
-}
-
 func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }
 
-// outageWalk goes over ordered samples once.
+// outageWalk goes over ordered tries once.
 type outageWalk struct {
-	samples     []Sample
 	interval    time.Duration
 	consecutive int
+
+	begun bool
+	last  Try // the one before
 
 	found   []Outage
 	open    bool
 	current Outage
 	edge    time.Duration // how long nobody looked before the start of current
 	lag     time.Duration // how late its first sample was sent
-	good    int           // good samples in a row since the last bad one
+
+	good       int           // good samples in a row since the last bad one
+	first      Try           // of them
+	firstAfter time.Duration // how long nobody looked before it
 }
 
-func (w *outageWalk) step(i int) {
-	s := w.samples[i]
+// void returns why the tries up to this one measure nothing, or "".
+func (w *outageWalk) void(try Try) string {
+	tolerated := max(w.interval, lateMin)
+	if try.Lag > tolerated {
+		return fmt.Sprintf("the prober stalled: the sample of %s was sent %v late", clock(try.scheduled()), try.Lag.Round(time.Millisecond))
+	}
+	if gap := time.Duration(try.At - w.last.At); w.begun && gap-w.interval > tolerated {
+		return fmt.Sprintf("the prober did not look for %v before %s", gap.Round(time.Millisecond), clock(try.scheduled()))
+	}
+	return ""
+}
+
+func (w *outageWalk) step(try Try) {
 	switch {
-	case !s.OK && !w.open:
+	case !try.OK && !w.open:
 		w.open = true
-		w.current = Outage{Start: s.Scheduled, Failed: 1, Cause: s.Cause}
-		w.edge, w.lag = w.before(i), s.Lag.Duration()
+		w.current = Outage{Start: try.scheduled(), Failed: 1, Cause: try.Cause}
+		w.edge, w.lag = w.before(try), try.Lag
 		w.good = 0
-	case !s.OK:
+	case !try.OK:
 		w.current.Failed++
 		w.good = 0
 	case w.open:
-		w.good++
+		if w.good++; w.good == 1 {
+			w.first, w.firstAfter = try, w.before(try)
+		}
 		if w.good == w.consecutive {
-			w.end(i - w.consecutive + 1)
+			w.end()
 		}
 	}
+	w.begun, w.last = true, try
 }
 
-// before returns how long nobody looked before sample i.
-func (w *outageWalk) before(i int) time.Duration {
-	if i == 0 {
+// before returns how long nobody looked before a try.
+func (w *outageWalk) before(try Try) time.Duration {
+	if !w.begun {
 		return w.interval
 	}
-	return max(w.interval, w.samples[i].Scheduled.Sub(w.samples[i-1].Scheduled))
+	return max(w.interval, time.Duration(try.At-w.last.At))
 }
 
-// end closes the current outage at sample i, the first good one.
-func (w *outageWalk) end(i int) {
-	first := w.samples[i]
-	w.current.End = first.Scheduled
-	w.current.Length = drill.Seconds(first.Scheduled.Sub(w.current.Start))
+// end closes the current outage at the first of the good tries in a row.
+func (w *outageWalk) end() {
+	w.current.End = w.first.scheduled()
+	w.current.Length = drill.Seconds(w.current.End.Sub(w.current.Start))
 	// The true start lies after the sample before it, and at the latest when the first bad one was really sent; the true end after the
 	// last bad sample, and at the latest when the first good one was answered. So the length is short by at most the one sum, or long
 	// by at most the other.
-	short := w.edge + first.Lag.Duration() + first.Took.Duration()
-	long := w.before(i) + w.lag
+	short := w.edge + w.first.Lag + w.first.Took
+	long := w.firstAfter + w.lag
 	w.current.Error = drill.Seconds(max(short, long))
 	w.found = append(w.found, w.current)
 	w.open, w.good = false, 0
@@ -162,10 +183,9 @@ func (w *outageWalk) end(i int) {
 
 func (w *outageWalk) finish() []Outage {
 	if w.open {
-		last := w.samples[len(w.samples)-1]
 		w.current.Open = true
-		w.current.End = last.Scheduled
-		w.current.Length = drill.Seconds(last.Scheduled.Sub(w.current.Start))
+		w.current.End = w.last.scheduled()
+		w.current.Length = drill.Seconds(w.current.End.Sub(w.current.Start))
 		w.current.Error = drill.Seconds(w.edge + w.lag)
 		w.found = append(w.found, w.current)
 	}

@@ -238,8 +238,8 @@ func (d *drillCase) downAt(sheet *HostImpact) (time.Time, int64) {
 		return sheet.DownAt, sheet.facts.down.seq
 	}
 	for _, sample := range d.rec.heartbeats[sheet.Host] {
-		if sample.fact.Scheduled.After(sheet.InForce) && !sample.fact.Scheduled.After(d.span.to) && !sample.fact.OK {
-			return sample.fact.Scheduled, sample.seq
+		if at := sample.scheduled(); at.After(sheet.InForce) && !at.After(d.span.to) && !sample.ok {
+			return at, sample.seq
 		}
 	}
 	return time.Time{}, 0

@@ -3,41 +3,27 @@ package verdict
 import (
 	"fmt"
 	"slices"
+	"sort"
 	"time"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
-// isHole says that a sample is our own fault and tells nothing about the service.
-func isHole(sample *history.Sample) bool { return sample.Cause == history.CauseProber }
-
 // samplesIn returns the samples of a client that were scheduled from from to to.
-func (rec *record) samplesIn(client string, from, to time.Time) []seen[*history.Sample] {
-	all := rec.samples[client]
-	low, _ := slices.BinarySearchFunc(all, from, func(s seen[*history.Sample], t time.Time) int {
-		if s.fact.Scheduled.Before(t) {
-			return -1
-		}
-		return 1
-	})
-	high := low
-	for high < len(all) && !all[high].fact.Scheduled.After(to) {
-		high++
-	}
-	return all[low:high]
+func (rec *record) samplesIn(client string, from, to time.Time) []sample {
+	all, first, last := rec.samples[client], nanoseconds(from), nanoseconds(to)
+	low := sort.Search(len(all), func(i int) bool { return all[i].at >= first })
+	high := sort.Search(len(all), func(i int) bool { return all[i].at > last })
+	return all[low:max(low, high)]
 }
 
-// measure gives the samples of one client in a span to history.Outages and puts names and evidence to what it finds.
+// measure gives the samples of one client in a span to history.OutagesOf and puts names and evidence to what it finds.
 func (rec *record) measure(client string, from, to time.Time) (history.Measured, []Outage) {
 	samples := rec.samplesIn(client, from, to)
-	plain := make([]history.Sample, len(samples))
-	for i := range samples {
-		plain[i] = *samples[i].fact
-	}
-	measured := history.Outages(plain, rec.every(client), 0)
+	measured := history.OutagesOf(len(samples), func(i int) history.Try { return rec.try(&samples[i]) }, rec.every(client), 0)
 	if measured.Void == "" {
-		measured.Void = rec.edges(client, plain, from, to)
+		measured.Void = rec.edges(client, samples, from, to)
 	}
 	var outages []Outage
 	for _, found := range measured.Outages {
@@ -45,14 +31,20 @@ func (rec *record) measure(client string, from, to time.Time) (history.Measured,
 			Client: client, From: found.Start, To: found.End, Open: found.Open, Seconds: found.Length.Duration().Seconds(),
 			Bound: found.Error.Duration().Seconds(), Failed: found.Failed, Cause: found.Cause, Void: measured.Void,
 		}
-		for _, sample := range samples {
-			if sample.fact.Scheduled.Equal(found.Start) || sample.fact.Scheduled.Equal(found.End) {
-				outage.Seqs = append(outage.Seqs, sample.seq)
-			}
-		}
+		outage.Seqs = append(seqsAt(samples, found.Start), seqsAt(samples, found.End)...)
 		outages = append(outages, outage)
 	}
 	return measured, outages
+}
+
+// seqsAt are the samples that were scheduled for a moment.
+func seqsAt(samples []sample, at time.Time) []int64 {
+	wanted := nanoseconds(at)
+	var seqs []int64
+	for i := sort.Search(len(samples), func(i int) bool { return samples[i].at >= wanted }); i < len(samples) && samples[i].at == wanted; i++ {
+		seqs = append(seqs, samples[i].seq)
+	}
+	return seqs
 }
 
 // edgeMax is how far from the begin and the end of a span the first and the last sample of a client may lie beside its interval and its
@@ -61,18 +53,16 @@ const edgeMax = time.Second
 
 // edges says why samples do not cover a span: a client that falls silent the moment the attack begins has no gap between two samples, and
 // saw no failure either.
-func (rec *record) edges(client string, samples []history.Sample, from, to time.Time) string {
+func (rec *record) edges(client string, samples []sample, from, to time.Time) string {
 	var first, last time.Time
-	for _, sample := range samples {
-		if isHole(&sample) {
-			continue
+	for i := range samples {
+		if !samples[i].hole {
+			first = samples[i].scheduled()
+			break
 		}
-		if first.IsZero() || sample.Scheduled.Before(first) {
-			first = sample.Scheduled
-		}
-		if sample.Scheduled.After(last) {
-			last = sample.Scheduled
-		}
+	}
+	if i := lastIndex(samples, func(s sample) bool { return !s.hole }); i >= 0 {
+		last = samples[i].scheduled()
 	}
 	if first.IsZero() {
 		return "" // nothing at all is said in words of its own
@@ -102,7 +92,7 @@ func clientsOf(rec *record, span span) *Clients {
 		sum.Failed += measured.Bad
 		sum.Outages = append(sum.Outages, outages...)
 		for _, sample := range rec.samplesIn(client, span.from, span.to) {
-			if isHole(sample.fact) || sample.fact.Lag.Duration() > rec.every(client) {
+			if sample.hole || sample.lag > rec.every(client) {
 				sum.Late++
 			}
 		}
@@ -279,7 +269,7 @@ func (d *drillCase) noFailure(name string) Check {
 		}
 		count, bad = count+measured.Good+measured.Bad, bad+measured.Bad
 		for _, sample := range d.rec.samplesIn(client, began, d.span.to) {
-			if !sample.fact.OK && !isHole(sample.fact) {
+			if !sample.ok && !sample.hole {
 				seqs = append(seqs, sample.seq)
 			}
 		}

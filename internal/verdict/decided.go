@@ -87,7 +87,7 @@ func (d *drillCase) decidedAt(e drill.Expectation, now time.Time) (at time.Time,
 		return deadline, true, expired
 	case drill.ExpectProbeFails:
 		if i := d.firstFailure(e.Probe, now); i >= 0 {
-			return d.rec.probes[e.Probe][i].fact.Scheduled, true, true
+			return d.rec.probes[e.Probe][i].scheduled(), true, true
 		}
 		return deadline, true, expired
 	case drill.ExpectProbeBack:

@@ -97,16 +97,16 @@ func (d *drillCase) clientsFollow() []Check {
 	for _, client := range d.rec.clients() {
 		name := client + " follows the answer"
 		samples := d.rec.samplesIn(client, d.span.from, d.span.to)
-		i := lastIndex(samples, func(s seen[*history.Sample]) bool { return s.fact.OK && d.rec.environmentAt(s.fact.Address) != "" })
+		i := lastIndex(samples, func(s sample) bool { return s.ok && d.rec.environmentAt(d.rec.words.texts[s.address]) != "" })
 		if i < 0 {
 			continue
 		}
-		led, since := d.ledTo(samples[i].fact.Scheduled)
-		if led == "" || samples[i].fact.Scheduled.Sub(since) < d.ttl()+followGrace {
+		led, since := d.ledTo(samples[i].scheduled())
+		if led == "" || samples[i].scheduled().Sub(since) < d.ttl()+followGrace {
 			continue // it had no time to follow
 		}
-		if got := d.rec.environmentAt(samples[i].fact.Address); got != led {
-			checks = append(checks, failed(GroupExpectation, name, fmt.Sprintf("At the end it was served by %s, but the answer leads to %s since %s.", got, led, secs(samples[i].fact.Scheduled.Sub(since))), samples[i].seq))
+		if got := d.rec.environmentAt(d.rec.words.texts[samples[i].address]); got != led {
+			checks = append(checks, failed(GroupExpectation, name, fmt.Sprintf("At the end it was served by %s, but the answer leads to %s since %s.", got, led, secs(samples[i].scheduled().Sub(since))), samples[i].seq))
 			continue
 		}
 		checks = append(checks, passed(GroupExpectation, name, fmt.Sprintf("At the end it was served by %s.", led), samples[i].seq))
@@ -306,11 +306,11 @@ func (d *drillCase) answeredWithin(name string, wanted float64, allowed time.Dur
 			void = fmt.Sprintf("The samples of %s measure nothing: %s.", client, measured.Void)
 		}
 		for _, sample := range d.rec.samplesIn(client, began, d.span.to) {
-			if isHole(sample.fact) {
+			if sample.hole {
 				continue
 			}
 			count++
-			if sample.fact.OK && sample.fact.Took.Duration() <= allowed {
+			if sample.ok && sample.took <= allowed {
 				quick++
 			}
 		}

@@ -12,7 +12,11 @@ import (
 // Judge says what the run in log proved of plan. It never panics and never passes a log that lacks evidence; log may be a prefix, and
 // its events may carry no sequence numbers, then their positions from 1 stand for them. A run that went on with others passes only with
 // their logs.
-func Judge(plan drill.Plan, log []history.Event, earlier ...Earlier) (verdict Verdict) {
+func Judge(plan drill.Plan, log []history.Event, earlier ...Earlier) Verdict {
+	return judge(plan, func() *record { return newRecord(plan, log) }, earlier)
+}
+
+func judge(plan drill.Plan, recorded func() *record, earlier []Earlier) (verdict Verdict) {
 	defer func() {
 		if caught := recover(); caught != nil {
 			verdict = Verdict{
@@ -21,7 +25,7 @@ func Judge(plan drill.Plan, log []history.Event, earlier ...Earlier) (verdict Ve
 			}
 		}
 	}()
-	rec := newRecord(plan, log)
+	rec := recorded()
 	verdict = Verdict{Service: plan.Service, Started: rec.first, Finished: rec.last}
 	if rec.run != nil {
 		verdict.Run = rec.run.fact.Run
@@ -315,11 +319,11 @@ func totals(rec *record, verdict *Verdict) Totals {
 	}
 	for _, samples := range rec.samples {
 		for _, s := range samples {
-			if isHole(s.fact) {
+			if s.hole {
 				continue
 			}
 			sum.Samples++
-			if !s.fact.OK {
+			if !s.ok {
 				sum.FailedSample++
 			}
 		}

@@ -39,7 +39,7 @@ func (d *drillCase) errorBudget(level drill.ServiceLevel) Check {
 		}
 		worst, seqs = spent, nil
 		for _, sample := range d.rec.samplesIn(client, began, d.span.to) {
-			if !sample.fact.OK && !isHole(sample.fact) {
+			if !sample.ok && !sample.hole {
 				seqs = append(seqs, sample.seq)
 			}
 		}

@@ -75,16 +75,17 @@ func (rec *record) probeEvery(name string) time.Duration {
 
 // probed returns the samples of a probe that were scheduled from from to to, without those that are our own fault, and says whether they
 // leave a gap in which nobody looked.
-func (rec *record) probed(name string, from, to time.Time) (samples []seen[*history.Sample], gap bool) {
+func (rec *record) probed(name string, from, to time.Time) (samples []sample, gap bool) {
 	every := rec.probeEvery(name)
 	most := every + max(every, edgeMax)
 	last := from
 	for _, sample := range rec.probes[name] {
-		if sample.fact.Scheduled.Before(from) || sample.fact.Scheduled.After(to) || isHole(sample.fact) {
+		at := sample.scheduled()
+		if at.Before(from) || at.After(to) || sample.hole {
 			continue
 		}
-		gap = gap || sample.fact.Scheduled.Sub(last) > most
-		last = sample.fact.Scheduled
+		gap = gap || at.Sub(last) > most
+		last = at
 		samples = append(samples, sample)
 	}
 	for _, probe := range rec.plan.Probes {
@@ -95,12 +96,12 @@ func (rec *record) probed(name string, from, to time.Time) (samples []seen[*hist
 	return samples, gap || to.Sub(last) > most
 }
 
-func failedProbe(sample seen[*history.Sample]) bool { return !sample.fact.OK }
+func failedProbe(s sample) bool { return !s.ok }
 
 // firstFailure is the position in the samples of a probe of the first failure from T0 to to, or -1.
 func (d *drillCase) firstFailure(name string, to time.Time) int {
-	return slices.IndexFunc(d.rec.probes[name], func(s seen[*history.Sample]) bool {
-		return failedProbe(s) && !isHole(s.fact) && !s.fact.Scheduled.Before(d.impact.From) && !s.fact.Scheduled.After(to)
+	return slices.IndexFunc(d.rec.probes[name], func(s sample) bool {
+		return failedProbe(s) && !s.hole && !s.scheduled().Before(d.impact.From) && !s.scheduled().After(to)
 	})
 }
 
@@ -114,13 +115,13 @@ func (d *drillCase) probeBack(name string, to time.Time) (failed, back time.Time
 	for _, sample := range samples {
 		if failedProbe(sample) {
 			if failed.IsZero() {
-				failed = sample.fact.Scheduled
+				failed = sample.scheduled()
 			}
 			back, row = time.Time{}, 0
 			continue
 		}
 		if row++; row == 1 {
-			back = sample.fact.Scheduled
+			back = sample.scheduled()
 		}
 	}
 	if row < goodInARow {
@@ -136,8 +137,8 @@ func (d *drillCase) probeFails(name string, e drill.Expectation) Check {
 	samples, gap := d.rec.probed(e.Probe, began, began.Add(min(allowed, d.span.to.Sub(began))))
 	if i := d.firstFailure(e.Probe, d.span.to); i >= 0 {
 		sample := d.rec.probes[e.Probe][i]
-		took := sample.fact.Scheduled.Sub(began)
-		result = passed(GroupExpectation, name, fmt.Sprintf("Failed after %s (±%s)%s", secs(took), secs(every), because(sample.fact.Detail)), sample.seq)
+		took := sample.scheduled().Sub(began)
+		result = passed(GroupExpectation, name, fmt.Sprintf("Failed after %s (±%s)%s", secs(took), secs(every), because(d.rec.words.texts[sample.detail])), sample.seq)
 		if took > allowed {
 			result = failed(GroupExpectation, name, fmt.Sprintf("Failed only after %s; %s are allowed.", secs(took), secs(allowed)), sample.seq)
 		}
@@ -190,7 +191,7 @@ func (d *drillCase) probeStaysGood(name string, e drill.Expectation) Check {
 	samples, gap := d.rec.probed(e.Probe, began, d.span.to)
 	if i := slices.IndexFunc(samples, failedProbe); i >= 0 {
 		bad := samples[i]
-		return failed(GroupExpectation, name, fmt.Sprintf("It failed %s after the attack was in force%s", secs(bad.fact.Scheduled.Sub(began)), because(bad.fact.Detail)), bad.seq)
+		return failed(GroupExpectation, name, fmt.Sprintf("It failed %s after the attack was in force%s", secs(bad.scheduled().Sub(began)), because(d.rec.words.texts[bad.detail])), bad.seq)
 	}
 	if len(samples) == 0 || gap {
 		return inconclusive(GroupExpectation, name, "It was not looked at all the time, so its silence proves nothing.")
@@ -209,7 +210,7 @@ func (d *drillCase) probesBefore(at time.Time) []Check {
 		case len(samples) == 0:
 			checks = append(checks, inconclusive(GroupSteady, name, "Nothing was heard of it before the attack."))
 		case i >= 0:
-			checks = append(checks, inconclusive(GroupSteady, name, "It failed before the attack"+because(samples[i].fact.Detail), samples[i].seq))
+			checks = append(checks, inconclusive(GroupSteady, name, "It failed before the attack"+because(d.rec.words.texts[samples[i].detail]), samples[i].seq))
 		default:
 			checks = append(checks, passed(GroupSteady, name, "It was good when the attack began.", samples[len(samples)-1].seq))
 		}

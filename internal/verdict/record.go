@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"cmp"
 	"encoding/json"
 	"net"
 	"slices"
@@ -49,14 +50,15 @@ type record struct {
 	drained     []seen[*history.Drained]
 	alarms      map[string][]seen[*history.Alarm]
 	answers     map[answerPlace][]seen[*history.Answer]
-	samples     map[string][]seen[*history.Sample] // of clients, by client
-	heartbeats  map[string][]seen[*history.Sample] // by host
+	samples     map[string][]sample // of clients, by client
+	heartbeats  map[string][]sample // by host
+	words       words
 	hosts       map[string][]seen[*history.Host]
 	clocks      map[string]time.Duration // error bound by source
 	inspected   map[string][]seen[*history.Inspected]
 	attacks     map[string]*attackFacts // by GUID
 	ordered     []seen[*history.AttackOrdered]
-	probes      map[string][]seen[*history.Sample] // of the user's probes, by probe
+	probes      map[string][]sample // of the user's probes, by probe
 	followed    map[logFile][]seen[*history.Followed]
 	lines       map[logFile][]seen[*history.Line]
 	refusals    []positioned[*history.AttackRefused]
@@ -86,33 +88,48 @@ type attackFacts struct {
 }
 
 func newRecord(plan drill.Plan, log []history.Event) *record {
-	rec := &record{
-		plan: plan, size: len(log), steps: make([]span, len(plan.Steps)),
-		alarms: map[string][]seen[*history.Alarm]{}, answers: map[answerPlace][]seen[*history.Answer]{},
-		samples: map[string][]seen[*history.Sample]{}, heartbeats: map[string][]seen[*history.Sample]{},
-		hosts: map[string][]seen[*history.Host]{}, inspected: map[string][]seen[*history.Inspected]{}, clocks: map[string]time.Duration{}, attacks: map[string]*attackFacts{},
-		probes: map[string][]seen[*history.Sample]{}, followed: map[logFile][]seen[*history.Followed]{}, lines: map[logFile][]seen[*history.Line]{},
+	rec := emptyRecord(plan)
+	for _, event := range log {
+		rec.add(event)
 	}
-	for position, event := range log {
-		if event.Fact == nil {
-			continue
-		}
-		if event.Seq == 0 {
-			event.Seq = int64(position) + 1
-		}
-		if !event.At.IsZero() {
-			if rec.first.IsZero() || event.At.Before(rec.first) {
-				rec.first = event.At
-			}
-			if event.At.After(rec.last) {
-				rec.last = event.At
-			}
-		}
-		rec.take(position, event)
-	}
-	rec.closeSpans(len(log))
-	rec.sort()
+	rec.close()
 	return rec
+}
+
+// emptyRecord is the record of a log before its first event. Events are added in order, then it is closed.
+func emptyRecord(plan drill.Plan) *record {
+	return &record{
+		plan: plan, steps: make([]span, len(plan.Steps)),
+		alarms: map[string][]seen[*history.Alarm]{}, answers: map[answerPlace][]seen[*history.Answer]{},
+		samples: map[string][]sample{}, heartbeats: map[string][]sample{}, words: words{numbers: map[string]uint32{}},
+		hosts: map[string][]seen[*history.Host]{}, inspected: map[string][]seen[*history.Inspected]{}, clocks: map[string]time.Duration{}, attacks: map[string]*attackFacts{},
+		probes: map[string][]sample{}, followed: map[logFile][]seen[*history.Followed]{}, lines: map[logFile][]seen[*history.Line]{},
+	}
+}
+
+func (rec *record) add(event history.Event) {
+	position := rec.size
+	rec.size++
+	if event.Fact == nil {
+		return
+	}
+	if event.Seq == 0 {
+		event.Seq = int64(position) + 1
+	}
+	if !event.At.IsZero() {
+		if rec.first.IsZero() || event.At.Before(rec.first) {
+			rec.first = event.At
+		}
+		if event.At.After(rec.last) {
+			rec.last = event.At
+		}
+	}
+	rec.take(position, event)
+}
+
+func (rec *record) close() {
+	rec.closeSpans(rec.size)
+	rec.sort()
 }
 
 func of[T history.Fact](event history.Event, fact T) seen[T] {
@@ -185,13 +202,13 @@ func (rec *record) takeObserved(position int, event history.Event) {
 		rec.lines[file] = append(rec.lines[file], of(event, fact))
 	case *history.Sample:
 		if slices.ContainsFunc(rec.plan.Probes, func(p drill.Probe) bool { return p.Name == fact.Probe }) {
-			rec.probes[fact.Probe] = append(rec.probes[fact.Probe], of(event, fact))
+			rec.probes[fact.Probe] = append(rec.probes[fact.Probe], rec.compact(event.Seq, fact))
 			return
 		}
 		if client, ok := clientOf(rec.plan, event.Source, fact); ok {
-			rec.samples[client] = append(rec.samples[client], of(event, fact))
+			rec.samples[client] = append(rec.samples[client], rec.compact(event.Seq, fact))
 		} else if fact.Probe == "heartbeat" || fact.Probe == "status-check" {
-			rec.heartbeats[fact.Host] = append(rec.heartbeats[fact.Host], of(event, fact))
+			rec.heartbeats[fact.Host] = append(rec.heartbeats[fact.Host], rec.compact(event.Seq, fact))
 		}
 	case *history.Host:
 		rec.hosts[fact.Host] = append(rec.hosts[fact.Host], of(event, fact))
@@ -265,21 +282,17 @@ func (rec *record) sort() {
 	for _, list := range rec.inspected {
 		sortByTime(list)
 	}
-	bySchedule := func(a, b seen[*history.Sample]) int { return a.fact.Scheduled.Compare(b.fact.Scheduled) }
-	for _, list := range rec.samples {
-		slices.SortStableFunc(list, bySchedule)
-	}
-	for _, list := range rec.probes {
-		slices.SortStableFunc(list, bySchedule)
+	bySchedule := func(a, b sample) int { return cmp.Compare(a.at, b.at) }
+	for _, byName := range []map[string][]sample{rec.samples, rec.probes, rec.heartbeats} {
+		for _, list := range byName {
+			slices.SortStableFunc(list, bySchedule)
+		}
 	}
 	for _, list := range rec.lines {
 		sortByTime(list)
 	}
 	for _, list := range rec.followed {
 		sortByTime(list)
-	}
-	for _, list := range rec.heartbeats {
-		slices.SortStableFunc(list, bySchedule)
 	}
 	sortByTime(rec.checks)
 }

@@ -156,16 +156,15 @@ func (d *drillCase) clientsBefore(at time.Time) Check {
 	if d.drill.SteadyFor <= 0 || from.Before(d.span.from) {
 		from = d.span.from
 	}
-	count, bad := 0, []int64(nil)
+	count, bad, first := 0, []int64(nil), nanoseconds(from)
 	for _, client := range d.rec.clients() {
 		own := 0
 		for _, sample := range d.rec.samples[client] {
-			sent := sample.fact.Scheduled.Add(sample.fact.Lag.Duration() + sample.fact.Took.Duration())
-			if sample.fact.Scheduled.Before(from) || sent.After(at) || isHole(sample.fact) {
+			if sample.at < first || sample.hole || sample.at > nanoseconds(at) || sample.scheduled().Add(sample.lag+sample.took).After(at) {
 				continue
 			}
 			own++
-			if !sample.fact.OK {
+			if !sample.ok {
 				bad = append(bad, sample.seq)
 			}
 		}
@@ -298,19 +297,19 @@ func (d *drillCase) clientsAfter(well *recovery) {
 	}
 	for _, client := range clients {
 		count := 0
-		var last, latest *seen[*history.Sample]
-		samples := d.rec.samples[client]
+		var last, latest *sample
+		samples := d.rec.samplesIn(client, well.from, d.span.to)
 		for i := range samples {
-			if samples[i].fact.Scheduled.Before(well.from) || samples[i].fact.Scheduled.After(d.span.to) || isHole(samples[i].fact) {
+			if samples[i].hole {
 				continue
 			}
 			count++
 			latest = &samples[i]
-			if !samples[i].fact.OK {
+			if !samples[i].ok {
 				last = &samples[i]
 			}
 		}
-		if latest != nil && !latest.fact.OK {
+		if latest != nil && !latest.ok {
 			well.bad, well.seqs = append(well.bad, client+" is not served"), append(well.seqs, latest.seq)
 			continue
 		}
@@ -318,7 +317,7 @@ func (d *drillCase) clientsAfter(well *recovery) {
 			well.silent = append(well.silent, "client "+client+" was silent after the revert")
 		}
 		if last != nil {
-			well.later(last.fact.Scheduled.Add(d.rec.every(client)), last.seq)
+			well.later(last.scheduled().Add(d.rec.every(client)), last.seq)
 		}
 	}
 }
