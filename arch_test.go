@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"internal/verdict/verdicttest":      {"internal/drill", "internal/history"},
 	"internal/report":                   {"internal/drill", "internal/history", "internal/verdict"},
 	"internal/attest":                   {"internal/history"},
+	"internal/stage":                    {"internal/drill", "internal/history", "internal/verdict"},
 	"internal/playbook":                 {"internal/drill", "internal/history"},
 	"internal/schedule":                 {"internal/drill"},
 	"internal/lint":                     {"internal/drill"},

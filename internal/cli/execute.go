@@ -167,7 +167,7 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 		Plan:    e.plan,
 		Crew:    hands,
 		Log:     writer,
-		Started: history.RunStarted{Run: run.String(), Tool: version(), Host: source, Kernel: kernel(), Operator: operator(), Command: options.command},
+		Started: history.RunStarted{Run: run.String(), Tool: version(), Host: source, Kernel: kernel(), Operator: operator(), Command: options.command, Trigger: options.startedBy()},
 		Opening: opening,
 		Source:  source,
 		GUID:    func(int, string) string { return uuid.Must(uuid.NewV7()).String() },

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/history"
 )
 
 // runOptions are the flags that all commands share which carry out a plan.
@@ -27,6 +28,18 @@ type runOptions struct {
 	resume  string         // goOnLast, or the directory or log of the run to go on with; "" begins anew
 	earlier string         // directory or log of the run that is gone on with, once it is found
 	service *drill.Service // in place of the file
+	trigger string         // who starts it; "" is found out
+}
+
+// startedBy says whether a person, a CI server or the schedule starts the run. CI servers say so in their environment.
+func (o *runOptions) startedBy() string {
+	switch {
+	case o.trigger != "":
+		return o.trigger
+	case os.Getenv("CI") != "" || os.Getenv("JENKINS_URL") != "" || os.Getenv("TF_BUILD") != "":
+		return history.TriggerPipeline
+	}
+	return history.TriggerPerson
 }
 
 // goOnLast is runOptions.resume without a run: the newest that was broken off.

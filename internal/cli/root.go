@@ -42,7 +42,7 @@ func newRootCommand(s streams) *cobra.Command {
 	add("host", newWholeAttackCommand(s), newHaltCommand(s), newStatusCommand(s), newDoctorCommand(s))
 	add("fleet", newFleetCommand(s), newAgentCommand(s))
 	add("stay", newWatchCommand(s), newAuthorityCommand(s), newFailoverCommand(s), newDatabaseCommand(s), newServerCommand(s), newScheduleCommand(s))
-	add("look", newJudgeCommand(s), newReportCommand(s), newVerifyCommand(s), newAttestCommand(s), newKeyCommand(s))
+	add("look", newJudgeCommand(s), newReportCommand(s), newVerifyCommand(s), newStageCommand(s), newAttestCommand(s), newKeyCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
 	dress(root)
 	return root

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/history"
 	"firedrill/internal/schedule"
 )
 
@@ -95,7 +96,7 @@ func runSchedule(parent context.Context, s streams, options scheduleOptions) err
 	loop := &scheduler{entries: first.entries, leashed: !options.unleash, tell: teller(s.out), read: file.read}
 	loop.run = func(ctx context.Context, items []string) (int, string) {
 		service := file.taken() // what the schedule was made of, also while the file is wrong
-		return carryOutDue(ctx, s, runOptions{file: options.file, out: options.out, dryRun: !options.unleash, service: &service}, items)
+		return carryOutDue(ctx, s, runOptions{file: options.file, out: options.out, dryRun: !options.unleash, service: &service, trigger: history.TriggerSchedule}, items)
 	}
 	if options.unleash {
 		unlock, err := loop.keep(options)

@@ -38,7 +38,7 @@ func Compile(service Service, facts Facts, items []string) (Plan, error) {
 		return Plan{}, c.invalid("nothing to do; the file has no pipeline, and no drill was named")
 	}
 	plan := Plan{
-		Service: service.Name, Endpoint: service.Endpoint, Objectives: service.Objectives, Environments: service.Environments,
+		Service: service.Name, Tier: service.Tier, Endpoint: service.Endpoint, Objectives: service.Objectives, Environments: service.Environments,
 		Dependencies: service.Dependencies, Clients: service.Clients, Alarms: ExpandAlarms(service), Failover: service.Failover, Probes: service.Probes,
 		Deploy: service.Deploy, Freeze: service.Freeze, Live: facts.Live,
 	}

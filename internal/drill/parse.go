@@ -199,8 +199,12 @@ func (c *checker) all() {
 		c.mistake("endpoint", "%q is not a URL; write one such as http://bookstore.example.com/version", s.Endpoint)
 	}
 	c.environments()
+	if s.Tier != "" && !namePattern().MatchString(s.Tier) {
+		c.mistake("tier", "%q is not a name; write production, staging, or the like", s.Tier)
+	}
 	for _, dependency := range s.Dependencies {
 		c.hostPort("dependencies."+dependency.Name+".address", dependency.Address)
+		c.criticalWhen(dependency)
 	}
 	c.probes()
 	c.metrics()
@@ -460,4 +464,26 @@ func (a *AttackSpec) DecodeNode(node *yaml.Node) error {
 		a.Options = append(a.Options, option)
 	}
 	return nil
+}
+
+var criticalPattern = Pattern(`^alarm "([^"]+)" for (\S+)$`)
+
+// criticalWhen checks from when on a dependency that is not critical counts as one.
+func (c *checker) criticalWhen(dependency Dependency) {
+	path := "dependencies." + dependency.Name + ".critical_when"
+	groups := criticalPattern().FindStringSubmatch(dependency.CriticalWhen)
+	alarms := names(c.service.Alarms, func(a Alarm) string { return a.Name })
+	switch {
+	case dependency.CriticalWhen == "":
+	case dependency.Critical != "":
+		c.mistake(path, "it is critical already, by critical: %s; keep one of them", dependency.Critical)
+	case groups == nil:
+		c.mistake(path, "%q is not understood; write alarm \"NAME\" for 10m", dependency.CriticalWhen)
+	case !slices.Contains(alarms, groups[1]):
+		c.mistake(path, "no alarm %q; %s", groups[1], Suggest(groups[1], alarms))
+	default:
+		if span, err := ParseSeconds(groups[2]); err != nil || span <= 0 {
+			c.mistake(path, "%q is not a duration; write one such as 10m", groups[2])
+		}
+	}
 }

@@ -6,6 +6,7 @@ package drill
 // be printed and replayed; a log carries its plan.
 type Plan struct {
 	Service      string        `json:"service"`
+	Tier         string        `json:"tier,omitempty"` // "production", "staging", ...
 	Endpoint     string        `json:"endpoint"`
 	Objectives   Objectives    `json:"objectives"`
 	Environments []Environment `json:"environments"`

@@ -7,9 +7,13 @@ import "net/netip"
 // Service is what a user writes in firedrill.yaml: the thing that must survive, what it stands on, and how that is proven.
 // Slices with the option "keyed" are mappings in the file; the key becomes Name and the order of the file is kept.
 type Service struct {
-	Name         string        `yaml:"service,required" json:"service"`
-	Endpoint     string        `yaml:"endpoint,required" json:"endpoint"` // URL that clients use
-	Objectives   Objectives    `yaml:"objectives" json:"objectives"`
+	Name       string     `yaml:"service,required" json:"service"`
+	Endpoint   string     `yaml:"endpoint,required" json:"endpoint"` // URL that clients use
+	Objectives Objectives `yaml:"objectives" json:"objectives"`
+
+	Tier     string `yaml:"tier" json:"tier,omitempty"`         // what this file is about: "production", "staging", ...; default unknown, which counts as neither
+	Playbook string `yaml:"playbook" json:"playbook,omitempty"` // for the loss of the platform: beside those of dependencies
+
 	Environments []Environment `yaml:"environments,keyed,required" json:"environments"`
 	Dependencies []Dependency  `yaml:"dependencies,keyed" json:"dependencies,omitempty"`
 	Clients      []Client      `yaml:"clients,keyed" json:"clients,omitempty"`
@@ -75,6 +79,8 @@ type Dependency struct {
 	RTO      Seconds  `yaml:"rto" json:"rto_seconds,omitempty"`
 	RPO      *Seconds `yaml:"rpo" json:"rpo_seconds,omitempty"`
 	Playbook string   `yaml:"playbook" json:"playbook,omitempty"`
+
+	CriticalWhen string `yaml:"critical_when" json:"critical_when,omitempty"` // of one that is not critical: alarm "x" for 10m, from then on it is
 }
 
 // Client is a place from which the service is measured as its clients see it.

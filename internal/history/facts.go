@@ -76,7 +76,15 @@ type RunStarted struct {
 	Kernel   string     `json:"kernel,omitempty"`
 	Operator string     `json:"operator,omitempty"` // who started it, as known to the system
 	Command  string     `json:"command,omitempty"`  // what was started: "pipeline", "run", "deploy", "rollback"
+	Trigger  string     `json:"trigger,omitempty"`  // who started it: TriggerPerson, TriggerPipeline, TriggerSchedule
 }
+
+// Who starts a run.
+const (
+	TriggerPerson   = "person"
+	TriggerPipeline = "pipeline" // a CI server
+	TriggerSchedule = "schedule" // firedrill schedule
+)
 
 // RunFinished closes a log. A log without one is of a run that was cut off, and never passed.
 type RunFinished struct {

@@ -15,8 +15,8 @@ const ApprovalsSuffix = ".approvals"
 // Roles are those who must agree before a playbook counts as agreed on.
 var Roles = []string{"dev", "test", "ops", "stakeholder"}
 
-// approvalLife is how long an agreement holds: a text that nobody has looked at for a year is not agreed on.
-const approvalLife = 365 * 24 * time.Hour
+// ApprovalLife is how long an agreement holds: a text that nobody has looked at for a year is not agreed on.
+const ApprovalLife = 365 * 24 * time.Hour
 
 // Approval says that someone agreed to one text.
 type Approval struct {
@@ -65,7 +65,7 @@ func Agreed(all []Approval, hash string, now time.Time, trusted func(Approval) b
 	for _, role := range Roles {
 		var latest *Approval
 		for i, approval := range all {
-			fresh := !approval.At.After(now) && now.Sub(approval.At) < approvalLife
+			fresh := !approval.At.After(now) && now.Sub(approval.At) < ApprovalLife
 			if approval.Role == role && approval.Hash == hash && fresh && trusted(approval) && (latest == nil || approval.At.After(latest.At)) {
 				latest = &all[i]
 			}
