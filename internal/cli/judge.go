@@ -237,17 +237,27 @@ func wantsColor(out io.Writer) bool {
 }
 
 func newReportCommand(s streams) *cobra.Command {
-	format, out, link, earlier := string(report.Text), "", "", []string(nil)
+	format, out, link, earlier, compare := string(report.Text), "", "", []string(nil), false
 	command := &cobra.Command{
-		Use:   "report LOG",
+		Use:   "report LOG...",
 		Short: "Show the log of a run as a page, Markdown, JUnit, JSON or text",
 		Long: "Report reads the log of a run (run.jsonl), judges it again and shows it. The page (html) is one file that loads nothing\n" +
 			"and opens offline. LOG - is standard input. A report that was written exits with 0, whatever the run proved: the gate is\n" +
-			"`firedrill judge`.\n\nEXIT STATUS\n  0    written\n  2    the file cannot be read, or was altered; wrong flags\n  70   our own fault",
-		Example:           "  firedrill report run.jsonl --format html --out report.html\n  firedrill report run.jsonl --format markdown >> \"$GITHUB_STEP_SUMMARY\"",
-		Args:              exactly("LOG"),
-		ValidArgsFunction: completeFiles(1, "jsonl"),
+			"`firedrill judge`.\n\n" +
+			"With --compare several runs (their logs or directories) are set side by side: what each drill measured, and whether it got worse from\n" +
+			"the oldest to the newest by more than the measurements tell apart.\n\nEXIT STATUS\n  0    written\n  2    the file cannot be read, or was altered; wrong flags\n  70   our own fault",
+		Example: "  firedrill report run.jsonl --format html --out report.html\n  firedrill report run.jsonl --format markdown >> \"$GITHUB_STEP_SUMMARY\"\n  firedrill report --compare old/run.jsonl new/run.jsonl",
+		Args: func(command *cobra.Command, args []string) error {
+			if compare && len(args) > 1 {
+				return nil
+			}
+			return exactly("LOG")(command, args)
+		},
+		ValidArgsFunction: completeFiles(64, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if compare {
+				return compareRuns(s, args, report.Format(format), out)
+			}
 			log, err := readLog(s, args[0])
 			if err != nil {
 				return err
@@ -265,7 +275,8 @@ func newReportCommand(s streams) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&format, "format", format, "html, markdown, junit, json, github (annotations) or text")
+	flags.StringVar(&format, "format", format, "html, markdown, junit, json, csv, github (annotations) or text")
+	flags.BoolVar(&compare, "compare", false, "set several runs side by side")
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)
 	_ = command.MarkFlagFilename("earlier", "jsonl") // fails only for a flag that is not defined
@@ -278,6 +289,36 @@ func newReportCommand(s streams) *cobra.Command {
 		return names, cobra.ShellCompDirectiveNoFileComp
 	})
 	return command
+}
+
+// compareRuns judges each run again and sets them side by side.
+func compareRuns(s streams, names []string, format report.Format, out string) error {
+	var verdicts []verdict.Verdict
+	for i, name := range names {
+		if about, err := os.Stat(name); err == nil && about.IsDir() {
+			name = filepath.Join(name, logName)
+		}
+		in, whole, err := judgeFile(s, name, nil)
+		if err != nil {
+			return err
+		}
+		if in.Plan.Service == "" {
+			_, err := planOf(whole, name)
+			return err
+		}
+		verdicts = append(verdicts, in.Verdict)
+		if names[i] = filepath.Base(filepath.Dir(name)); filepath.Base(name) != logName || names[i] == "." {
+			names[i] = filepath.Base(name)
+		}
+	}
+	compared, err := report.Compare(names, verdicts)
+	if err != nil {
+		return err
+	}
+	if out == "" || out == "-" {
+		return report.WriteComparison(s.out, format, compared)
+	}
+	return writeWhole(out, func(w io.Writer) error { return report.WriteComparison(w, format, compared) })
 }
 
 // writeWhole writes a file in one piece: whoever opens it finds the old one or the whole new one. What was begun is removed when

@@ -24,10 +24,11 @@ const (
 	JUnit    Format = "junit"
 	JSON     Format = "json"
 	GitHub   Format = "github" // annotations of GitHub Actions
+	CSV      Format = "csv"    // a line for each check
 )
 
 // Formats lists all formats, the one for people at a terminal first.
-var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub}
+var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV}
 
 // Input is what is shown and how.
 type Input struct {
@@ -64,6 +65,8 @@ func Write(w io.Writer, format Format, in Input) error {
 		render = writeJSON
 	case GitHub:
 		render = writeGitHub
+	case CSV:
+		render = writeCSV
 	default:
 		return &drill.Error{Op: "report", Kind: drill.Invalid, Err: fmt.Errorf("no format %q", format), Hint: "Take one of " + formatList() + "."}
 	}
