@@ -67,11 +67,14 @@ func outcomeClass(outcome history.Outcome) string {
 	return "open"
 }
 
-// attackRows is a row for each host that was attacked.
+// attackRows is a row for each host that was attacked, and another for attacks that were in force there at the same time.
 func (t *timeline) attackRows() []row {
-	var order []string
-	sheets := map[string][]verdict.HostImpact{}
-	ends := map[string][]time.Time{}
+	type lane struct {
+		host   string
+		sheets []verdict.HostImpact
+		ends   []time.Time
+	}
+	var lanes []lane
 	for _, step := range t.in.Verdict.Steps {
 		if step.Impact == nil {
 			continue
@@ -80,9 +83,6 @@ func (t *timeline) attackRows() []row {
 			if sheet.InForce.IsZero() {
 				continue
 			}
-			if !slices.Contains(order, sheet.Host) {
-				order = append(order, sheet.Host)
-			}
 			end := sheet.Reverted
 			if sheet.OneWay {
 				end = sheet.UpAt
@@ -90,19 +90,40 @@ func (t *timeline) attackRows() []row {
 			if end.IsZero() {
 				end = step.Finished
 			}
-			sheets[sheet.Host] = append(sheets[sheet.Host], sheet)
-			ends[sheet.Host] = append(ends[sheet.Host], end)
+			// The first row of the host on which nothing else was in force then.
+			i := slices.IndexFunc(lanes, func(l lane) bool { return l.host == sheet.Host && !l.ends[len(l.ends)-1].After(sheet.InForce) })
+			if i < 0 {
+				i = len(lanes)
+				if last := lastOf(lanes, func(l lane) bool { return l.host == sheet.Host }); last >= 0 {
+					i = last + 1
+				}
+				lanes = slices.Insert(lanes, i, lane{host: sheet.Host})
+			}
+			lanes[i].sheets, lanes[i].ends = append(lanes[i].sheets, sheet), append(lanes[i].ends, end)
 		}
 	}
 	var all []row
-	for _, host := range order[:min(len(order), rowsMax)] {
-		all = append(all, row{label: t.hostLabel(host), title: host, height: 22, paint: func(y float64) {
-			for i, sheet := range sheets[host] {
-				t.attackBand(sheet, ends[host][i], y, 22)
+	for i, lane := range lanes[:min(len(lanes), rowsMax)] {
+		label := t.hostLabel(lane.host)
+		if i > 0 && lanes[i-1].host == lane.host {
+			label = ""
+		}
+		all = append(all, row{label: label, title: lane.host, height: 22, paint: func(y float64) {
+			for i, sheet := range lane.sheets {
+				t.attackBand(sheet, lane.ends[i], y, 22)
 			}
 		}})
 	}
 	return all
+}
+
+func lastOf[T any](all []T, fits func(T) bool) int {
+	for i := len(all) - 1; i >= 0; i-- {
+		if fits(all[i]) {
+			return i
+		}
+	}
+	return -1
 }
 
 func (t *timeline) attackBand(sheet verdict.HostImpact, end time.Time, y, height float64) {
