@@ -141,8 +141,11 @@ func scan(r io.Reader, take func(Event) error) (prev [sha256.Size]byte, err erro
 		free <- new(chunk)
 	}
 	finished := make(chan struct{})
+	var broken any // what r panicked with; read after filled is closed
 	go func() {
 		defer close(finished)
+		defer close(filled)
+		defer func() { broken = recover() }()
 		fillChunks(r, free, filled, done)
 	}()
 	defer func() {
@@ -169,12 +172,14 @@ func scan(r io.Reader, take func(Event) error) (prev [sha256.Size]byte, err erro
 		}
 		free <- c
 	}
+	if broken != nil {
+		panic(broken) // where the caller of Scan can meet it
+	}
 	return prev, nil
 }
 
 // fillChunks reads lines and compares their hashes, until the log or the reading ends.
 func fillChunks(r io.Reader, free <-chan *chunk, filled chan<- *chunk, done <-chan struct{}) {
-	defer close(filled)
 	reader, digest := bufio.NewReaderSize(r, scanBufSize), sha256.New()
 	var prev [sha256.Size]byte
 	number := int64(0)
