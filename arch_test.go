@@ -99,7 +99,7 @@ var mayImport = map[string][]string{
 	"internal/schema":                   {"internal/drill", "internal/history", "internal/verdict"},
 	"internal/ready":                    {"drills", "internal/drill"},
 	"internal/prove":                    {"internal/conductor", "internal/drill", "internal/history", "internal/verdict"},
-	"internal/watch":                    {"internal/drill", "internal/history", "internal/alarm", "internal/failover", "internal/probe", "internal/source"},
+	"internal/watch":                    {"internal/drill", "internal/history", "internal/alarm", "internal/failover", "internal/failover/database", "internal/probe", "internal/source"},
 	"internal/source":                   {"internal/amazon", "internal/drill"},
 	"internal/source/sourcetest":        {"internal/source"},
 	"internal/notify":                   {"internal/amazon", "internal/drill"},

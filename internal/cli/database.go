@@ -104,7 +104,7 @@ func newDatabasePromoteCommand(s streams) *cobra.Command {
 		Short: "Make a standby the primary after the primary was lost",
 		Args:  cobra.MaximumNArgs(1),
 		Long: `Fences the old primary, promotes a standby, and proves it by writes. Without HOST the standby that is furthest is taken. A standby that is
-further behind what was last seen of the primary than lag_max_bytes of the service file is refused; so is one of which that is not known.` + databaseMoveHelp,
+further behind what was last seen of the primary than lag_max_bytes of the service file is refused; so is one of which that is not known. The watch remembers the primary, and is asked.` + databaseMoveHelp,
 		ValidArgsFunction: databaseHosts(&options),
 		RunE: func(command *cobra.Command, args []string) error {
 			order := database.Order{To: first(args), AllowLoss: options.allowLoss, Unfenced: options.unfenced}
@@ -236,7 +236,8 @@ func (o databaseOptions) named(service drill.Service) ([]drill.Database, error) 
 // opened is one database with its driver.
 type opened struct {
 	drill.Database
-	driver database.Driver
+	driver  database.Driver
+	service drill.Service
 }
 
 func (o databaseOptions) open() ([]opened, error) {
@@ -254,7 +255,7 @@ func (o databaseOptions) open() ([]opened, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, opened{Database: d, driver: driver})
+		all = append(all, opened{Database: d, driver: driver, service: service})
 	}
 	return all, nil
 }
@@ -390,7 +391,7 @@ func databaseMove(ctx context.Context, s streams, options databaseOptions, order
 		if err != nil {
 			return err
 		}
-		move, err := database.Choose(status, order, database.Policy{LagMax: uint64(d.LagMax)}, database.Seen{})
+		move, err := database.Choose(status, order, database.Policy{LagMax: uint64(d.LagMax)}, lastSeen(ctx, d.service, d.Name))
 		if err != nil {
 			return err
 		}
@@ -401,7 +402,7 @@ func databaseMove(ctx context.Context, s streams, options databaseOptions, order
 		return nil
 	}
 	return carefully(ctx, s, "moving the primary", func(ctx context.Context) error {
-		_, err := options.mover(s, d).Move(ctx, order, database.Seen{})
+		_, err := options.mover(s, d).Move(ctx, order, lastSeen(ctx, d.service, d.Name))
 		return err
 	})
 }

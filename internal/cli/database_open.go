@@ -44,6 +44,38 @@ func secretFile(path, named string) (string, error) {
 	return strings.TrimRight(first, "\r"), nil
 }
 
+// databaseKeepers are for the watch, which stays on.
+func databaseKeepers(service drill.Service, file string) ([]*database.Keeper, error) {
+	var keepers []*database.Keeper
+	for _, d := range service.Databases {
+		driver, err := openDatabase(d, file)
+		if err != nil {
+			return nil, err
+		}
+		keepers = append(keepers, &database.Keeper{
+			Mover: database.Mover{Name: d.Name, Driver: driver, Policy: database.Policy{LagMax: uint64(d.LagMax)}}, Alarms: d.PromoteWhen,
+		})
+	}
+	return keepers, nil
+}
+
+// lastSeen is what the watch remembers of the primary of a database; nothing when there is no watch, or it does not answer.
+func lastSeen(ctx context.Context, service drill.Service, name string) database.Seen {
+	if service.Watch == nil {
+		return database.Seen{}
+	}
+	snapshot, err := watchState(ctx, service)
+	if err != nil {
+		return database.Seen{} // then the standby's place is not known, which is a refusal that says so
+	}
+	for _, kept := range snapshot.Databases {
+		if kept.Name == name {
+			return kept.Seen
+		}
+	}
+	return database.Seen{}
+}
+
 // armer is a driver whose primaries can be made harmless beforehand.
 type armer interface {
 	Arm(ctx context.Context, host string) error

@@ -124,8 +124,13 @@ func runWatch(ctx context.Context, s streams, options watchOptions) error {
 		return err
 	}
 	defer notifier.Close(watchTellMax)
+	keepers, err := databaseKeepers(service, options.file)
+	if err != nil {
+		return err
+	}
 	w, err := watch.New(watch.Options{
-		Service: service, Sources: sshSources{log: log}, Token: token, Listen: listen, StateFile: options.state, Log: log, Directory: filepath.Dir(options.file),
+		Databases: keepers,
+		Service:   service, Sources: sshSources{log: log}, Token: token, Listen: listen, StateFile: options.state, Log: log, Directory: filepath.Dir(options.file),
 		AlarmSources: func(alarm string, s drill.AlarmSource) (source.Source, error) {
 			return source.Open(alarm, s, filepath.Dir(options.file))
 		},

@@ -99,7 +99,7 @@ func kindsOf(request *http.Request) ([]history.Kind, error) {
 	if text == "" {
 		return nil, nil
 	}
-	told := []history.Kind{history.KindAlarm, history.KindAnswer, history.KindHost, history.KindDatapoint, history.KindNote}
+	told := []history.Kind{history.KindAlarm, history.KindAnswer, history.KindHost, history.KindDatapoint, history.KindNote, history.KindDatabaseStep}
 	var kinds []history.Kind
 	for word := range strings.SplitSeq(text, ",") {
 		kind := history.Kind(strings.TrimSpace(word))

@@ -72,10 +72,10 @@ func (h *hub) publish(events []history.Event) (cut int) {
 	return cut
 }
 
-// keep remembers alarms, answers and hosts; datapoints would push them out within minutes.
+// keep remembers alarms, answers, hosts and what was done to databases; datapoints would push them out within minutes.
 func (h *hub) keep(event history.Event) {
 	switch event.Fact.Kind() {
-	case history.KindAlarm, history.KindAnswer, history.KindHost, history.KindNote:
+	case history.KindAlarm, history.KindAnswer, history.KindHost, history.KindNote, history.KindDatabaseStep:
 	default:
 		return
 	}

@@ -6,18 +6,20 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
+	"firedrill/internal/failover/database"
 )
 
 // Snapshot is the answer of GET /v1/state.
 type Snapshot struct {
-	Service    string        `json:"service"`
-	At         time.Time     `json:"at"`
-	Started    time.Time     `json:"started"`
-	Names      []NameStatus  `json:"names"`
-	Hosts      []HostStatus  `json:"hosts"`
-	Alarms     []AlarmStatus `json:"alarms"`
-	Mutes      []MuteStatus  `json:"mutes,omitempty"`
-	StateError string        `json:"state_error,omitempty"` // why a restart would not remember the answers
+	Service    string          `json:"service"`
+	At         time.Time       `json:"at"`
+	Started    time.Time       `json:"started"`
+	Names      []NameStatus    `json:"names"`
+	Hosts      []HostStatus    `json:"hosts"`
+	Alarms     []AlarmStatus   `json:"alarms"`
+	Mutes      []MuteStatus    `json:"mutes,omitempty"`
+	Databases  []database.Kept `json:"databases,omitempty"`
+	StateError string          `json:"state_error,omitempty"` // why a restart would not remember the answers
 }
 
 // NameStatus is one failover name with its decided answer.
@@ -76,6 +78,9 @@ func (w *Watch) State(ctx context.Context) (Snapshot, error) {
 	var snapshot Snapshot
 	err := w.ask(ctx, func(now time.Time) { snapshot = w.core.snapshot(now) })
 	snapshot.Started = w.started
+	for _, keeper := range w.options.Databases {
+		snapshot.Databases = append(snapshot.Databases, keeper.Kept())
+	}
 	if failed := w.saver.lastError(); failed != nil {
 		snapshot.StateError = failed.Error()
 	}

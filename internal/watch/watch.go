@@ -14,6 +14,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover"
+	"firedrill/internal/failover/database"
 	"firedrill/internal/history"
 	"firedrill/internal/probe"
 	alarmsource "firedrill/internal/source"
@@ -53,6 +54,9 @@ type Options struct {
 
 	// AlarmSources opens what alarms live elsewhere in; needed when the service has such alarms.
 	AlarmSources func(alarm string, s drill.AlarmSource) (alarmsource.Source, error)
+
+	// Databases are kept: their primaries are remembered, and promoted when their alarms order it.
+	Databases []*database.Keeper
 
 	// Notify is told what actions have to tell; it must return at once. Nil: nobody is told.
 	Notify func(Notice)
@@ -176,6 +180,10 @@ func (w *Watch) Run(ctx context.Context) error {
 		if a.external != nil && !a.alarm.Rule.Disabled {
 			parts.Go(func() { w.lookAt(ctx, a) })
 		}
+	}
+	for _, keeper := range w.options.Databases {
+		keeper.Mover.Tell = w.databaseTold(ctx)
+		parts.Go(func() { w.keep(ctx, keeper) })
 	}
 	w.loop(ctx)
 	return nil
@@ -341,6 +349,8 @@ func (w *Watch) logEvent(event history.Event) {
 		w.log.Info("alarm", "name", fact.Name, "from", fact.From, "to", fact.To, "reason", fact.Reason)
 	case *history.Answer:
 		w.log.Info("answer", "name", fact.Name, "environment", fact.Environment, "addresses", fact.Addresses, "serial", fact.Serial, "reason", fact.Reason)
+	case *history.DatabaseStep:
+		w.log.Info("database", "name", fact.Database, "step", fact.Step, "host", fact.Host, "detail", fact.Detail)
 	case *history.Host:
 		w.log.Info("host", "name", fact.Host, "up", fact.Up, "boot_id", fact.BootID, "detail", fact.Detail)
 	}

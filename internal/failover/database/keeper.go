@@ -1,0 +1,120 @@
+package database
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+const (
+	// rememberEvery is how often the position of a well primary is brought up to date: what it writes in between nobody misses by position.
+	rememberEvery = time.Second
+	// againEvery is how soon an order that was refused is tried again while its alarms stay raised: a host may become reachable.
+	againEvery = 10 * time.Second
+)
+
+// Keeper stays on beside one database: it remembers its primary while that is well, and promotes a standby when all alarms order it.
+type Keeper struct {
+	Mover  Mover
+	Alarms []string // none: nothing is promoted unasked
+
+	mu   sync.Mutex // guards kept
+	kept Kept
+}
+
+// Kept is what a Keeper knows.
+type Kept struct {
+	Name    string   `json:"name"`
+	Seen    Seen     `json:"seen"`              // of the last primary while it was well
+	Alarms  []string `json:"alarms,omitempty"`  // that order a promotion, all of them together
+	Refused string   `json:"refused,omitempty"` // why the last order was not carried out
+}
+
+// Kept returns what is known at this moment.
+func (k *Keeper) Kept() Kept {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	kept := k.kept
+	kept.Name, kept.Alarms = k.Mover.Name, k.Alarms
+	return kept
+}
+
+// Run keeps the database until ctx ends. states brings the state of every alarm whenever one has changed.
+func (k *Keeper) Run(ctx context.Context, states <-chan map[string]string) {
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	looking.Go(func() { k.remember(ctx) }) // of its own: a look at a dead host takes long, and an alarm must not wait for it
+	again := time.NewTicker(againEvery)
+	defer again.Stop()
+	var watching Watching
+	var latest map[string]string
+	ordered := "" // by an alarm, and not carried out yet
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case latest = <-states:
+			var due bool
+			var reason string
+			if watching, due, reason = Due(watching, latest, k.Alarms, time.Now()); due {
+				ordered = reason
+			} else {
+				if !k.raised(latest) {
+					ordered = ""
+				}
+				continue
+			}
+		case <-again.C:
+			if ordered == "" {
+				continue
+			}
+		}
+		if k.promote(ctx, ordered) {
+			ordered = ""
+		}
+	}
+}
+
+func (k *Keeper) raised(states map[string]string) bool {
+	for _, name := range k.Alarms {
+		if states[name] != "ALARM" {
+			return false
+		}
+	}
+	return true
+}
+
+// promote carries an order out; false means that nothing was promoted and it may be tried again.
+func (k *Keeper) promote(ctx context.Context, reason string) bool {
+	k.Mover.tell(history.DatabaseOrdered, "", "%s", reason)
+	_, err := k.Mover.Move(ctx, Order{}, k.Kept().Seen)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept.Refused = ""
+	if err == nil {
+		return true
+	}
+	k.kept.Refused = strings.TrimSpace(err.Error() + ". " + drill.HintOf(err))
+	return drill.KindOf(err) != drill.Refused && drill.KindOf(err) != drill.Unreachable
+}
+
+func (k *Keeper) remember(ctx context.Context) {
+	ticker := time.NewTicker(rememberEvery)
+	defer ticker.Stop()
+	for {
+		if status, err := k.Mover.Driver.Status(ctx); err == nil {
+			k.mu.Lock()
+			k.kept.Seen = k.kept.Seen.Remember(status)
+			k.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
