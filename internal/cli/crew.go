@@ -41,6 +41,7 @@ type crew struct {
 	service drill.Service
 	plan    drill.Plan
 	source  string // this host
+	file    string // the service file, beside which its secrets lie
 	token   string // for what the watch guards
 	links   *links
 	output  io.Writer // what exec commands print
@@ -344,6 +345,7 @@ func (c *crew) Observe(ctx context.Context, emit func(history.Event)) error {
 	for _, asked := range c.witnesses() {
 		group.Go(func() { c.ask(ctx, asked, emit) })
 	}
+	group.Go(func() { c.observeDatabases(ctx, emit) })
 	group.Wait()
 	return ctx.Err()
 }

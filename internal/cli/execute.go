@@ -75,7 +75,7 @@ func carryOut(ctx context.Context, s streams, options runOptions, items []string
 	if err != nil {
 		return err
 	}
-	plan, err := options.plan(&service, live, items)
+	plan, err := options.plan(ctx, &service, live, items)
 	if err != nil {
 		return err
 	}
@@ -97,11 +97,15 @@ func carryOut(ctx context.Context, s streams, options runOptions, items []string
 }
 
 // plan makes the plan for the items, or goes on with a run that was broken off; then service deploys what that run deployed.
-func (o *runOptions) plan(service *drill.Service, live string, items []string) (drill.Plan, error) {
+func (o *runOptions) plan(ctx context.Context, service *drill.Service, live string, items []string) (drill.Plan, error) {
 	for o.seed == 0 {
 		o.seed = int64(rand.Uint32()) // short enough to be read out
 	}
-	facts := drill.Facts{Live: live, Kinds: kinds.Describe(), File: o.file, First: o.first, Seed: o.seed, Back: o.command == commandRollback}
+	leading, err := primaries(ctx, *service, o.file)
+	if err != nil {
+		return drill.Plan{}, err
+	}
+	facts := drill.Facts{Live: live, Primaries: leading, Kinds: kinds.Describe(), File: o.file, First: o.first, Seed: o.seed, Back: o.command == commandRollback}
 	if o.resume == "" {
 		return drill.Compile(*service, facts, items)
 	}
@@ -159,7 +163,7 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	view := newView(s, e.plan, options.json)
 	writer := history.NewWriter(logFile)
 	links := newLinks()
-	var hands conductor.Crew = &crew{service: e.service, plan: e.plan, source: source, token: e.token, links: links, output: view.output()}
+	var hands conductor.Crew = &crew{service: e.service, file: options.file, plan: e.plan, source: source, token: e.token, links: links, output: view.output()}
 	if e.wrap != nil {
 		hands = e.wrap(hands, links)
 	}

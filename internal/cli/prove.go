@@ -240,7 +240,7 @@ func tryProveOne(ctx context.Context, options proveOptions, c prove.Case, caught
 		return none, err
 	}
 	run := runOptions{file: options.file, out: filepath.Join(options.out, c.Name), command: "prove"}
-	plan, err := run.plan(&service, live, []string{item})
+	plan, err := run.plan(ctx, &service, live, []string{item})
 	if err != nil {
 		return none, err
 	}

@@ -15,12 +15,13 @@ import (
 
 // Facts are what Compile must know of the world: it looks at nothing itself.
 type Facts struct {
-	Live  string       // environment that is answered now; must be one of the failover pair
-	Kinds []AttackKind // the catalogue of attacks of this build
-	File  string       // name of the service file, for error messages
-	Back  bool         // the steps go back to what was good before: a freeze does not stand in their way
-	Seed  int64        // chooses the hosts of drills that attack a part of them; of drills with a seed of their own, that one does
-	First bool         // deploying to the answered environment is meant: it has no release yet, which the guard checks
+	Live      string            // environment that is answered now; must be one of the failover pair
+	Kinds     []AttackKind      // the catalogue of attacks of this build
+	File      string            // name of the service file, for error messages
+	Back      bool              // the steps go back to what was good before: a freeze does not stand in their way
+	Seed      int64             // chooses the hosts of drills that attack a part of them; of drills with a seed of their own, that one does
+	Primaries map[string]string // database to the host that is its primary now; needed only for drills that attack one
+	First     bool              // deploying to the answered environment is meant: it has no release yet, which the guard checks
 }
 
 // Compile makes the items concrete, as "deploy idle" or "drill lose-host on active": it follows which environment is answered from
@@ -39,7 +40,7 @@ func Compile(service Service, facts Facts, items []string) (Plan, error) {
 	}
 	plan := Plan{
 		Service: service.Name, Tier: service.Tier, Endpoint: service.Endpoint, Objectives: service.Objectives, Environments: service.Environments,
-		Dependencies: service.Dependencies, Clients: service.Clients, Alarms: ExpandAlarms(service), Failover: service.Failover, Probes: service.Probes,
+		Dependencies: service.Dependencies, Clients: service.Clients, Alarms: ExpandAlarms(service), Failover: service.Failover, Databases: service.Databases, Probes: service.Probes,
 		Deploy: service.Deploy, Freeze: service.Freeze, Live: facts.Live,
 	}
 	for _, text := range items {
@@ -77,6 +78,15 @@ func (c *compiler) step(text string) (Step, error) {
 		return Step{}, c.invalid("step %q: %w", text, err)
 	}
 	environment := parsed.place
+	attacked, onDatabase := strings.CutPrefix(parsed.place, placePrimary)
+	if onDatabase {
+		if parsed.kind != StepDrill {
+			return Step{}, c.invalid("step %q: only a drill is on the primary of a database", text)
+		}
+		environment = c.live // its clients are those who notice
+	} else {
+		attacked = ""
+	}
 	switch parsed.place {
 	case placeIdle:
 		environment = c.other(c.live)
@@ -109,7 +119,7 @@ func (c *compiler) step(text string) (Step, error) {
 		}
 		step.Name = "roll back the release on " + environment
 	case StepDrill:
-		if err := c.drill(&step, parsed.drill); err != nil {
+		if err := c.drill(&step, parsed.drill, attacked); err != nil {
 			return Step{}, err
 		}
 	}
@@ -126,7 +136,7 @@ func (c *compiler) notDeployed() (string, error) {
 	return "", fmt.Errorf("both environments are deployed to already")
 }
 
-func (c *compiler) drill(step *Step, name string) error {
+func (c *compiler) drill(step *Step, name, attacked string) error {
 	i := slices.IndexFunc(c.service.Drills, func(d Drill) bool { return d.Name == name })
 	written := c.service.Drills[i]
 	environment := c.service.Environment(step.Environment)
@@ -134,11 +144,19 @@ func (c *compiler) drill(step *Step, name string) error {
 	if err != nil {
 		return err
 	}
-	hosts, seed, err := c.chosen(written, environment.Hosts)
+	on, choices := step.Environment, environment.Hosts
+	if attacked != "" {
+		primary, err := c.primaryOf(attacked)
+		if err != nil {
+			return c.invalid("drill %s: %w", name, err)
+		}
+		on, choices = placePrimary+attacked, []Host{primary}
+	}
+	hosts, seed, err := c.chosen(written, choices)
 	if err != nil {
 		return c.invalid("drill %s: %w", name, err)
 	}
-	step.Name = fmt.Sprintf("drill %s on %s", name, step.Environment)
+	step.Name = fmt.Sprintf("drill %s on %s", name, on)
 	if seed != 0 {
 		step.Name += fmt.Sprintf(" (%d of %d hosts, seed %d)", len(hosts), len(environment.Hosts), seed)
 	}
@@ -147,7 +165,7 @@ func (c *compiler) drill(step *Step, name string) error {
 		more = orders[1:]
 	}
 	step.Drill = &PlannedDrill{
-		Name: name, Hosts: hosts, Seed: seed, Attack: orders[0], More: more, Together: written.Together, UntilDecided: written.Until == "decided",
+		Name: name, Hosts: hosts, Database: attacked, Seed: seed, Attack: orders[0], More: more, Together: written.Together, UntilDecided: written.Until == "decided",
 		SteadyFor: written.Steady, SteadyWithin: written.Within,
 	}
 	for _, text := range written.Expect {
@@ -228,6 +246,17 @@ func (c *compiler) chosen(written Drill, hosts []Host) ([]Host, int64, error) {
 	return chosen, seed, nil
 }
 
+// primaryOf is the host that is the primary of a database as the plan is made.
+func (c *compiler) primaryOf(name string) (Host, error) {
+	d := c.service.Database(name) // named by parsePlace, so it is there
+	for _, host := range d.Hosts {
+		if host.Name == c.facts.Primaries[name] {
+			return host, nil
+		}
+	}
+	return Host{}, fmt.Errorf("which host is the primary of %s is not known; see: firedrill database status", name)
+}
+
 // needs refuses expectations for which nothing measures.
 func (c *compiler) needs(step *Step) error {
 	for _, expectation := range step.Drill.Expectations {
@@ -240,7 +269,11 @@ func (c *compiler) needs(step *Step) error {
 			if err := c.probed(expectation.Probe, expectation.Text); err != nil {
 				return err
 			}
-		case ExpectNoLoss:
+		case ExpectDatabase, ExpectFenced:
+			if step.Drill.Database != expectation.Database {
+				return fmt.Errorf("%q needs a drill on its primary; write on: %s%s", expectation.Text, placePrimary, expectation.Database)
+			}
+		case ExpectNoLoss, ExpectNoDouble, ExpectNoStale, ExpectInDoubt:
 			if !slices.ContainsFunc(c.service.Clients, func(client Client) bool { return client.Ledger != "" }) {
 				return fmt.Errorf("%q needs a client with a ledger; add ledger: PATH to a client", expectation.Text)
 			}
@@ -272,7 +305,11 @@ func (c *compiler) concrete(e Expectation, step *Step) []Expectation {
 			return []Expectation{e}
 		}
 		var all []Expectation
-		for _, host := range step.Drill.Hosts {
+		hosts := step.Drill.Hosts
+		if step.Drill.Database != "" {
+			hosts = c.service.Environment(step.Environment).Hosts // whom the loss of the database is noticed on
+		}
+		for _, host := range hosts {
 			one := e
 			one.Alarm = strings.ReplaceAll(e.Alarm, hostPlaceholder, host.Name)
 			one.Text = strings.ReplaceAll(e.Text, hostPlaceholder, host.Name)

@@ -32,6 +32,11 @@ var expectPatterns = []struct {
 	{ExpectProbeFails, Pattern(`^probe "([^"]+)" fails within (\S+)$`), `probe "orders" fails within 20s`},
 	{ExpectProbeBack, Pattern(`^probe "([^"]+)" recovers within (\S+)$`), `probe "orders" recovers within 60s`},
 	{ExpectProbeGood, Pattern(`^probe "([^"]+)" stays good$`), `probe "queue" stays good`},
+	{ExpectDatabase, Pattern(`^database "([^"]+)" fails over within (\S+)$`), `database "books" fails over within 30s`},
+	{ExpectFenced, Pattern(`^old primary of "([^"]+)" takes no writes$`), `old primary of "books" takes no writes`},
+	{ExpectNoDouble, Pattern(`^no write is duplicated$`), `no write is duplicated`},
+	{ExpectNoStale, Pattern(`^no read is stale$`), `no read is stale`},
+	{ExpectInDoubt, Pattern(`^at most (\d{1,9}) writes in doubt$`), `at most 20 writes in doubt`},
 	{ExpectNoLoss, Pattern(`^no acknowledged write is lost$`), `no acknowledged write is lost`},
 }
 
@@ -60,6 +65,13 @@ func parseExpectation(text string) (Expectation, error) {
 			expectation.Within, err = ParseSeconds(groups[2])
 		case ExpectAlarmOK:
 			expectation.Alarm = groups[1]
+		case ExpectDatabase:
+			expectation.Database = groups[1]
+			expectation.Within, err = ParseSeconds(groups[2])
+		case ExpectFenced:
+			expectation.Database = groups[1]
+		case ExpectInDoubt:
+			expectation.Value, err = strconv.ParseFloat(groups[1], 64)
 		case ExpectMoves, ExpectRecover, ExpectSteadyAfter, ExpectMovesBack:
 			expectation.Within, err = ParseSeconds(groups[1])
 		case ExpectLine, ExpectNoLine:
@@ -106,11 +118,17 @@ const (
 	placeOther  = "other"
 )
 
+// placePrimary is followed by the name of a database: its primary is attacked, whichever host that is when the plan is made.
+const placePrimary = "primary of "
+
 // parsePlace reads "idle environment", "idle", "active", the name of an environment, or one of the further words.
 func parsePlace(text string, s *Service, more ...string) (string, error) {
 	word := strings.TrimSuffix(strings.TrimSpace(text), " environment")
 	known := append([]string{placeIdle, placeActive}, names(s.Environments, func(e Environment) string { return e.Name })...)
 	known = append(known, more...)
+	for _, d := range s.Databases {
+		known = append(known, placePrimary+d.Name)
+	}
 	for _, place := range known {
 		if word == place {
 			return place, nil

@@ -15,6 +15,7 @@ type Plan struct {
 	Probes       []Probe       `json:"probes,omitempty"`
 	Alarms       []Alarm       `json:"alarms,omitempty"` // expanded: one for each host
 	Failover     []Failover    `json:"failover,omitempty"`
+	Databases    []Database    `json:"databases,omitempty"`
 	Deploy       *Deploy       `json:"deploy,omitempty"`
 	Freeze       []string      `json:"freeze,omitempty"` // no step starts on these dates
 	Live         string        `json:"live"`             // environment that is answered before the first step
@@ -66,8 +67,9 @@ type Step struct {
 // PlannedDrill is a drill on named hosts.
 type PlannedDrill struct {
 	Name         string        `json:"name"`
-	Hosts        []Host        `json:"hosts"`          // the hosts that are attacked
-	Seed         int64         `json:"seed,omitempty"` // chose them out of the environment's; 0: they are all of them
+	Hosts        []Host        `json:"hosts"`              // the hosts that are attacked
+	Database     string        `json:"database,omitempty"` // whose primary is attacked, in place of hosts of the environment
+	Seed         int64         `json:"seed,omitempty"`     // chose them out of the environment's; 0: they are all of them
 	Attack       Order         `json:"attack"`
 	More         []Order       `json:"more_attacks,omitempty"` // after Attack, each when the one before is taken back
 	Together     bool          `json:"together,omitempty"`     // More are in force at the same time as Attack
@@ -108,6 +110,11 @@ const (
 	ExpectNoLoss      = "nothing acknowledged is lost" // ledger, at most Within of span
 	ExpectLatency     = "latency"                      // at least Value percent of the client samples are good and took at most Within
 	ExpectMovesBack   = "answer moves back"            // to Environment within Within of the revert
+	ExpectDatabase    = "database fails over"          // another server of Database acknowledges a write within Within of the impact
+	ExpectFenced      = "old primary takes no writes"  // of Database: it was tried after that, answered, and acknowledged none
+	ExpectNoDouble    = "no write is doubled"          // ledger
+	ExpectNoStale     = "no read is stale"             // ledger
+	ExpectInDoubt     = "writes in doubt"              // ledger, at most Value
 	ExpectSameRelease = "same release"                 // both environments run one revision
 	ExpectLine        = "log line"                     // Line is written in File on Host within Within of the impact
 	ExpectNoLine      = "no log line"                  // Line is not written there from the impact to the end
@@ -124,6 +131,7 @@ type Expectation struct {
 	Environment string  `json:"environment,omitempty"`
 	Within      Seconds `json:"within_seconds,omitempty"`
 	Value       float64 `json:"value,omitempty"`
+	Database    string  `json:"database,omitempty"`
 	Probe       string  `json:"probe,omitempty"`
 	Host        string  `json:"host,omitempty"` // on which File is read
 	File        string  `json:"file,omitempty"` // absolute path, or "journal of UNIT"

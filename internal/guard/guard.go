@@ -104,6 +104,11 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	if reason := w.unready(stays, now); reason != "" {
 		return refuse(fmt.Sprintf("%s would be the only one left, and %s", stays, reason), "mend "+stays+" first; firedrill deploy "+stays+" publishes a release when it has none")
 	}
+	if step.Drill != nil && step.Drill.Database != "" {
+		if reason, cure := w.admitDatabase(step.Drill); reason != "" {
+			return refuse(reason, cure)
+		}
+	}
 	if step.Kind != drill.StepDeploy {
 		if reason := w.unready(step.Environment, now); reason != "" {
 			return refuse(fmt.Sprintf("%s is not fit for this step: %s", step.Environment, reason), "deploy to "+step.Environment+" first")
@@ -285,7 +290,11 @@ func NothingInForce(w *World, hosts []drill.Host, since time.Time) (ok bool, det
 func MustStop(w *World, index int, since, now time.Time) (stop bool, condition, detail string) {
 	step := w.plan.Steps[index]
 	stays := w.other(step.Environment)
-	if doubt := w.unwell(stays); doubt != "" {
+	endangered := w.unwell
+	if step.Drill != nil && step.Drill.Database != "" {
+		endangered = w.down // both environments stand on the database: their alarms are what the drill is about
+	}
+	if doubt := endangered(stays); doubt != "" {
 		return true, "the last healthy environment is in danger", doubt
 	}
 	if condition, detail := w.overspent(since, now); condition != "" {

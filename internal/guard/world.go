@@ -39,9 +39,13 @@ type World struct {
 	samples  map[string][]history.Sample // client to its latest samples, oldest first
 	failing  map[string]time.Time        // client to since when all was failure before its oldest sample that is kept
 	watch    bool                        // the watch is heard
+	servers  map[server]history.Database // what each server of a database was last found to be
 	lines    map[logLine]time.Time       // when a line that is asked for was written last
 	followed map[logLine]bool            // log files, without a pattern, that are being read
 }
+
+// server is one server of a database.
+type server struct{ database, host string }
 
 // logLine is a pattern in a log file of a host.
 type logLine struct{ host, file, pattern string }
@@ -51,7 +55,7 @@ func NewWorld(plan drill.Plan) *World {
 	return &World{
 		plan: plan, alarms: map[string]string{}, answers: map[string]history.Answer{}, hosts: map[string]bool{},
 		releases: map[string]Release{}, attacked: map[string]string{}, oneWay: map[string]bool{}, samples: map[string][]history.Sample{},
-		failing: map[string]time.Time{}, lines: map[logLine]time.Time{}, followed: map[logLine]bool{},
+		failing: map[string]time.Time{}, servers: map[server]history.Database{}, lines: map[logLine]time.Time{}, followed: map[logLine]bool{},
 	}
 }
 
@@ -98,6 +102,8 @@ func (w *World) Fold(event history.Event) {
 		if len(fact.Residue) == 0 {
 			delete(w.attacked, fact.GUID)
 		}
+	case *history.Database:
+		w.servers[server{fact.Database, fact.Host}] = *fact
 	case *history.Line:
 		w.lines[logLine{fact.Host, fact.File, fact.Pattern}] = event.At
 	case *history.Followed:
@@ -219,6 +225,14 @@ func (w *World) environment(name string) *drill.Environment {
 
 // unwell returns why an environment cannot be relied on, or "".
 func (w *World) unwell(name string) string {
+	if reason := w.down(name); reason != "" {
+		return reason
+	}
+	return w.alarmed(name)
+}
+
+// down says why an environment cannot be taken for one that runs and is not under attack, whatever its alarms say, or "".
+func (w *World) down(name string) string {
 	environment := w.environment(name)
 	if environment == nil {
 		return "there is no environment " + name
@@ -236,7 +250,7 @@ func (w *World) unwell(name string) string {
 			return host.Name + " is not seen up"
 		}
 	}
-	return w.alarmed(name)
+	return ""
 }
 
 // alarmed returns which alarm of an environment is not OK, or ""; with no environment it is about the alarms of the service as a whole.

@@ -5,10 +5,11 @@ package history
 type Database struct {
 	Database string `json:"database"`
 	Host     string `json:"host"`
-	Role     string `json:"role"`             // primary, standby or down
-	Accepted bool   `json:"accepted"`         // the write was acknowledged
-	Refused  bool   `json:"refused"`          // the server answered, and refused it
-	Detail   string `json:"detail,omitempty"` // why it was not acknowledged
+	Role     string `json:"role"`              // primary, standby or down
+	Accepted bool   `json:"accepted"`          // the write was acknowledged
+	Refused  bool   `json:"refused"`           // the server answered, and refused it
+	Follows  bool   `json:"follows,omitempty"` // a standby that is connected to its primary
+	Detail   string `json:"detail,omitempty"`  // why it was not acknowledged
 }
 
 // DatabaseStep is one thing that was done to move the primary of a database, in the order in which they were done.

@@ -139,6 +139,29 @@ func (s *scene) Database() (string, error) {
 	return "", &missing{"which dependency is the database?", "Name it with --dependency."}
 }
 
+// Server is the database of the service file whose primary is lost: the only one, or the one that was chosen; "" when there is none.
+func (s *scene) Server() (string, error) {
+	if s.choices.Dependency != "" && s.service.Database(s.choices.Dependency) != nil {
+		return s.choices.Dependency, nil
+	}
+	switch len(s.service.Databases) {
+	case 0:
+		return "", nil
+	case 1:
+		return s.service.Databases[0].Name, nil
+	}
+	return "", &missing{"the service file has several databases", "Name one with --dependency."}
+}
+
+// ServerAlarms are those that order its promotion.
+func (s *scene) ServerAlarms() ([]string, error) {
+	name, err := s.Server()
+	if err != nil || name == "" {
+		return nil, err
+	}
+	return s.service.Database(name).PromoteWhen, nil
+}
+
 // alarmsOn are the names of the alarms on the metrics that connect to a dependency.
 func (s *scene) alarmsOn(dependency string) []string {
 	var names []string

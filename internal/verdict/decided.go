@@ -78,6 +78,11 @@ func (d *drillCase) decidedAt(e drill.Expectation, now time.Time) (at time.Time,
 			}
 		}
 		return at, true, true
+	case drill.ExpectDatabase:
+		if taken, found := d.takenOver(e.Database, now); found {
+			return taken.at, true, true
+		}
+		return deadline, true, expired
 	case drill.ExpectLine:
 		for _, line := range within(d.rec.lines[logFile{e.Host, e.File}], d.impact.From, now) {
 			if line.fact.Pattern == e.Line {

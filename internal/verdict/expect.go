@@ -56,6 +56,12 @@ func (d *drillCase) expectation(e drill.Expectation) Check {
 		return d.steadyAfter(name, e.Within.Duration())
 	case drill.ExpectNoLoss:
 		return d.noLoss(GroupExpectation, name, e.Within.Duration())
+	case drill.ExpectDatabase:
+		return d.databaseFailsOver(name, e)
+	case drill.ExpectFenced:
+		return d.oldPrimaryFenced(name, e)
+	case drill.ExpectNoDouble, drill.ExpectNoStale, drill.ExpectInDoubt:
+		return d.ledgerHolds(name, e)
 	case drill.ExpectSameRelease:
 		return d.sameRelease(name)
 	case drill.ExpectLatency:

@@ -61,6 +61,8 @@ type record struct {
 	probes      map[string][]sample // of the user's probes, by probe
 	followed    map[logFile][]seen[*history.Followed]
 	lines       map[logFile][]seen[*history.Line]
+	servers     map[string][]seen[*history.Database] // of databases, by database
+	moves       map[string][]seen[*history.DatabaseStep]
 	refusals    []positioned[*history.AttackRefused]
 }
 
@@ -103,6 +105,7 @@ func emptyRecord(plan drill.Plan) *record {
 		alarms: map[string][]seen[*history.Alarm]{}, answers: map[answerPlace][]seen[*history.Answer]{},
 		samples: map[string][]sample{}, heartbeats: map[string][]sample{}, words: words{numbers: map[string]uint32{}},
 		hosts: map[string][]seen[*history.Host]{}, inspected: map[string][]seen[*history.Inspected]{}, clocks: map[string]time.Duration{}, attacks: map[string]*attackFacts{},
+		servers: map[string][]seen[*history.Database]{}, moves: map[string][]seen[*history.DatabaseStep]{},
 		probes: map[string][]sample{}, followed: map[logFile][]seen[*history.Followed]{}, lines: map[logFile][]seen[*history.Line]{},
 	}
 }
@@ -169,6 +172,10 @@ func (rec *record) take(position int, event history.Event) {
 		rec.stops = append(rec.stops, of(event, fact))
 	case *history.Check:
 		rec.checks = append(rec.checks, of(event, fact))
+	case *history.Database:
+		rec.servers[fact.Database] = append(rec.servers[fact.Database], of(event, fact))
+	case *history.DatabaseStep:
+		rec.moves[fact.Database] = append(rec.moves[fact.Database], of(event, fact))
 	case *history.Ledger:
 		rec.ledgers = append(rec.ledgers, of(event, fact))
 	case *history.Deploy:
@@ -289,6 +296,12 @@ func (rec *record) sort() {
 		}
 	}
 	for _, list := range rec.lines {
+		sortByTime(list)
+	}
+	for _, list := range rec.servers {
+		sortByTime(list)
+	}
+	for _, list := range rec.moves {
 		sortByTime(list)
 	}
 	for _, list := range rec.followed {

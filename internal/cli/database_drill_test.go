@@ -1,0 +1,153 @@
+//go:build !hostpart
+
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"firedrill/internal/failover/database/databasetest"
+	"firedrill/internal/history"
+	"firedrill/internal/lab"
+	"firedrill/internal/verdict"
+)
+
+const databaseDrillFile = `service: bookstore
+endpoint: http://bookstore.example.test/books/
+objectives: {rto: 40s, rpo: 0s}
+environments:
+  blue: {hosts: [{name: blue, address: 10.77.1.10, ssh: {user: root}}]}
+  green: {hosts: [{name: green, address: 10.77.1.20, ssh: {user: root}}]}
+clients:
+  client: {ssh: {address: client, user: root}, every: 100ms, timeout: 2s, ledger: /ledger}
+watch: {url: "http://10.77.0.10:7070", token_file: /etc/firedrill/token}
+metrics:
+  db: {from: each host, connect: "10.77.2.10:5432", every: 500ms, timeout: 400ms}
+  status: {from: each host, heartbeat: true, every: 500ms}
+alarms:
+  "{host}-db": {metric: db, average: "< 1", period: 1s, datapoints: 2 of 2}
+  "{host}-status": {metric: status, maximum: ">= 1", missing: breaching, period: 1s, datapoints: 3 of 3}
+failover:
+  bookstore.example.test:
+    servers: ["10.77.0.53"]
+    ttl: 1s
+    primary: blue
+    secondary: green
+    unhealthy_when: ["{host}-status"]
+databases:
+  books:
+    hosts:
+      - {name: db-a, address: 10.77.2.10, ssh: {user: root}}
+      - {name: db-b, address: 10.77.2.11, ssh: {user: root}}
+    promote_when: [blue-db, green-db]
+    postgresql: {database: books, user: firedrill, password_file: password, sslmode: disable, data: /var/lib/books/main, service: database, replication: user=replicator}
+    fence: {trust_armed: true}
+`
+
+const databaseZone = `zone: bookstore.example.test
+servers: [ns]
+negative_ttl: 1s
+records:
+  ns: {a: [10.77.0.53], ttl: 60s}
+failover:
+  "@": {ttl: 1s, initial: [10.77.1.10]}
+`
+
+func databaseDrillLab(t *testing.T) *databasetest.Lab {
+	t.Helper()
+	app, err := filepath.Abs("../../drills/bookstore/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver := []netip.Addr{netip.MustParseAddr("10.77.0.53")}
+	files := []lab.File{
+		{Path: "/etc/firedrill/firedrill.yaml", Text: databaseDrillFile}, {Path: "/etc/firedrill/password", Text: "paperback\n", Mode: 0o600},
+		{Path: "/etc/firedrill/token", Text: "0123456789abcdef0123\n", Mode: 0o600},
+	}
+	environment := func(name, address string) lab.Host {
+		return lab.Host{
+			Name: name, Address: netip.MustParseAddr(address), SSH: lab.SSHBuiltIn, Trust: []string{"ci", "control"}, Resolver: resolver,
+			Files: []lab.File{{Path: "/srv/app", Source: app}},
+			Services: []lab.Service{{
+				Name: "bookstore", Run: "firedrill bookstore serve --app /srv/app", Restart: lab.RestartAlways,
+				Env: map[string]string{"DATABASE_URL": "postgres://firedrill:paperback@10.77.2.11:5432,10.77.2.10:5432/books?sslmode=disable&target_session_attrs=read-write"},
+			}},
+		}
+	}
+	service := func(name, run string) []lab.Service {
+		return []lab.Service{{Name: name, Run: run, Restart: lab.RestartAlways}}
+	}
+	primary := postgresServer(t, "db-a", "10.77.2.10", "primary", "ci", "control")
+	primary.BootDelay = 15 * time.Second // a machine takes longer still
+	return databasetest.Up(t,
+		lab.Host{Name: "control", Address: netip.MustParseAddr("10.77.0.10"), Files: files, Services: service("watch", "cd /etc/firedrill && exec firedrill watch")},
+		lab.Host{
+			Name: "ns", Address: resolver[0], Files: []lab.File{{Path: "/etc/firedrill/zone.yaml", Text: databaseZone}},
+			Services: service("authority", "exec firedrill authority --zone /etc/firedrill/zone.yaml --watch http://10.77.0.10:7070"),
+		},
+		lab.Host{Name: "client", Address: netip.MustParseAddr("10.77.0.30"), SSH: lab.SSHBuiltIn, Trust: []string{"ci"}, Resolver: resolver},
+		environment("blue", "10.77.1.10"), environment("green", "10.77.1.20"),
+		primary,
+		postgresServer(t, "db-b", "10.77.2.11", "standby-of 10.77.2.10", "ci", "control"),
+	)
+}
+
+// The ready-made drill on a real pair: the host of the primary is shut down, the watch promotes the standby, the old primary boots and is tried,
+// and the ledger of the service's clients finds every acknowledged write again.
+func TestDrillLosesTheDatabasePrimary(t *testing.T) {
+	requirePostgreSQL(t)
+	l := databaseDrillLab(t)
+	for path, text := range map[string]string{"firedrill.yaml": databaseDrillFile, "password": "paperback\n", "token": "0123456789abcdef0123\n"} {
+		if err := l.WriteFile(t.Context(), "ci", "/etc/firedrill/"+path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitTyped(t, l, "database", "status")
+	l.Run("db-a", `psql -h /var/lib/books -U postgres -Xqc "grant create on schema public to firedrill" books`)
+	for _, args := range []string{"database arm", "drills add lose-database-primary"} {
+		if got := typeOn(t, l, strings.Fields(args)...); got.code != exitPassed {
+			t.Fatalf("%s: exit code %d", args, got.code)
+		}
+	}
+	awaitTyped(t, l, "failover", "status")
+	got := typeOn(t, l, "run", "lose-database-primary", "--out", "/root/runs")
+	if got.code != exitPassed {
+		for _, host := range []string{"control", "blue"} {
+			t.Log(l.Run(host, "tail -n 40 /var/log/*.log"))
+		}
+		t.Fatalf("the drill: exit code %d", got.code)
+	}
+	checkDatabaseRun(t, l)
+	if got := typeOn(t, l, "database", "rebuild", "db-a"); got.code != exitPassed {
+		t.Errorf("rebuild: exit code %d", got.code)
+	}
+}
+
+func checkDatabaseRun(t *testing.T, l *databasetest.Lab) {
+	t.Helper()
+	var judged verdict.Verdict
+	if err := json.Unmarshal([]byte(l.Run("ci", "cat /root/runs/*/verdict.json")), &judged); err != nil {
+		t.Fatal(err)
+	}
+	var passed []string
+	for _, check := range judged.Steps[0].Checks {
+		if check.Outcome == history.Passed {
+			passed = append(passed, check.Name+": "+check.Explanation)
+		}
+		t.Logf("%s %s: %s", check.Outcome, check.Name, check.Explanation)
+	}
+	told := strings.Join(passed, "\n")
+	for _, want := range []string{"In this order: ", "ordered, ", "fenced db-a", "promoted db-b", "written db-b", "answered again", "no acknowledged write is lost"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("the verdict says nothing of %q", want)
+		}
+	}
+	if page := []byte(l.Run("ci", "cat /root/runs/*/report.html")); !bytes.Contains(page, []byte("promoted db-b")) {
+		t.Error("the report does not show the order of events")
+	}
+}
