@@ -24,10 +24,15 @@ type provider struct {
 
 var providers = []provider{
 	{"rfc2136", "http://bookstore.example.test/books/", "named", []string{"pipeline"}, []string{"answer on every name server: ok", "All 2 name servers moved to "}},
+	{"knot", "http://knot.bookstore.example.test/books/", "knotd", []string{"run", "lose-db"}, []string{", says 10.77.0.56", "The name server moved to "}},
+	{"powerdns", "http://powerdns.bookstore.example.test/books/", "pdns_server", []string{"run", "lose-db"}, []string{", says 10.77.0.57", "The name server moved to "}},
 	{"haproxy", "http://haproxy.bookstore.example.test/books/", "haproxy", []string{"run", "lose-db"}, []string{"http://10.77.0.80/version moved to "}},
 	{"nginx", "http://nginx.bookstore.example.test/books/", "nginx", []string{"run", "lose-db"}, []string{"http://10.77.0.81/version moved to "}},
 	{"hosts", "http://hosts.bookstore.example.test/books/", "sh", []string{"run", "lose-db"}, []string{"http://hosts.bookstore.example.test/version moved to "}},
 }
+
+// resolvers are whom clients ask for names that the name server of their host does not know.
+var resolvers = map[string]string{"knot": "10.77.0.56", "powerdns": "10.77.0.57"}
 
 // upProviders starts the lab in which others serve: the watch decides for all names, and each run knows one of them.
 func upProviders(t *testing.T, program string) small {
@@ -44,13 +49,17 @@ func upProviders(t *testing.T, program string) small {
 	common := read("common.yaml")
 	watch := bytes.Replace(common, []byte("ENDPOINT"), []byte(providers[0].endpoint), 1)
 	files := map[string][]byte{}
-	for _, name := range []string{"keys", "zone", "named.conf", "named-2.conf", "haproxy.cfg", "nginx.conf"} {
+	for _, name := range []string{"keys", "zone", "named.conf", "named-2.conf", "haproxy.cfg", "nginx.conf", "knot.zone", "knot.conf", "powerdns.zone", "pdns.conf", "pdns.sh"} {
 		files[name] = read(name)
 	}
 	for _, p := range providers {
 		failover := read(p.name + ".yaml")
 		watch = append(watch, failover...)
-		files["run-"+p.name+".yaml"] = append(bytes.Replace(common, []byte("ENDPOINT"), []byte(p.endpoint), 1), failover...)
+		own := bytes.Replace(common, []byte("ENDPOINT"), []byte(p.endpoint), 1)
+		if address := resolvers[p.name]; address != "" {
+			own = bytes.Replace(own, []byte("timeout: 1s}"), fmt.Appendf(nil, "timeout: 1s, resolver: %q}", address+":53"), 1)
+		}
+		files["run-"+p.name+".yaml"] = append(own, failover...)
 	}
 	files["watch.yaml"] = watch
 	files["topology.yaml"] = bytes.Replace(read("topology.yaml"), []byte("lab: LAB"), fmt.Appendf(nil, "lab: providers-%d", os.Getpid()), 1)
@@ -67,7 +76,7 @@ func upProviders(t *testing.T, program string) small {
 	return s
 }
 
-// TestDrillsMoveTheAnswerInServersOfOthers runs a pipeline over BIND with a secondary, and a drill each over HAProxy, nginx and a hosts file.
+// TestDrillsMoveTheAnswerInServersOfOthers runs a pipeline over BIND with a secondary, and a drill each over Knot, PowerDNS, HAProxy, nginx and a hosts file.
 // The watch decides all of them by the same alarms, so each drill finds its name on the side to which the one before it has moved.
 func TestDrillsMoveTheAnswerInServersOfOthers(t *testing.T) {
 	for _, p := range providers {
