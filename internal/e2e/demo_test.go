@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,12 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 var seed = flag.Uint64("seed", 0, "seed of the random instants; 0 takes a new one")
@@ -136,12 +138,17 @@ func (d *demo) outcome(t *testing.T) string {
 	return found.Outcome + found.Verdict.Outcome
 }
 
+// Both run at the same time, as two people on one machine would.
 func TestDemoPasses(t *testing.T) {
 	program := built(t)
-	for _, who := range []person{root, ordinary} {
-		t.Run(who.name, func(t *testing.T) {
-			before := lookAtMachine(t)
-			d := start(t, program, who, "demo")
+	before := lookAtMachine(t)
+	people := []person{root, ordinary}
+	var demos []*demo
+	for _, who := range people {
+		demos = append(demos, start(t, program, who, "demo"))
+	}
+	for i, d := range demos {
+		t.Run(people[i].name, func(t *testing.T) {
 			if code := d.end(t); code != 0 {
 				t.Fatalf("exit code %d:\n%s", code, d.output.String())
 			}
@@ -149,13 +156,13 @@ func TestDemoPasses(t *testing.T) {
 				t.Errorf("verdict %q", got)
 			}
 			judgedAgain(t, d)
-			if left := leftBehind(t, before, program); left != "" {
-				t.Errorf("left behind:\n%s", left)
-			}
 			if left := names(t, d.temporary); len(left) > 0 {
 				t.Errorf("temporary files left: %v", left)
 			}
 		})
+	}
+	if left := leftBehind(t, before, program); left != "" {
+		t.Errorf("left behind:\n%s", left)
 	}
 }
 
@@ -182,7 +189,7 @@ func judgedAgain(t *testing.T, d *demo) {
 
 func TestSabotagedDemoDoesNotPass(t *testing.T) {
 	program := built(t)
-	for _, test := range []struct {
+	tests := []struct {
 		sabotage string
 		code     int
 		outcome  string
@@ -191,20 +198,24 @@ func TestSabotagedDemoDoesNotPass(t *testing.T) {
 		{"dns", 1, "failed"},
 		{"standby", 1, "failed"},
 		{"attack", 3, "inconclusive"},
-	} {
+	}
+	before := lookAtMachine(t)
+	var demos []*demo
+	for _, test := range tests {
+		demos = append(demos, start(t, program, root, "demo", "--sabotage", test.sabotage))
+	}
+	for i, test := range tests {
 		t.Run(test.sabotage, func(t *testing.T) {
-			before := lookAtMachine(t)
-			d := start(t, program, root, "demo", "--sabotage", test.sabotage)
-			if code := d.end(t); code != test.code {
-				t.Fatalf("exit code %d, want %d:\n%s", code, test.code, d.output.String())
+			if code := demos[i].end(t); code != test.code {
+				t.Fatalf("exit code %d, want %d:\n%s", code, test.code, demos[i].output.String())
 			}
-			if got := d.outcome(t); got != test.outcome {
+			if got := demos[i].outcome(t); got != test.outcome {
 				t.Errorf("verdict %q, want %q", got, test.outcome)
 			}
-			if left := leftBehind(t, before, program); left != "" {
-				t.Errorf("left behind:\n%s", left)
-			}
 		})
+	}
+	if left := leftBehind(t, before, program); left != "" {
+		t.Errorf("left behind:\n%s", left)
 	}
 }
 
@@ -224,30 +235,44 @@ func TestDemoPassesWithRealServers(t *testing.T) {
 }
 
 // kills is how often the demo is killed, at instants drawn from the time before it writes its report: what it writes there is meant to
-// stay.
+// stay. Several run side by side, and none waits for another.
 const (
 	kills      = 20
 	killsUntil = 32 * time.Second
+	sideBySide = 4
 )
 
 func TestKilledDemoLeavesNothing(t *testing.T) {
 	program := built(t)
 	random := seeded(t)
-	for i := range kills {
-		who := []person{root, ordinary}[i%2]
-		after := time.Duration(random.Int64N(int64(killsUntil)))
-		t.Run(fmt.Sprintf("%s after %s", who.name, after.Round(time.Millisecond)), func(t *testing.T) {
+	for range kills / sideBySide {
+		var after []time.Duration
+		for range sideBySide {
+			after = append(after, time.Duration(random.Int64N(int64(killsUntil))).Round(time.Millisecond))
+		}
+		slices.Sort(after)
+		t.Run(fmt.Sprintf("after %v", after), func(t *testing.T) {
 			before := lookAtMachine(t)
-			d := start(t, program, who, "demo")
-			wait(after)
-			_ = d.cmd.Process.Kill()
-			_ = d.end(t)
+			began := time.Now()
+			var demos []*demo
+			for i := range after {
+				demos = append(demos, start(t, program, []person{root, ordinary}[i%2], "demo"))
+			}
+			for i, d := range demos {
+				wait(time.Until(began.Add(after[i])))
+				_ = d.cmd.Process.Kill()
+			}
+			for _, d := range demos {
+				_ = d.end(t)
+			}
 			if left := leftBehind(t, before, program); left != "" {
 				t.Errorf("left behind:\n%s", left)
 			}
-			for _, directory := range []string{d.temporary, d.out} {
-				if left := names(t, directory); len(left) > 0 {
-					t.Errorf("files left in %s: %v", directory, left)
+			for _, d := range demos {
+				for _, directory := range []string{d.temporary, d.out} {
+					if left := names(t, directory); len(left) > 0 {
+						t.Errorf("files left in %s: %v", directory, left)
+					}
 				}
 			}
 		})
@@ -257,25 +282,35 @@ func TestKilledDemoLeavesNothing(t *testing.T) {
 func TestInterruptedDemoLeavesNothingAndSaysSo(t *testing.T) {
 	program := built(t)
 	random := seeded(t)
-	for i, test := range []struct {
+	type interrupt struct {
 		signal syscall.Signal
 		code   int
-	}{{syscall.SIGINT, 130}, {syscall.SIGTERM, 143}, {syscall.SIGINT, 130}, {syscall.SIGTERM, 143}} {
-		after := 300*time.Millisecond + time.Duration(random.Int64N(int64(25*time.Second)))
-		t.Run(fmt.Sprintf("%d %s after %s", i, test.signal, after.Round(time.Millisecond)), func(t *testing.T) {
-			before := lookAtMachine(t)
-			d := start(t, program, root, "demo")
-			wait(after)
-			if err := d.cmd.Process.Signal(test.signal); err != nil {
-				t.Fatal(err)
-			}
-			if code := d.end(t); code != test.code {
-				t.Errorf("exit code %d, want %d:\n%s", code, test.code, d.output.String())
-			}
-			if left := leftBehind(t, before, program); left != "" {
-				t.Errorf("left behind:\n%s", left)
-			}
-		})
+		after  time.Duration
+	}
+	tests := []interrupt{{syscall.SIGINT, 130, 0}, {syscall.SIGTERM, 143, 0}, {syscall.SIGINT, 130, 0}, {syscall.SIGTERM, 143, 0}}
+	for i := range tests {
+		tests[i].after = 300*time.Millisecond + time.Duration(random.Int64N(int64(25*time.Second))).Round(time.Millisecond)
+	}
+	slices.SortFunc(tests, func(a, b interrupt) int { return cmp.Compare(a.after, b.after) })
+	before := lookAtMachine(t)
+	began := time.Now()
+	var demos []*demo
+	for range tests {
+		demos = append(demos, start(t, program, root, "demo"))
+	}
+	for i, test := range tests {
+		wait(time.Until(began.Add(test.after)))
+		if err := demos[i].cmd.Process.Signal(test.signal); err != nil {
+			t.Errorf("%s after %s: %v", test.signal, test.after, err)
+		}
+	}
+	for i, test := range tests {
+		if code := demos[i].end(t); code != test.code {
+			t.Errorf("%s after %s: exit code %d, want %d:\n%s", test.signal, test.after, code, test.code, demos[i].output.String())
+		}
+	}
+	if left := leftBehind(t, before, program); left != "" {
+		t.Errorf("left behind:\n%s", left)
 	}
 }
 
@@ -299,7 +334,7 @@ func TestLeftoversAreCaught(t *testing.T) {
 		}
 		caught := false
 		for deadline := time.Now().Add(settleMax); !caught && time.Now().Before(deadline); wait(20 * time.Millisecond) {
-			caught = !cmp.Equal(added(before, lookAtMachine(t)), machine{})
+			caught = !gocmp.Equal(added(before, lookAtMachine(t)), machine{})
 		}
 		if !caught {
 			t.Errorf("a %s that stays is not caught", name)

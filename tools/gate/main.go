@@ -80,7 +80,8 @@ func run(quick bool) error {
 	}
 	environment := append(os.Environ(), "FIREDRILL_REQUIRE="+require, "GORACE=atexit_sleep_ms=0")
 	err = errors.Join(
-		t.tests(environment, append([]string{"-count=1", "-p=2"}, packages...)...),
+		// Most tests wait for deadlines, for the kernel or for other programs, and take no processor meanwhile.
+		t.tests(environment, append([]string{"-count=1", "-p=2", "-parallel=4"}, packages...)...),
 		t.tests(environment, append([]string{"-race", "-count=1", "-p=1"}, raced...)...),
 		t.tests(environment, "-count=1", "-v", alone),
 	)
