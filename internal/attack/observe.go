@@ -174,12 +174,10 @@ func readProc(path string, buffer []byte) ([]byte, error) {
 			continue
 		case err != nil:
 			return text, err
-		case n == 0:
-			return text, nil
+		case len(text)+n < cap(text):
+			return text[:len(text)+n], nil // /proc fills the room that it is given while there is more
 		}
-		if text = text[:len(text)+n]; len(text) == cap(text) {
-			text = slices.Grow(text, cap(text))
-		}
+		text = slices.Grow(text[:len(text)+n], cap(text))
 	}
 }
 

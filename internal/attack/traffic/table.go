@@ -152,11 +152,40 @@ func (t *table) fill(c *cut, load *load, f features, deadline time.Time) error {
 	for _, counter := range []string{counterEgress, counterIngress, counterForward} {
 		t.conn.AddCounter(t.table, counter)
 	}
-	if err := t.addChains(c, load, f); err != nil {
+	rules := newLayout(c, load, f).build()
+	own, routed := rules, []rule(nil)
+	if !c.scoped() {
+		own, routed = splitRouted(rules)
+	}
+	t.addRegularChains(c)
+	t.addBaseChains(c.ownHooks())
+	if err := t.addRules(own); err != nil {
 		return err
 	}
 	c.hooks.mark("rules")
+	if err := t.conn.Flush(); err != nil || c.scoped() {
+		return err
+	}
+	// What is routed through this host has a batch of its own. To hook into another place of the kernel's network takes it as long as all
+	// the rest, and this host's own traffic should not wait for that.
+	t.addBaseChains(c.routedHooks())
+	if err := t.addRules(routed); err != nil {
+		return err
+	}
+	c.hooks.mark("routed")
 	return t.conn.Flush()
+}
+
+// splitRouted takes the rules of the chain that sees what is routed out of all.
+func splitRouted(rules []rule) (own, routed []rule) {
+	for _, r := range rules {
+		if r.chain == chainThru {
+			routed = append(routed, r)
+		} else {
+			own = append(own, r)
+		}
+	}
+	return own, routed
 }
 
 func (t *table) addSets(c *cut, load *load) {
@@ -189,11 +218,15 @@ func keyType(f family) nftables.SetDatatype {
 	return nftables.TypeIP6Addr
 }
 
-func (t *table) addChains(c *cut, load *load, f features) error {
-	l := layout{cut: c, features: f, hasSet: map[string]bool{}}
+func newLayout(c *cut, load *load, f features) *layout {
+	l := &layout{cut: c, features: f, hasSet: map[string]bool{}}
 	for name := range load.sets {
 		l.hasSet[name] = true
 	}
+	return l
+}
+
+func (t *table) addRegularChains(c *cut) {
 	regular := []string{chainOutSink, chainOutHit, chainThruDrop, chainThruHit, chainInDrop, chainInHit}
 	if c.scoped() {
 		regular = append(regular, chainOutScope, chainInScope)
@@ -201,24 +234,37 @@ func (t *table) addChains(c *cut, load *load, f features) error {
 	for _, name := range regular {
 		t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
 	}
-	accept := nftables.ChainPolicyAccept
-	bases := []nftables.Chain{
-		{Name: chainOut, Type: nftables.ChainTypeRoute, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRef(priorityOut)},
-		{Name: chainThru, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(priorityOut)},
-		// Last to come, last to go: see layout.build.
-		{Name: chainIn, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(priorityIn)},
-	}
+}
+
+// ownHooks are the places at which the kernel shows us this host's own traffic. Chain in is the last to come and the last to go: see
+// layout.build.
+func (c *cut) ownHooks() []nftables.Chain {
+	hooks := []nftables.Chain{{Name: chainOut, Type: nftables.ChainTypeRoute, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRef(priorityOut)}}
 	if c.scoped() {
-		bases[1] = nftables.Chain{Name: chainLocal, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRef(priorityIn)}
+		hooks = append(hooks, nftables.Chain{Name: chainLocal, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityRef(priorityIn)})
 	}
+	hooks = append(hooks, nftables.Chain{Name: chainIn, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(priorityIn)})
 	if c.hooks.DropFirst {
-		slices.Reverse(bases)
+		slices.Reverse(hooks)
 	}
-	for _, base := range bases {
+	return hooks
+}
+
+// routedHooks are those at which it shows us what is routed.
+func (c *cut) routedHooks() []nftables.Chain {
+	return []nftables.Chain{{Name: chainThru, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(priorityOut)}}
+}
+
+func (t *table) addBaseChains(hooks []nftables.Chain) {
+	accept := nftables.ChainPolicyAccept
+	for _, base := range hooks {
 		base.Table, base.Policy = t.table, &accept
 		t.conn.AddChain(&base)
 	}
-	for _, rule := range l.build() {
+}
+
+func (t *table) addRules(rules []rule) error {
+	for _, rule := range rules {
 		for _, e := range rule.exprs {
 			switch e := e.(type) {
 			case *expr.Lookup:
