@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -164,7 +165,7 @@ func TestPrometheusAndAlertmanagerKeepTheContract(t *testing.T) {
 			Source: mustOpen(t, drill.AlarmSource{Alertmanager: "http://" + managerAt, Match: match, Watchdog: []string{`alertname="Watchdog"`}}),
 			Absent: mustOpen(t, drill.AlarmSource{Alertmanager: "http://" + managerAt, Match: []string{`alertname="Nobody"`}, Watchdog: []string{`alertname="NoDog"`}}),
 			Raise:  broke(true), Clear: broke(false), Look: time.Second,
-			Silence: func() error { return manager.Signal(syscall.SIGSTOP) },
+			Silence: func() error { return freeze(manager) },
 		})
 	})
 	t.Run("prometheus", func(t *testing.T) {
@@ -172,9 +173,30 @@ func TestPrometheusAndAlertmanagerKeepTheContract(t *testing.T) {
 			Source: mustOpen(t, drill.AlarmSource{Prometheus: "http://" + prometheusAt, Match: match}),
 			Absent: mustOpen(t, drill.AlarmSource{Prometheus: "http://" + prometheusAt, Match: []string{`alertname="Nobody"`}}),
 			Raise:  broke(true), Clear: broke(false), Look: time.Second,
-			Silence: func() error { return prometheus.Signal(syscall.SIGSTOP) },
+			Silence: func() error { return freeze(prometheus) },
 		})
 	})
+}
+
+// freeze stops a program, and waits until every thread of it has stopped: until then it may still answer.
+func freeze(process *os.Process) error {
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	runs := func() bool {
+		states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", process.Pid)) // the pattern is well formed
+		return slices.ContainsFunc(states, func(name string) bool {
+			text, err := os.ReadFile(name)
+			_, after, _ := strings.Cut(string(text), ") ")
+			return err == nil && !strings.HasPrefix(after, "T")
+		})
+	}
+	for deadline := time.Now().Add(10 * time.Second); runs(); <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("process %d does not stop", process.Pid)
+		}
+	}
+	return nil
 }
 
 // silenceAlerts silences everything in Alertmanager, as a drill that mutes the pager would: the alert must be seen all the same.
