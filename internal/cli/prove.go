@@ -27,12 +27,12 @@ import (
 type proveOptions struct {
 	file, drill, on, out, junit string
 	cases                       []string
-	runs                        int
+	runs, labs                  int
 	list, json, yes, inside     bool
 }
 
 func newProveCommand(s streams) *cobra.Command {
-	options := proveOptions{runs: 1}
+	options := proveOptions{runs: 1, labs: 1}
 	command := &cobra.Command{
 		Use:   "prove [FILE]",
 		Short: "Prove that the gate can fail: break things on purpose, and demand that the drill turns red each time",
@@ -70,6 +70,7 @@ EXIT STATUS
 	flags.StringVar(&options.on, "on", "", "idle, active, or an environment, in place of the drill's own")
 	flags.StringArrayVar(&options.cases, "case", nil, "only this sabotage; may be repeated")
 	flags.IntVar(&options.runs, "runs", 1, "how often each is run")
+	flags.IntVar(&options.labs, "labs", 1, "how many labs share the cases, side by side; without FILE. Each needs about half a core")
 	flags.StringVarP(&options.out, "out", "o", "firedrill-out", "directory for the log and the reports of each run")
 	flags.StringVar(&options.junit, "junit", "", "file for the table as JUnit XML")
 	flags.BoolVar(&options.list, "list", false, "list the sabotages and run none")
@@ -156,6 +157,9 @@ func (o proveOptions) chosen() ([]prove.Case, error) {
 	}
 	if o.runs < 1 {
 		return nil, &drill.Error{Op: "prove --runs", Kind: drill.Invalid, Err: fmt.Errorf("%d runs prove nothing", o.runs), Hint: "Name a number from 1."}
+	}
+	if o.labs < 1 || o.labs > 1 && o.file != "" {
+		return nil, &drill.Error{Op: "prove --labs", Kind: drill.Invalid, Err: fmt.Errorf("%d labs", o.labs), Hint: "Name a number from 1; with a service file of your own there is none."}
 	}
 	if o.file != "" && o.drill == "" && !o.inside && !o.list {
 		return nil, &drill.Error{Op: "prove " + o.file, Kind: drill.Invalid, Err: errors.New("which drill is to notice?"), Hint: "Name one with --drill; firedrill plan shows them."}

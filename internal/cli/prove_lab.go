@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"firedrill/internal/drill"
 	"firedrill/internal/lab"
 	"firedrill/internal/prove"
@@ -24,26 +26,52 @@ var demoAddresses = map[string]string{"blue": "10.77.1.10", "green": "10.77.1.20
 
 const demoName = "bookstore.example.test"
 
-// proveInLab brings a lab up and runs every case in it, one after the other.
+// proof is one run of one case.
+type proof struct {
+	prove.Case
+	run int
+}
+
+// proveInLab runs every case in a lab, or in several side by side that share the work. A lab is a network and a file system of its own: what
+// is broken in one is not broken in another.
 func proveInLab(ctx context.Context, s streams, options proveOptions, cases []prove.Case, told func(prove.Result), caught *caughtSignal) error {
-	d := newDemo(s, demoOptions{out: options.out, json: true}) // what it says of itself is no row of the table
-	return d.inLab(ctx, func() error {
-		if err := d.firstReleases(ctx); err != nil {
-			return err
+	work := make(chan proof, len(cases)*options.runs)
+	for _, c := range cases {
+		for run := range options.runs {
+			work <- proof{c, run}
 		}
-		for _, c := range cases {
-			for run := range options.runs {
-				if ctx.Err() != nil {
-					return nil
-				}
-				began := time.Now()
-				result := d.proveOne(ctx, c, run, caught)
-				result.Run, result.Seconds = run+1, time.Since(began).Seconds()
-				told(result)
-			}
+	}
+	close(work)
+	var mutex sync.Mutex
+	tell := func(result prove.Result) {
+		mutex.Lock()
+		defer mutex.Unlock()
+		told(result)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for range min(options.labs, len(work)) {
+		group.Go(func() error {
+			d := newDemo(s, demoOptions{out: options.out, json: true}) // what it says of itself is no row of the table
+			return d.inLab(ctx, func() error { return d.proveAll(ctx, work, tell, caught) })
+		})
+	}
+	return group.Wait()
+}
+
+func (d *demo) proveAll(ctx context.Context, work <-chan proof, tell func(prove.Result), caught *caughtSignal) error {
+	if err := d.firstReleases(ctx); err != nil {
+		return err
+	}
+	for next := range work {
+		if ctx.Err() != nil {
+			return nil
 		}
-		return nil
-	})
+		began := time.Now()
+		result := d.proveOne(ctx, next.Case, next.run, caught)
+		result.Run, result.Seconds = next.run+1, time.Since(began).Seconds()
+		tell(result)
+	}
+	return nil
 }
 
 // proveOne plants one sabotage in the lab, has the drill run inside of it, and takes the sabotage back.

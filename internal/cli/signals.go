@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 )
 
@@ -14,17 +15,46 @@ type caughtSignal struct {
 	cancel context.CancelFunc
 	signal chan os.Signal
 	got    chan syscall.Signal
-	relay  chan os.Signal // for a program that must hear it too
+
+	mutex  sync.Mutex
+	heard  []os.Signal
+	relays []chan os.Signal // one for each program that must hear them too
 }
 
-// forward returns the signals as they come in, for a program that runs for us elsewhere.
-func (c *caughtSignal) forward() <-chan os.Signal { return c.relay }
+// relayMax is how many signals wait for a program that runs for us; more of them change nothing.
+const relayMax = 4
+
+// forward returns the signals, those that came already first, for one program that runs for us elsewhere.
+func (c *caughtSignal) forward() <-chan os.Signal {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	relay := make(chan os.Signal, relayMax)
+	for _, signal := range c.heard {
+		relay <- signal
+	}
+	c.relays = append(c.relays, relay)
+	return relay
+}
+
+func (c *caughtSignal) tell(signal os.Signal) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if len(c.heard) < relayMax {
+		c.heard = append(c.heard, signal)
+	}
+	for _, relay := range c.relays {
+		select {
+		case relay <- signal:
+		default:
+		}
+	}
+}
 
 // catchSignals returns a context that ends at the first SIGINT, SIGTERM or SIGHUP. More of them change nothing: reverting has its own
 // bounds, and an operator in a hurry must not be able to cut it short.
 func catchSignals(parent context.Context) (context.Context, *caughtSignal) {
 	ctx, cancel := context.WithCancel(parent)
-	c := &caughtSignal{cancel: cancel, signal: make(chan os.Signal, 1), got: make(chan syscall.Signal, 1), relay: make(chan os.Signal, 4)}
+	c := &caughtSignal{cancel: cancel, signal: make(chan os.Signal, 1), got: make(chan syscall.Signal, 1)}
 	signal.Notify(c.signal, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		for received := range c.signal {
@@ -34,10 +64,7 @@ func catchSignals(parent context.Context) (context.Context, *caughtSignal) {
 				default:
 				}
 			}
-			select {
-			case c.relay <- received:
-			default:
-			}
+			c.tell(received)
 			cancel()
 		}
 	}()

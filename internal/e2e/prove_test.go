@@ -28,7 +28,7 @@ func TestEverySabotageIsNoticed(t *testing.T) {
 		}
 	}
 	before := lookAtMachine(t)
-	d := start(t, program, root, "prove", "--json", "--runs", strconv.Itoa(runs), "--junit", filepath.Join(filepath.Dir(program), "prove.xml"))
+	d := start(t, program, root, "prove", "--json", "--labs", "3", "--runs", strconv.Itoa(runs), "--junit", filepath.Join(filepath.Dir(program), "prove.xml"))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(runs)*proveMax)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = d.cmd.Process.Kill() })
