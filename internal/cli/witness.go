@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -127,7 +130,11 @@ func liveEnvironment(ctx context.Context, service drill.Service) (string, error)
 		live = environment
 	}
 	if live == "" || len(answers) < len(specs) {
-		return "", &drill.Error{Op: op, Kind: drill.Unreachable, Err: fmt.Errorf("%d of %d places say where %s leads %v", len(answers), len(specs), failover.Name, last), Hint: "Check servers: or witness: of the failover name."}
+		var silent []string
+		for _, server := range slices.Sorted(maps.Keys(last)) {
+			silent = append(silent, "; "+server+": "+last[server])
+		}
+		return "", &drill.Error{Op: op, Kind: drill.Unreachable, Err: fmt.Errorf("%d of %d places say where %s leads%s", len(answers), len(specs), failover.Name, strings.Join(silent, "")), Hint: "Check servers: or witness: of the failover name."}
 	}
 	return live, nil
 }
