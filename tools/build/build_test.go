@@ -43,25 +43,25 @@ func TestRulesOfTheHostHoldInTheJoinedProgram(t *testing.T) {
 	if err := build(joined); err != nil {
 		t.Fatal(err)
 	}
-	for policy, want := range map[string]string{
-		"":                  "drop egress to and ingress from 192.0.2.1",
-		"deny: blackhole":   "this host denies blackhole",
-		"deny: certificate": "drop egress to and ingress from 192.0.2.1",
-		"deny: nonsense":    "there is no attack",
-		"link":              "symbolic link",
+	const attacks = "drop egress to and ingress from 192.0.2.1"
+	rules := func(text string) string {
+		return "mkdir /etc/firedrill && echo '" + text + "' > /etc/firedrill/policy.yaml"
+	}
+	for write, want := range map[string]string{
+		":":                        attacks,
+		"mkdir /etc/firedrill":     attacks,
+		rules("deny: blackhole"):   "this host denies blackhole",
+		rules("deny: certificate"): attacks,
+		rules("deny: nonsense"):    "there is no attack",
+		"mkdir /etc/firedrill && ln -s /nowhere /etc/firedrill/policy.yaml": "symbolic link",
+		"ln -s /nowhere /etc/firedrill":                                     "symbolic link",
+		"ln -s /usr /etc/firedrill":                                         "symbolic link",
+		"mkdir -m 777 /etc/firedrill":                                       "can be written by others",
 	} {
-		write := ":"
-		switch policy {
-		case "":
-		case "link":
-			write = "ln -s /nowhere /etc/firedrill/policy.yaml"
-		default:
-			write = "echo '" + policy + "' > /etc/firedrill/policy.yaml"
-		}
-		script := "mount -t tmpfs none /etc && mkdir /etc/firedrill && " + write + ` && exec "$0" attack blackhole --dry-run -i 192.0.2.1`
+		script := "mount -t tmpfs none /etc && " + write + ` && exec "$0" attack blackhole --dry-run -i 192.0.2.1`
 		out, _ := exec.Command("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, joined).CombinedOutput() // a refusal is an exit status too
 		if !strings.Contains(string(out), want) {
-			t.Errorf("with the policy %q: %s\nwant: %s", policy, out, want)
+			t.Errorf("after %q: %s\nwant: %s", write, out, want)
 		}
 	}
 }
