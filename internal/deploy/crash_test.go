@@ -178,37 +178,80 @@ func TestDamagedUploadIsNeverPublished(t *testing.T) {
 	})
 }
 
-// switches moves current to and fro while someone looks at it, and returns how often it led nowhere.
-func switches(t *testing.T, w *world, releases []string) (missing int) {
+// onlooker looks at something again and again while it is changed. A planted bug waits in the middle of its change until it was looked at, so
+// that no luck is needed to see it.
+type onlooker struct {
+	waits, looked string // files: the change waits; it was looked at meanwhile
+	end           chan struct{}
+	bad           chan int
+}
+
+// newOnlooker begins to look; good says whether what is there is whole.
+func newOnlooker(t *testing.T, good func() bool) *onlooker {
 	t.Helper()
+	dir := t.TempDir()
+	o := &onlooker{waits: filepath.Join(dir, "waits"), looked: filepath.Join(dir, "looked"), end: make(chan struct{}), bad: make(chan int, 1)}
+	t.Cleanup(func() {
+		select {
+		case <-o.end:
+		default:
+			close(o.end)
+		}
+	})
+	go func() {
+		count := 0
+		for {
+			_, err := os.Lstat(o.waits)
+			if !good() {
+				count++
+			}
+			if err == nil {
+				_ = os.WriteFile(o.looked, nil, 0o600)
+			}
+			select {
+			case <-o.end:
+				o.bad <- count
+				return
+			default:
+			}
+		}
+	}()
+	return o
+}
+
+// wait is a command that ends when somebody has looked since it began.
+func (o *onlooker) wait() string {
+	return fmt.Sprintf("rm -f %[2]s; : >%[1]s; n=0; while [ ! -e %[2]s ] && [ $n -lt 6000 ]; do sleep 0.01; n=$((n+1)); done; rm -f %[1]s", shellQuoted(o.waits), shellQuoted(o.looked))
+}
+
+// stop returns how often what was there was not whole.
+func (o *onlooker) stop() int {
+	close(o.end)
+	return <-o.bad
+}
+
+// switches moves current to and fro while someone looks at it, and returns how often it led nowhere.
+func switches(t *testing.T, w *world, releases []string, plant func(wait string) string) (missing int) {
+	t.Helper()
+	on := newOnlooker(t, func() bool {
+		_, err := os.Stat(filepath.Join(w.dir, "current", "REVISION"))
+		return err == nil
+	})
+	if plant != nil {
+		w.request.hooks.switchScript = plant(on.wait())
+	}
 	r := newRun(w.request, w.dial, w.report)
 	target := r.newTarget(w.account.Host, false)
 	if err := target.connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer target.disconnect()
-	stop, done := make(chan struct{}), make(chan int)
-	go func() {
-		count := 0
-		for {
-			if _, err := os.Stat(filepath.Join(w.dir, "current", "REVISION")); err != nil {
-				count++
-			}
-			select {
-			case <-stop:
-				done <- count
-				return
-			default:
-			}
-		}
-	}()
 	for i := range 40 {
 		if err := target.switchTo(t.Context(), releases[i%2]); err != nil {
 			t.Error(err)
 		}
 	}
-	close(stop)
-	return <-done
+	return on.stop()
 }
 
 func TestSwitchIsNeverSeenHalf(t *testing.T) {
@@ -217,13 +260,15 @@ func TestSwitchIsNeverSeenHalf(t *testing.T) {
 	w.commit("two", nil)
 	two := w.mustDeploy()
 	releases := []string{one.Release, two.Release}
-	if missing := switches(t, w, releases); missing != 0 {
+	if missing := switches(t, w, releases, nil); missing != 0 {
 		t.Errorf("current led nowhere %d times", missing)
 	}
 
 	t.Run("planted: a switch in two steps is seen", func(t *testing.T) {
-		w.request.hooks.switchScript = `cd "$1" && rm current && ln -s "releases/$2" current && echo "current $(readlink current)"`
-		if missing := switches(t, w, releases); missing == 0 {
+		missing := switches(t, w, releases, func(wait string) string {
+			return `cd "$1" && rm current && { ` + wait + `; } && ln -s "releases/$2" current && echo "current $(readlink current)"`
+		})
+		if missing == 0 {
 			t.Error("nobody saw the gap")
 		}
 	})

@@ -229,28 +229,19 @@ func TestInPlaceRefusesWhatIsInTheWay(t *testing.T) {
 
 func TestInPlaceNeverShowsHalfAFile(t *testing.T) {
 	// halves deploys one file to and fro while somebody reads it, and counts what is neither the one nor the other.
-	halves := func(t *testing.T, hook func(string) string) int {
+	halves := func(t *testing.T, plant func(wait string) func(script string) string) int {
 		w := inPlaceWorld(t, remotetest.Serve, remotetest.Wish{})
-		w.request.hooks.inPlace = hook
 		w.request.Deploy.Restart = ""
 		texts := []string{strings.Repeat("a", 1<<20), strings.Repeat("b", 1<<20)}
 		w.commit("a", map[string]string{"big": texts[0]})
 		w.mustDeploy()
-		stop, done := make(chan struct{}), make(chan int)
-		go func() {
-			count := 0
-			for {
-				if text, err := os.ReadFile(filepath.Join(w.dir, "big")); err != nil || !slices.Contains(texts, string(text)) {
-					count++
-				}
-				select {
-				case <-stop:
-					done <- count
-					return
-				default:
-				}
-			}
-		}()
+		on := newOnlooker(t, func() bool {
+			text, err := os.ReadFile(filepath.Join(w.dir, "big"))
+			return err == nil && slices.Contains(texts, string(text))
+		})
+		if plant != nil {
+			w.request.hooks.inPlace = plant(on.wait())
+		}
 		w.commit("b", map[string]string{"big": texts[1]})
 		w.mustDeploy()
 		for range 4 {
@@ -258,14 +249,21 @@ func TestInPlaceNeverShowsHalfAFile(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		close(stop)
-		return <-done
+		return on.stop()
 	}
 	if got := halves(t, nil); got != 0 {
 		t.Errorf("%d times half a file was seen", got)
 	}
 	t.Run("planted: copying over it is seen", func(t *testing.T) {
-		if halves(t, func(script string) string { return strings.ReplaceAll(script, "mv -f -- ", "cp -f -p -- ") }) == 0 {
+		got := halves(t, func(wait string) func(string) string {
+			copying := filepath.Join(t.TempDir(), "copying")
+			program := "#!/bin/sh\nfor to; do :; done\nwhile [ $# -gt 1 ]; do\n head -c 1000 \"$1\" >\"$to/$1\"\n " + wait + "\n cat \"$1\" >\"$to/$1\"\n shift\ndone\n"
+			if err := os.WriteFile(copying, []byte(program), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return func(script string) string { return strings.ReplaceAll(script, "mv -f -- ", copying+" ") }
+		})
+		if got == 0 {
 			t.Error("nobody saw it")
 		}
 	})
