@@ -14,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack/dump"
 )
 
 // Snapshot is the attacked host as text: nftables, devices, addresses, routes, rules, queueing disciplines, the settings of its network,
@@ -50,14 +52,14 @@ func (w *World) ruleset() (string, error) {
 }
 
 func describeLinks(text *strings.Builder) error {
-	links, err := netlink.LinkList()
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list devices: %w", err)
 	}
 	for _, link := range links {
 		a := link.Attrs()
 		fmt.Fprintf(text, "device %s %s mtu %d flags %x txqlen %d\n", a.Name, link.Type(), a.MTU, a.RawFlags, a.TxQLen)
-		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 		if err != nil {
 			return fmt.Errorf("list addresses: %w", err)
 		}
@@ -66,14 +68,14 @@ func describeLinks(text *strings.Builder) error {
 				fmt.Fprintf(text, "  address %s\n", addr.IPNet)
 			}
 		}
-		qdiscs, err := netlink.QdiscList(link)
+		qdiscs, err := dump.Whole(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(link) })
 		if err != nil {
 			return fmt.Errorf("list queueing disciplines: %w", err)
 		}
 		for _, q := range qdiscs {
 			q.Attrs().Statistics = nil
 			fmt.Fprintf(text, "  qdisc %s %+v\n", q.Type(), q.Attrs())
-			filters, err := netlink.FilterList(link, q.Attrs().Handle)
+			filters, err := dump.Whole(func() ([]netlink.Filter, error) { return netlink.FilterList(link, q.Attrs().Handle) })
 			if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 				return fmt.Errorf("list filters: %w", err)
 			}
@@ -81,7 +83,9 @@ func describeLinks(text *strings.Builder) error {
 		}
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		routes, err := dump.Whole(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		})
 		if err != nil {
 			return fmt.Errorf("list routes: %w", err)
 		}
@@ -90,7 +94,7 @@ func describeLinks(text *strings.Builder) error {
 				fmt.Fprintf(text, "route %s\n", route)
 			}
 		}
-		rules, err := netlink.RuleList(family)
+		rules, err := dump.Whole(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
 		if err != nil {
 			return fmt.Errorf("list rules: %w", err)
 		}

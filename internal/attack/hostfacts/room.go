@@ -18,6 +18,8 @@ import (
 	"github.com/google/nftables/xt"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack/dump"
 )
 
 // The room is a child process in a network namespace of its own. What is tried there is gone with it.
@@ -84,7 +86,7 @@ func Reexec(args []string, out, errOut io.Writer) (code int, ours bool) {
 
 // isEmpty reports whether this network namespace was just made: nothing in it but a loopback device that is down.
 func isEmpty() error {
-	links, err := netlink.LinkList()
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func (s *Step) Apply(ctx context.Context, _ time.Time) error {
 func (s *Step) record(ctx context.Context) (band uint16, err error) {
 	s.order.Hooks.mark("write down")
 	err = s.journal.Record(ctx, func([]attack.Change) ([]attack.Change, error) {
-		all, err := netlink.QdiscList(nil)
+		all, err := disciplines()
 		if err != nil {
 			return nil, err
 		}
@@ -246,7 +246,7 @@ func (s *Step) putRoot(index int) error {
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	all, listErr := netlink.QdiscList(nil)
+	all, listErr := disciplines()
 	if listErr != nil {
 		return listErr
 	}
@@ -275,7 +275,7 @@ func (s *Step) drain(ctx context.Context) {
 		return
 	}
 	for deadline := time.Now().Add(min(drainMax, s.order.How.Delay+s.order.How.Jitter)); ; {
-		all, err := netlink.QdiscList(nil)
+		all, err := disciplines()
 		if err != nil {
 			return
 		}
@@ -326,7 +326,7 @@ func (s *Step) Evidence() (bit bool, sentences []string) {
 
 // Residue implements attack.Verified.
 func (s *Step) Residue(context.Context) ([]string, error) {
-	all, err := netlink.QdiscList(nil)
+	all, err := disciplines()
 	if err != nil {
 		return nil, fmt.Errorf("netem: list queueing disciplines: %w", err)
 	}

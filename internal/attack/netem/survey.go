@@ -13,17 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/dump"
 )
 
 // Survey finds out whether the kernel has netem, and what lies at the roots of the devices through which this host sends. It changes nothing,
 // but the kernel may load a module because it is asked for it.
 func Survey() (attack.ShapingFacts, error) {
 	facts := attack.ShapingFacts{}
-	links, err := netlink.LinkList()
+	links, err := dump.Whole(netlink.LinkList)
 	if err != nil {
 		return facts, fmt.Errorf("netem: list devices: %w", err)
 	}
-	all, err := netlink.QdiscList(nil)
+	all, err := disciplines()
 	if err != nil {
 		return facts, fmt.Errorf("netem: list queueing disciplines: %w", err)
 	}
@@ -36,8 +37,11 @@ func Survey() (attack.ShapingFacts, error) {
 		if attrs.Flags&net.FlagUp == 0 {
 			continue
 		}
-		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
-		if err != nil || len(addrs) == 0 {
+		addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+		if err != nil {
+			return facts, fmt.Errorf("netem: list addresses of %s: %w", attrs.Name, err)
+		}
+		if len(addrs) == 0 {
 			continue // it does not send by itself: a port of a bridge or a bond has no address of its own
 		}
 		found := attack.Link{Name: attrs.Name, Index: attrs.Index, Loopback: loopback, Length: attrs.TxQLen}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/dump"
 	"firedrill/internal/attack/herd"
 )
 
@@ -98,8 +99,13 @@ func (u Undoer) deleteRoot(p placed) error {
 	return nil
 }
 
+// disciplines are all queueing disciplines of this network namespace.
+func disciplines() ([]netlink.Qdisc, error) {
+	return dump.Whole(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(nil) })
+}
+
 func listed(index int) ([]netlink.Qdisc, error) {
-	all, err := netlink.QdiscList(nil)
+	all, err := disciplines()
 	if err != nil {
 		return nil, fmt.Errorf("netem: list queueing disciplines: %w", err)
 	}
