@@ -14,7 +14,7 @@ import (
 // ProcessFlags are the flags that say which processes an attack means.
 func ProcessFlags() []drill.AttackFlag {
 	return []drill.AttackFlag{
-		{Name: "process", Short: "p", Type: TypeString, Usage: "name, regular expression or number of the process; required"},
+		{Name: "process", Short: "p", Type: TypeString, Usage: "name, regular expression or number of the process; required", Required: true},
 		{Name: "group", Short: "g", Type: TypeString, Usage: "only processes of this group, by name or number; for matches by name"},
 		{Name: "user", Short: "u", Type: TypeString, Usage: "only processes of this user, by name or number; for matches by name"},
 		{Name: "newest", Short: "n", Type: TypeBool, Usage: "only the newest of the matches"},

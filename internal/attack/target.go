@@ -56,7 +56,7 @@ func TargetFlags() []drill.AttackFlag {
 		{Name: "device", Short: "d", Type: TypeString, Usage: "network device, only traffic through it (default: all)"},
 		{Name: "egress_port", Short: "p", Type: TypeList, Usage: "remote ports or ranges as 8080-8085, only flows to these"},
 		{Name: "ingress_port", Short: "n", Type: TypeList, Usage: "local ports or ranges, only flows to these"},
-		{Name: "ipprotocol", Short: "P", Type: TypeString, Usage: "TCP, UDP or ICMP, only this protocol (default: all)"},
+		{Name: "ipprotocol", Short: "P", Type: TypeString, Usage: "TCP, UDP or ICMP, only this protocol (default: all)", OneOf: []string{"TCP", "UDP", "ICMP"}},
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	TypeBool    = "bool"
 	TypeInt     = "int"
 	TypeFloat   = "float"
+	TypeRate    = "rate" // bits a second: a number with bit, kbit, mbit or gbit behind it
 )
 
 // Length limits: an attack shorter than a second cannot be seen by any alarm; one longer than a day is an outage, not a drill.
@@ -34,10 +35,14 @@ const (
 	LengthDefault = 60 * time.Second
 )
 
+func lengthRange() *drill.Range {
+	return &drill.Range{Min: LengthMin.Seconds(), Max: LengthMax.Seconds()}
+}
+
 // LengthFlag is the flag that every attack but shutdown has.
 func LengthFlag() drill.AttackFlag {
 	return drill.AttackFlag{Name: "length", Short: "l", Type: TypeSeconds, Default: "60",
-		Usage: "seconds that the impact lasts, 1 or more"}
+		Usage: "seconds that the impact lasts, 1 or more", Unit: "s", Range: lengthRange()}
 }
 
 // Refuse makes the error for a wrong flag: what is wrong, and the cure.

@@ -24,8 +24,8 @@ func completeAttackFlag(flag drill.AttackFlag) completer {
 			for _, device := range interfaces {
 				values = append(values, device.Name)
 			}
-		case "ipprotocol":
-			values = []cobra.Completion{"TCP", "UDP", "ICMP"}
+		default:
+			values = flag.OneOf
 		}
 		return values, cobra.ShellCompDirectiveNoFileComp
 	}

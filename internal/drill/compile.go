@@ -386,6 +386,10 @@ func (c *compiler) order(spec AttackSpec) (Order, error) {
 		case flag.Name == "hostname":
 			values, order.Canaries = c.dependencies(values, order.Canaries)
 			spare = true
+		default:
+			if err := flag.admit(strings.Join(values, ",")); err != nil {
+				return Order{}, c.misplaced(option.line, option.column, "%s: %v", option.Name, err)
+			}
 		}
 		order.Args = append(order.Args, fmt.Sprintf("--%s=%s", flag.Name, strings.Join(values, ",")))
 	}
@@ -399,6 +403,33 @@ func (c *compiler) order(spec AttackSpec) (Order, error) {
 		order.Args = c.spareWatch(order.Args)
 	}
 	return order, nil
+}
+
+// admit returns an error for what the attack would refuse on the host: better now, with the place in the file, than after a deployment.
+func (f AttackFlag) admit(text string) error {
+	if len(f.OneOf) > 0 && !slices.ContainsFunc(f.OneOf, func(word string) bool { return strings.EqualFold(word, text) }) {
+		return fmt.Errorf("%q is none of %s", text, strings.Join(f.OneOf, ", "))
+	}
+	if f.Range == nil {
+		return nil
+	}
+	number, err := strconv.ParseFloat(text, 64)
+	switch {
+	case f.Type == "seconds" && err != nil:
+		var seconds Seconds
+		if seconds, err = ParseSeconds(text); err != nil {
+			return nil //nolint:nilerr // some take other ways of writing a time too; the attack knows them
+		}
+		number = seconds.Duration().Seconds()
+	case f.Type == "rate":
+		return nil // a number with a unit, which only the attack reads
+	case err != nil:
+		return fmt.Errorf("%q is not a number", text)
+	}
+	if f.Range.Has(number) {
+		return nil
+	}
+	return fmt.Errorf("%s is outside: it goes %s", text, f.Range.In(f.Unit))
 }
 
 // parseMinutes reads a plain number as minutes, as the catalogue of attacks counts them, and anything else as a duration.

@@ -12,7 +12,8 @@ import (
 
 func catalogue() []AttackKind {
 	return []AttackKind{
-		{Name: "blackhole", Group: "network", Flags: []AttackFlag{{Name: "length", Short: "l", Type: "seconds"}, {Name: "hostname", Short: "h", Type: "list"}, {Name: "ipaddress", Short: "i", Type: "list"}, {Name: "egress_port", Short: "p", Type: "list"}}},
+		{Name: "blackhole", Group: "network", Flags: []AttackFlag{{Name: "length", Short: "l", Type: "seconds"}, {Name: "hostname", Short: "h", Type: "list"}, {Name: "ipaddress", Short: "i", Type: "list"}, {Name: "egress_port", Short: "p", Type: "list"},
+			{Name: "percent", Short: "r", Type: "float", Unit: "%", Range: PercentRange}, {Name: "ipprotocol", Short: "P", Type: "string", OneOf: []string{"TCP", "UDP", "ICMP"}}}},
 		{Name: "shutdown", Group: "state", OneWay: true, Flags: []AttackFlag{{Name: "delay", Short: "d", Type: "minutes"}, {Name: "reboot", Short: "r", Type: "bool"}}},
 	}
 }
@@ -284,6 +285,9 @@ func TestUnknownAttackOptionIsAnsweredWithItsLine(t *testing.T) {
 		{"blackhole: {", "blackole: {", `no attack "blackole"; did you mean "blackhole"?`},
 		{"hostnames: [", "hostnam: [", `blackhole has no option "hostnam"; did you mean "hostname"?`},
 		{"length: 60s", "length: 0s", "is not a duration of at least 1s"},
+		{"hostnames: [", "percent: 500, hostnames: [", "percent: 500 is outside: it goes above 0 % to 100 %"},
+		{"hostnames: [", "percent: many, hostnames: [", `percent: "many" is not a number`},
+		{"hostnames: [", "ipprotocol: SCTP, hostnames: [", `ipprotocol: "SCTP" is none of TCP, UDP, ICMP`},
 		{", reboot: true", "", "without reboot: true leaves the host off"},
 	} {
 		service, err := ParseService([]byte(strings.Replace(string(text), test.old, test.planted, 1)), "firedrill.yaml")

@@ -31,7 +31,8 @@ func (Kind) Describe() drill.AttackKind {
 			"was not used may follow at once",
 		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
-			{Name: "rate", Short: "r", Type: attack.TypeString, Usage: "bits a second that pass, as 512kbit, 10mbit or 1gbit; required"},
+			{Name: "rate", Short: "r", Type: attack.TypeRate, Usage: "bits a second that pass, as 512kbit, 10mbit or 1gbit; required",
+				Unit: "bit/s", Range: &drill.Range{Min: rateMin * 8, Max: rateMax * 8}, Required: true},
 		}, slices.Concat(attack.TargetFlags(), attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_limit"},
 		Remains: string(attack.RemainsNothing),

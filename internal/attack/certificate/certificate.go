@@ -38,10 +38,11 @@ func (Kind) Describe() drill.AttackKind {
 		Group:   "state",
 		Summary: "Look whether certificates would be expired some days from now; no damage. Exit code 1: one would be",
 		Flags: []drill.AttackFlag{
-			{Name: "length", Short: "l", Type: attack.TypeSeconds, Default: "60", Usage: "seconds that the look may take at most, 1 or more"},
+			{Name: "length", Short: "l", Type: attack.TypeSeconds, Default: "60", Usage: "seconds that the look may take at most, 1 or more",
+				Unit: "s", Range: &drill.Range{Min: attack.LengthMin.Seconds(), Max: attack.LengthMax.Seconds()}},
 			{Name: "connect", Short: "c", Type: attack.TypeList, Usage: "TLS endpoints, as shop.example.com or db:5433; the port is 443 unless given"},
 			{Name: "file", Short: "f", Type: attack.TypeList, Usage: "PEM files with certificates, the host's own first"},
-			{Name: "days", Short: "d", Type: attack.TypeInt, Default: daysDefault, Usage: "days from now"},
+			{Name: "days", Short: "d", Type: attack.TypeInt, Default: daysDefault, Usage: "days from now", Unit: "d", Range: &drill.Range{Max: daysMax}},
 			{Name: "name", Short: "n", Type: attack.TypeString, Usage: "name to ask the endpoint for (SNI), when it is not that of --connect"},
 			{Name: "ca", Short: "a", Type: attack.TypeString, Usage: "PEM file with the roots to trust (default: those of this host)"},
 		},

@@ -27,8 +27,8 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Burn processor time on some cores of this host",
 		Flags: []drill.AttackFlag{
 			attack.LengthFlag(),
-			{Name: "cores", Short: "c", Type: attack.TypeInt, Default: "1", Usage: "cores to burn, from 1 to those that we may run on"},
-			{Name: "percent", Short: "p", Type: attack.TypeFloat, Default: "100", Usage: "share of each core to take, over 0 to 100"},
+			{Name: "cores", Short: "c", Type: attack.TypeInt, Default: "1", Usage: "cores to burn, from 1 to those that we may run on", Range: &drill.Range{Min: 1}},
+			{Name: "percent", Short: "p", Type: attack.TypeFloat, Default: "100", Usage: "share of each core to take, over 0 to 100", Unit: "%", Range: drill.PercentRange},
 		},
 		Remains: string(attack.RemainsNothing),
 		Needs:   []string{}, // timers, pipes and death signals are in every kernel

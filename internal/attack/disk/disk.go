@@ -39,9 +39,9 @@ func (Kind) Describe() drill.AttackKind {
 		Flags: []drill.AttackFlag{
 			attack.LengthFlag(),
 			{Name: "dir", Short: "d", Type: attack.TypeString, Default: "/tmp", Usage: "directory on the volume to fill"},
-			{Name: "workers", Short: "w", Type: attack.TypeInt, Default: "1", Usage: "writers, where the file system cannot give room without writing"},
-			{Name: "block-size", Short: "b", Type: attack.TypeInt, Default: "4", Usage: "kilobytes of one write, likewise"},
-			{Name: "percent", Short: "p", Type: attack.TypeFloat, Default: "100", Usage: "share of the volume that is to be used, as df counts, over 0 to 100"},
+			{Name: "workers", Short: "w", Type: attack.TypeInt, Default: "1", Usage: "writers, where the file system cannot give room without writing", Range: &drill.Range{Min: 1, Max: workersMax}},
+			{Name: "block-size", Short: "b", Type: attack.TypeInt, Default: "4", Usage: "kilobytes of one write, likewise", Unit: "KB", Range: &drill.Range{Min: 1, Max: blockMax}},
+			{Name: "percent", Short: "p", Type: attack.TypeFloat, Default: "100", Usage: "share of the volume that is to be used, as df counts, over 0 to 100", Unit: "%", Range: drill.PercentRange},
 		},
 		Remains: string(attack.RemainsNothing),
 		Needs:   []string{}, // what a file system does not know is done in another way

@@ -24,6 +24,7 @@ func (Kind) Describe() drill.AttackKind {
 	flags := attack.TargetFlagsNamed("ipaddress", "device", "ipprotocol")
 	flags[0].Usage = "addresses or CIDRs of DNS servers, only these (default: all); ^ before one spares it; @FILE reads one per line"
 	flags[2].Usage = "TCP or UDP, only this protocol (default: both)"
+	flags[2].OneOf = []string{"TCP", "UDP"}
 	return drill.AttackKind{
 		Name:  Name,
 		Group: "network",

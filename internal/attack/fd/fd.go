@@ -41,6 +41,7 @@ func (Kind) Describe() drill.AttackKind {
 	flags := []drill.AttackFlag{attack.LengthFlag()}
 	for _, flag := range attack.ProcessFlags() {
 		if flag.Name == "process" {
+			flag.Required = false
 			flag.Usage = "name, regular expression or number of the process that can open nothing more; this, --cgroup or --amount"
 		}
 		flags = append(flags, flag)
@@ -51,8 +52,8 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Use up the file descriptors of processes or of a control group, or open files of this host but for a reserve",
 		Flags: append(flags,
 			attack.CgroupFlag("all processes of this control group"),
-			drill.AttackFlag{Name: "free", Short: "F", Type: attack.TypeInt, Default: "0", Usage: "how many more each process can still open; not with --amount"},
-			drill.AttackFlag{Name: "amount", Short: "a", Type: attack.TypeInt, Usage: "open files to take away from the whole host"}),
+			drill.AttackFlag{Name: "free", Short: "F", Type: attack.TypeInt, Default: "0", Usage: "how many more each process can still open; not with --amount", Range: &drill.Range{Max: amountMax}},
+			drill.AttackFlag{Name: "amount", Short: "a", Type: attack.TypeInt, Usage: "open files to take away from the whole host", Range: &drill.Range{Min: 1, Max: amountMax}}),
 		Remains: string(attack.RemainsUntilStart),
 		Needs:   []string{"pidfd", "journal"},
 	}

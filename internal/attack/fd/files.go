@@ -16,9 +16,11 @@ import (
 	"firedrill/internal/drill"
 )
 
-// files are what is taken of the host's. A busy SSH server needs some hundred; one open file costs the kernel about 250 bytes. AmountMax is a
-// little below what one process can have open in any kernel (fs.nr_open): the worker needs some itself.
-var files = hoard.Good{Kind: Name, Name: "open files", Are: "are open", CanBe: "be opened", Percent: 5, Least: 8192, AmountMax: 1<<20 - 1024,
+// amountMax is a little below what one process can have open in any kernel (fs.nr_open): the worker needs some itself.
+const amountMax = 1<<20 - 1024
+
+// files are what is taken of the host's. A busy SSH server needs some hundred; one open file costs the kernel about 250 bytes.
+var files = hoard.Good{Kind: Name, Name: "open files", Are: "are open", CanBe: "be opened", Percent: 5, Least: 8192, AmountMax: amountMax,
 	Room: room, Held: descriptors, Batch: 4096,
 	Allow: func(amount int) error { return allow(amount + runtimeOwn) },
 	Take: func(already int) error {

@@ -50,10 +50,10 @@ func (Kind) Describe() drill.AttackKind {
 		Flags: []drill.AttackFlag{
 			attack.LengthFlag(),
 			{Name: "dir", Short: "d", Type: attack.TypeString, Default: "/tmp", Usage: "directory on the volume"},
-			{Name: "workers", Short: "w", Type: attack.TypeInt, Default: "1", Usage: "how many read and write at the same time"},
-			{Name: "mode", Short: "m", Type: attack.TypeString, Default: string(ReadWrite), Usage: "r to read, w to write, rw to do both"},
-			{Name: "block-size", Short: "s", Type: attack.TypeInt, Default: "4", Usage: "kilobytes of one read or write"},
-			{Name: "block-count", Short: "c", Type: attack.TypeInt, Default: "1", Usage: "blocks in each worker's file, used in turn"},
+			{Name: "workers", Short: "w", Type: attack.TypeInt, Default: "1", Usage: "how many read and write at the same time", Range: &drill.Range{Min: 1, Max: workersMax}},
+			{Name: "mode", Short: "m", Type: attack.TypeString, Default: string(ReadWrite), Usage: "r to read, w to write, rw to do both", OneOf: []string{string(Read), string(Write), string(ReadWrite)}},
+			{Name: "block-size", Short: "s", Type: attack.TypeInt, Default: "4", Usage: "kilobytes of one read or write", Unit: "KB", Range: &drill.Range{Min: 1, Max: blockMax}},
+			{Name: "block-count", Short: "c", Type: attack.TypeInt, Default: "1", Usage: "blocks in each worker's file, used in turn", Range: &drill.Range{Min: 1, Max: countMax}},
 		},
 		Needs:   []string{}, // what a file system does not know is done in another way
 		Remains: string(attack.RemainsNothing),

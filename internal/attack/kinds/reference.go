@@ -19,6 +19,7 @@ var units = map[string]string{
 	attack.TypeBool:    "switch",
 	attack.TypeInt:     "whole number",
 	attack.TypeFloat:   "number",
+	attack.TypeRate:    "number with bit, kbit, mbit or gbit",
 }
 
 // remains say what the words mean that a kind declares.
@@ -56,7 +57,7 @@ func writeKind(b *strings.Builder, kind drill.AttackKind) {
 		if flag.Short != "" {
 			name = "`-" + flag.Short + "`, " + name
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", name, cell(units[flag.Type]), cell(flag.Default), cell(flag.Usage))
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", name, cell(takes(flag)), cell(flag.Default), cell(flag.Usage))
 	}
 	fmt.Fprintf(b, "\n* If all of us die at once, this remains: **%s** (%s).\n", kind.Remains, remains[kind.Remains])
 	if len(kind.Needs) == 0 {
@@ -71,6 +72,21 @@ func writeKind(b *strings.Builder, kind drill.AttackKind) {
 		fmt.Fprintf(b, "* It needs %s.\n", strings.Join(parts, ", or "))
 	}
 	b.WriteString("\n")
+}
+
+// takes says what a flag takes, and from where to where.
+func takes(flag drill.AttackFlag) string {
+	text := units[flag.Type]
+	if len(flag.OneOf) > 0 {
+		text = strings.Join(flag.OneOf, ", ")
+	}
+	if r := flag.Range; r != nil {
+		text += "; " + r.In(flag.Unit)
+	}
+	if flag.Required {
+		text += "; required"
+	}
+	return text
 }
 
 // cell keeps text from ending a cell of a table.

@@ -39,8 +39,9 @@ func (Kind) Describe() drill.AttackKind {
 			"netem, what comes back from there is delayed instead, which adds the same to each round trip",
 		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
-			{Name: "ms", Short: "m", Type: attack.TypeFloat, Default: "100", Usage: "milliseconds of delay, from 0.1 to 60000"},
-			{Name: "jitter", Short: "j", Type: attack.TypeFloat, Default: "0", Usage: "milliseconds more or less, evenly spread; packets may overtake each other then"},
+			{Name: "ms", Short: "m", Type: attack.TypeFloat, Default: "100", Usage: "milliseconds of delay, from 0.1 to 60000", Unit: "ms", Range: &drill.Range{Min: msMin, Max: msMax}},
+			{Name: "jitter", Short: "j", Type: attack.TypeFloat, Default: "0", Usage: "milliseconds more or less, evenly spread; packets may overtake each other then",
+				Unit: "ms", Range: &drill.Range{Max: msMax}},
 			traffic.PercentFlag(),
 		}, slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port"),
 			attack.ScopeFlags(), traffic.ShareFlags("packets"), []drill.AttackFlag{traffic.WayFlag()})...),

@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"time"
@@ -19,6 +20,8 @@ const Name = "memory"
 const (
 	mega = 1 << 20
 	giga = 1 << 30
+
+	gigabytesMax = 1 << 20 // beyond any host; what it has is looked at when the attack is planned
 )
 
 // The reserve that is kept when none is asked for: enough for an operator to log in and for the service to fail in its own way.
@@ -40,10 +43,11 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Take memory away on this host, but for a reserve",
 		Flags: []drill.AttackFlag{
 			attack.LengthFlag(),
-			{Name: "megabytes", Short: "m", Type: attack.TypeInt, Usage: "amount in megabytes"},
-			{Name: "gigabytes", Short: "g", Type: attack.TypeFloat, Default: amountDefault, Usage: "amount in gigabytes; this one or --megabytes or --percent"},
-			{Name: "percent", Short: "p", Type: attack.TypeFloat, Usage: "amount as a share of what is available, over 0 to 100"},
-			{Name: "reserve", Short: "r", Type: attack.TypeInt, Usage: "megabytes to leave available always (default: 5 % of what is available, and at least 64)"},
+			{Name: "megabytes", Short: "m", Type: attack.TypeInt, Usage: "amount in megabytes", Unit: "MB", Range: &drill.Range{Min: 1, Max: math.MaxUint32}},
+			{Name: "gigabytes", Short: "g", Type: attack.TypeFloat, Default: amountDefault, Usage: "amount in gigabytes; this one or --megabytes or --percent", Unit: "GB", Range: &drill.Range{Above: true, Max: gigabytesMax}},
+			{Name: "percent", Short: "p", Type: attack.TypeFloat, Usage: "amount as a share of what is available, over 0 to 100", Unit: "%", Range: drill.PercentRange},
+			{Name: "reserve", Short: "r", Type: attack.TypeInt, Usage: "megabytes to leave available always (default: 5 % of what is available, and at least 64)",
+				Unit: "MB", Range: &drill.Range{Max: math.MaxUint32}},
 		},
 		Remains: string(attack.RemainsNothing),
 		Needs:   []string{}, // timers, pipes and death signals are in every kernel
@@ -100,8 +104,8 @@ func (o *Order) readAmount(flags attack.Values) error {
 	}
 	text := flags.Text("gigabytes", amountDefault)
 	amount, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(amount > 0 && amount < 1<<20) {
-		return attack.Refuse(Name, "write gigabytes, as -g 0.5", "--gigabytes=%s: it must be over 0", text)
+	if err != nil || !(amount > 0 && amount <= gigabytesMax) {
+		return attack.Refuse(Name, "write gigabytes, as -g 0.5", "--gigabytes=%s: it must be over 0 and at most %d", text, gigabytesMax)
 	}
 	o.Amount = uint64(amount * giga)
 	return nil

@@ -28,7 +28,7 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Lose, or corrupt, a share of the packets that this host sends to addresses, names or ports; without a target, to anyone but what is spared",
 		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
-			{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "1", Usage: "share of the packets that is lost, above 0 and up to 100"},
+			{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "1", Usage: "share of the packets that is lost, above 0 and up to 100", Unit: "%", Range: drill.PercentRange},
 			{Name: "corrupt", Short: "c", Type: attack.TypeBool, Default: "false", Usage: "flip one bit of each instead, which its receiver finds by the checksum"},
 		}, slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port"),
 			attack.ScopeFlags(), traffic.ShareFlags("packets"), []drill.AttackFlag{traffic.WayFlag()})...),

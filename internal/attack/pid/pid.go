@@ -43,8 +43,8 @@ func (Kind) Describe() drill.AttackKind {
 		Flags: []drill.AttackFlag{
 			attack.LengthFlag(),
 			attack.CgroupFlag("the control group in which nothing more can be started"),
-			{Name: "free", Short: "F", Type: attack.TypeInt, Default: "0", Usage: "with --cgroup: how many more can still be started"},
-			{Name: "amount", Short: "a", Type: attack.TypeInt, Usage: "threads to take away from the whole host; this or --cgroup"},
+			{Name: "free", Short: "F", Type: attack.TypeInt, Default: "0", Usage: "with --cgroup: how many more can still be started", Range: &drill.Range{Max: numbersMax}},
+			{Name: "amount", Short: "a", Type: attack.TypeInt, Usage: "threads to take away from the whole host; this or --cgroup", Range: &drill.Range{Min: 1, Max: numbersMax}},
 		},
 		Remains: string(attack.RemainsUntilStart),
 		Needs:   []string{"cgroup_v2 or cgroup_v1", "pidfd", "journal"},

@@ -49,7 +49,8 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Kill processes, and again when they come back; whoever supervises them must restart them",
 		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
-			{Name: "interval", Short: "i", Type: attack.TypeSeconds, Default: intervalDefault, Usage: "seconds between one round of kills and the next"},
+			{Name: "interval", Short: "i", Type: attack.TypeSeconds, Default: intervalDefault, Usage: "seconds between one round of kills and the next",
+				Unit: "s", Range: &drill.Range{Min: intervalMin.Seconds(), Max: attack.LengthMax.Seconds()}},
 			{Name: "signal", Short: "s", Type: attack.TypeString, Default: signalDefault, Usage: "signal to send, by name or number"},
 		}, attack.ProcessFlags()...),
 		Remains: string(attack.RemainsOneWay),

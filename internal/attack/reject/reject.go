@@ -28,7 +28,8 @@ func (Kind) Describe() drill.AttackKind {
 		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
 			{Name: "with", Short: "w", Type: attack.TypeString, Default: string(traffic.RefuseICMP),
-				Usage: "icmp: administratively prohibited; or reset: a TCP reset, and ICMP port unreachable for what is not TCP"},
+				Usage: "icmp: administratively prohibited; or reset: a TCP reset, and ICMP port unreachable for what is not TCP",
+				OneOf: []string{string(traffic.RefuseICMP), string(traffic.RefuseReset)}},
 			traffic.PercentFlag(),
 		}, slices.Concat(traffic.ShareFlags("connections"), attack.TargetFlags(), attack.ScopeFlags())...),
 		Needs:   []string{"net_admin", "nf_tables", "nf_tables_reject"},

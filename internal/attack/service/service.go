@@ -47,7 +47,7 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Stop a unit of systemd for a while, with what needs it or would start it again, and bring back all that ran",
 		Flags: []drill.AttackFlag{
 			attack.LengthFlag(),
-			{Name: "unit", Short: "u", Type: attack.TypeString, Usage: "name of the unit, as bookstore-api.service; required"},
+			{Name: "unit", Short: "u", Type: attack.TypeString, Usage: "name of the unit, as bookstore-api.service; required", Required: true},
 		},
 		Remains: string(attack.RemainsUntilStart),
 		Needs:   []string{"systemd", "pidfd", "journal"},

@@ -38,7 +38,8 @@ func (Kind) Describe() drill.AttackKind {
 		Group:   "state",
 		Summary: "Shut this host down, or restart it, after a delay in which Ctrl-C calls it off",
 		Flags: []drill.AttackFlag{
-			{Name: "delay", Short: "d", Type: attack.TypeMinutes, Default: delayDefault, Usage: "minutes to wait before, 1 or more; or a duration such as 500ms or 2s"},
+			{Name: "delay", Short: "d", Type: attack.TypeMinutes, Default: delayDefault, Usage: "minutes to wait before, 1 or more; or a duration such as 500ms or 2s",
+				Unit: "min", Range: &drill.Range{Min: 1, Max: delayMax.Minutes()}},
 			{Name: "reboot", Short: "r", Type: attack.TypeBool, Usage: "restart the host after the shutdown"},
 		},
 		OneWay:  true,

@@ -60,7 +60,8 @@ func (Kind) Describe() drill.AttackKind {
 		Summary: "Shift the clock of this host, and bring it back exactly",
 		Flags: []drill.AttackFlag{
 			attack.LengthFlag(),
-			{Name: "offset", Short: "o", Type: attack.TypeString, Default: offsetDefault, Usage: "seconds to shift the clock by, or a duration such as 36h; negative for the past"},
+			{Name: "offset", Short: "o", Type: attack.TypeSeconds, Default: offsetDefault, Usage: "seconds to shift the clock by, or a duration such as 36h; negative for the past; 1 or more either way",
+				Unit: "s", Range: &drill.Range{Min: -offsetMax.Seconds(), Max: offsetMax.Seconds()}},
 			{Name: "ntp", Short: "n", Type: attack.TypeBool, Usage: "cut NTP off (UDP port 123), so that nothing corrects the clock meanwhile"},
 		},
 		Remains: string(attack.RemainsUntilStart),

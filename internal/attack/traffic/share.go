@@ -33,14 +33,15 @@ const (
 func ShareFlags(of string) []drill.AttackFlag {
 	return []drill.AttackFlag{
 		{Name: "percent_of", Short: "b", Type: attack.TypeString, Default: of,
-			Usage: "packets: each decided by itself; connections: decided once for each, new and established, by its addresses and ports, for all its packets"},
-		{Name: "ramp", Short: "R", Type: attack.TypeSeconds, Default: "0", Usage: "seconds in which the share grows from nothing to all of it"},
+			Usage: "packets: each decided by itself; connections: decided once for each, new and established, by its addresses and ports, for all its packets", OneOf: []string{ofPackets, ofConnections}},
+		{Name: "ramp", Short: "R", Type: attack.TypeSeconds, Default: "0", Usage: "seconds in which the share grows from nothing to all of it",
+			Unit: "s", Range: &drill.Range{Max: attack.LengthMax.Seconds()}},
 	}
 }
 
 // PercentFlag is the flag percent of a kind that hits everything unless it is asked for less.
 func PercentFlag() drill.AttackFlag {
-	return drill.AttackFlag{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "100", Usage: "share that is hit, above 0 and up to 100"}
+	return drill.AttackFlag{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "100", Usage: "share that is hit, above 0 and up to 100", Unit: "%", Range: drill.PercentRange}
 }
 
 // Portion reads the flag percent and those of ShareFlags into the effect. verb and noun make the wording: "Dropping 5% of", "Resetting all

@@ -32,7 +32,8 @@ const (
 // WayFlag is the flag of kinds that treat packets.
 func WayFlag() drill.AttackFlag {
 	return drill.AttackFlag{Name: "way", Short: "w", Type: attack.TypeString, Default: "auto",
-		Usage: "netem: by the kernel, on the way out; queue: by this process; auto: netem where the kernel has it"}
+		Usage: "netem: by the kernel, on the way out; queue: by this process; auto: netem where the kernel has it",
+		OneOf: []string{string(WayNetem), string(WayQueue), "auto"}}
 }
 
 // ParseWay reads the flag of WayFlag.
