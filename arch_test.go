@@ -71,8 +71,10 @@ var mayImport = map[string][]string{
 	"internal/failover/keep":         {"internal/failover", "internal/drill", "internal/history"},
 	"internal/failover/database":     {"internal/drill", "internal/history"},
 	// Every driver is a room of its own with the same arrows; drivers do not know each other.
-	"internal/failover/database/postgresql":   {"internal/failover/database", "internal/deploy/remote", "internal/drill"},
-	"internal/failover/database/databasetest": {"internal/failover/database", "internal/deploy/remote", "internal/drill", "internal/history", "internal/lab"},
+	"internal/failover/database/pgsql":        {"internal/failover/database"},
+	"internal/failover/database/postgresql":   {"internal/failover/database", "internal/failover/database/pgsql", "internal/deploy/remote", "internal/drill"},
+	"internal/failover/database/patroni":      {"internal/failover/database", "internal/failover/database/pgsql", "internal/drill"},
+	"internal/failover/database/databasetest": {"internal/failover/database", "internal/failover/database/pgsql", "internal/deploy/remote", "internal/drill", "internal/history", "internal/lab"},
 	// AWS's APIs: our endpoint, and the rooms that speak to Amazon as clients, which are kept apart.
 	"internal/amazon":            {"internal/drill"},
 	"internal/awsapi":            {"internal/awsapi/cloudwatch", "internal/awsapi/recovery", "internal/awsapi/route53", "internal/awsapi/sigv4", "internal/awsapi/wire", "internal/failover/authority", "internal/drill"},

@@ -42,6 +42,9 @@ func primaries(ctx context.Context, service drill.Service, file string) (map[str
 		if err != nil {
 			return nil, err
 		}
+		if status.Paused {
+			return nil, &drill.Error{Op: "database " + d.Name, Kind: drill.Refused, Err: errors.New("its own manager is paused: it would promote nothing when the primary is lost"), Hint: "Resume it first, with its own tools (Patroni: patronictl resume)."}
+		}
 		if primary := status.Primary(); primary != nil {
 			found[d.Name] = primary.Host
 		}

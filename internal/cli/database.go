@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,7 @@ it is proven by writes that the new primary takes them and the old one does not.
 	}
 	command.AddCommand(
 		newDatabaseStatusCommand(s), newDatabaseSwitchCommand(s), newDatabasePromoteCommand(s), newDatabaseFenceCommand(s), newDatabaseArmCommand(s),
-		newDatabaseRebuildCommand(s),
+		newDatabaseRebuildCommand(s), newDatabaseHistoryCommand(s),
 	)
 	return command
 }
@@ -46,7 +47,7 @@ func (o *databaseOptions) addFlags(command *cobra.Command) {
 	flags := command.Flags()
 	flags.StringVar(&o.file, "file", "firedrill.yaml", "service file")
 	flags.StringVar(&o.name, "name", "", "database (default: all for status, the only one for the others)")
-	flags.BoolVar(&o.asJSON, "json", false, "print JSON: status as one value, everything else as one event on each line")
+	flags.BoolVar(&o.asJSON, "json", false, "print JSON: status and history as one value, everything else as one event on each line")
 	flags.Bool("help", false, "show this help")
 	_ = command.MarkFlagFilename("file", "yaml", "yml") // fails only for a flag that is not defined
 }
@@ -187,6 +188,52 @@ EXIT STATUS
 	options.addFlags(command)
 	command.Flags().BoolVar(&options.dryRun, "dry-run", false, "say what would be done, and do nothing")
 	return command
+}
+
+func newDatabaseHistoryCommand(s streams) *cobra.Command {
+	var options databaseOptions
+	command := &cobra.Command{
+		Use:   "history",
+		Short: "Show what a database, or its manager, has recorded about itself",
+		Args:  cobra.NoArgs,
+		Long: `Shows what the manager of a database has written down about its moves, oldest first (driver patroni). After a move by firedrill
+the lines since its begin are told with it.
+
+EXIT STATUS
+  0    shown
+  2    usage, or the service file is wrong
+  3    nobody answers
+  4    its driver keeps no history`,
+		RunE: func(command *cobra.Command, _ []string) error { return databaseHistory(command.Context(), s, options) },
+	}
+	options.addFlags(command)
+	return command
+}
+
+func databaseHistory(ctx context.Context, s streams, options databaseOptions) error {
+	d, err := options.only()
+	if err != nil {
+		return err
+	}
+	keeps, does := d.driver.(database.Historian)
+	if !does {
+		return &drill.Error{Op: "history", Kind: drill.Unsupported, Err: fmt.Errorf("driver %s keeps no history", d.Driver), Hint: "What firedrill itself did stands in the logs of its runs, and in: firedrill watch history"}
+	}
+	records, err := keeps.History(ctx)
+	if err != nil {
+		return err
+	}
+	if options.asJSON {
+		return printJSON(s, append([]database.Record{}, records...))
+	}
+	for _, r := range records {
+		at := "(time not told)"
+		if !r.Time.IsZero() {
+			at = r.Time.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(s.out, "%-20s  %s  %s\n", at, cmp.Or(r.Host, "-"), r.Text)
+	}
+	return nil
 }
 
 func first(args []string) string {

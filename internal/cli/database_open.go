@@ -4,17 +4,24 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/failover/database"
+	"firedrill/internal/failover/database/patroni"
+	"firedrill/internal/failover/database/pgsql"
 	"firedrill/internal/failover/database/postgresql"
 )
 
 // openDatabase makes the driver of a database of the service file; it touches nothing but the files that hold secrets.
 func openDatabase(d drill.Database, file string) (database.Driver, error) {
+	if d.Driver == drill.DatabasePatroni {
+		return openPatroni(d, file)
+	}
 	var fence drill.Fence
 	if d.Fence != nil {
 		fence = *d.Fence
@@ -29,6 +36,45 @@ func openDatabase(d drill.Database, file string) (database.Driver, error) {
 		Data: p.Data, Programs: p.Programs, Owner: p.Owner, Service: p.Service, Replication: p.Replication, Synchronous: p.Synchronous, SSLMode: p.SSLMode,
 		PowerOff: fence.PowerOff, TrustArmed: fence.TrustArmed, ConnectTimeout: d.Patience.Duration(),
 	}), nil
+}
+
+// sqlServer is how the writes of the proof get in; its host is for the driver.
+func sqlServer(s *drill.SQL, file string) (pgsql.Server, error) {
+	password, err := secretFile(besideFile(file, s.PasswordFile), s.PasswordFile)
+	return pgsql.Server{Database: s.Database, User: s.User, Password: password, Port: uint16(s.Port), SSLMode: s.SSLMode}, err
+}
+
+func openPatroni(d drill.Database, file string) (database.Driver, error) {
+	server, err := sqlServer(d.SQL, file)
+	if err != nil {
+		return nil, err
+	}
+	options := patroni.Options{Hosts: d.Hosts, SQL: server, ConnectTimeout: d.Patience.Duration()}
+	if p := d.Patroni; p != nil {
+		options.Port, options.User, options.HTTPS = uint16(p.Port), p.User, p.HTTPS
+		if options.Password, err = secretFile(besideFile(file, p.PasswordFile), p.PasswordFile); err != nil {
+			return nil, err
+		}
+		if p.CAFile != "" {
+			if options.Roots, err = trusted(besideFile(file, p.CAFile)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return patroni.New(options), nil
+}
+
+// trusted reads certificates of authorities.
+func trusted(path string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	text, err := os.ReadFile(path)
+	if err == nil && !pool.AppendCertsFromPEM(text) {
+		err = errors.New(path + " holds no certificate")
+	}
+	if err != nil {
+		return nil, &drill.Error{Op: "database", Kind: drill.Invalid, Err: fmt.Errorf("ca_file: %w", err), Hint: "Name a file of PEM certificates."}
+	}
+	return pool, nil
 }
 
 // secretFile reads the first line of a file that the service file names; "" when it names none.

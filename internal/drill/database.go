@@ -11,18 +11,23 @@ import (
 // The drivers of a database: who moves its primary, and how.
 const (
 	DatabasePostgreSQL = "postgresql" // ourselves, over SQL and SSH
+	DatabasePatroni    = "patroni"    // Patroni, over its REST API
 )
+
+var databaseDrivers = []string{DatabasePostgreSQL, DatabasePatroni}
 
 const databaseHostsMin = 2
 
 // Database is a database whose primary can move from one of its hosts to another.
 type Database struct {
 	Name        string      `yaml:"-" json:"name"`
-	Driver      string      `yaml:"driver" json:"driver"`                                     // postgresql (default)
+	Driver      string      `yaml:"driver" json:"driver"`                                     // postgresql (default) or patroni
 	Hosts       []Host      `yaml:"hosts" json:"hosts,omitempty"`                             // its servers
 	PromoteWhen []string    `yaml:"promote_when" json:"promote_when,omitempty"`               // alarms that order a promotion when all of them are raised; none: only people do
 	LagMax      int         `yaml:"lag_max_bytes" json:"lag_max_bytes,omitempty"`             // that a standby may be behind what was last seen of the primary, default 0
 	PostgreSQL  *PostgreSQL `yaml:"postgresql" json:"postgresql,omitempty"`                   // for postgresql
+	SQL         *SQL        `yaml:"sql" json:"sql,omitempty"`                                 // for patroni: how the writes of the proof get in
+	Patroni     *Patroni    `yaml:"patroni" json:"patroni,omitempty"`                         // for patroni: its REST API, when it is not as Patroni sets it up
 	Fence       *Fence      `yaml:"fence" json:"fence,omitempty"`                             // for postgresql: how an old primary that is out of reach is kept from writing
 	Patience    Seconds     `yaml:"connect_timeout" json:"connect_timeout_seconds,omitempty"` // how long a server that is alive may take to say so, default 2s
 }
@@ -40,6 +45,24 @@ type PostgreSQL struct {
 	Service      string `yaml:"service" json:"service,omitempty"`         // systemd unit, stopped and started for a rebuild, as postgresql@15-main
 	Replication  string `yaml:"replication,required" json:"replication"`  // how a standby connects to its primary, as "user=replicator passfile=/var/lib/postgresql/.pgpass"
 	Synchronous  string `yaml:"synchronous" json:"synchronous,omitempty"` // suspend (default): a new primary does not wait for standbys until one is rebuilt; wait: it acknowledges nothing until then
+}
+
+// SQL says how a database is written to, for the proof that it takes writes.
+type SQL struct {
+	Database     string `yaml:"database,required" json:"database"`  // where the writes go
+	User         string `yaml:"user,required" json:"user"`          // role of firedrill, see docs/databases.md
+	PasswordFile string `yaml:"password_file" json:"password_file"` // its first line; default: none, or ~/.pgpass
+	Port         int    `yaml:"port" json:"port,omitempty"`         // default 5432
+	SSLMode      string `yaml:"sslmode" json:"sslmode,omitempty"`   // disable, allow, prefer (default), require, verify-ca or verify-full
+}
+
+// Patroni says how Patroni's REST API is reached on each host (driver patroni). The names of the hosts are those of Patroni's members.
+type Patroni struct {
+	Port         int    `yaml:"port" json:"port,omitempty"`         // default 8008
+	User         string `yaml:"user" json:"user,omitempty"`         // that the API asks for before it changes anything
+	PasswordFile string `yaml:"password_file" json:"password_file"` // its first line
+	HTTPS        bool   `yaml:"https" json:"https,omitempty"`       // the API speaks TLS
+	CAFile       string `yaml:"ca_file" json:"ca_file,omitempty"`   // who signed its certificate; default: those whom this machine trusts
 }
 
 // Fence says how it is made sure that a primary that is out of reach writes no more.
@@ -72,7 +95,7 @@ func (c *checker) databases() {
 		if !namePattern().MatchString(d.Name) {
 			c.mistake(path, "%q is not a name; use letters, digits, dots and hyphens", d.Name)
 		}
-		c.oneOf(path+".driver", d.Driver, DatabasePostgreSQL)
+		c.oneOf(path+".driver", d.Driver, databaseDrivers...)
 		if d.LagMax < 0 {
 			c.mistake(path+".lag_max_bytes", "%d is less than nothing", d.LagMax)
 		}
@@ -82,6 +105,9 @@ func (c *checker) databases() {
 			if !slices.Contains(alarms, alarm) {
 				c.mistake(fmt.Sprintf("%s.promote_when[%d]", path, i), "no alarm %q, with its host filled in; %s", alarm, Suggest(alarm, alarms))
 			}
+		}
+		if len(d.PromoteWhen) > 0 && d.Driver == DatabasePatroni {
+			c.mistake(path+".promote_when", "Patroni promotes by itself when its primary is lost; leave it out")
 		}
 		if len(d.PromoteWhen) > 0 && c.service.Watch == nil {
 			c.mistake(path+".promote_when", "needs a watch, which raises the alarms; add watch: {url: http://...}")
@@ -97,7 +123,7 @@ func (c *checker) databaseHosts(path string, d Database) {
 			others[host.Name] = host
 		}
 	}
-	if len(d.Hosts) < databaseHostsMin && d.Driver == DatabasePostgreSQL {
+	if len(d.Hosts) < databaseHostsMin {
 		c.mistake(path+".hosts", "%d of at least %d hosts; a primary moves from one to another", len(d.Hosts), databaseHostsMin)
 	}
 	seen := map[string]bool{}
@@ -122,16 +148,32 @@ func (c *checker) databaseHosts(path string, d Database) {
 	}
 }
 
-// databaseSections checks that the section of the driver is there, and no other.
+// databaseSections checks that the sections of the driver are there, and no others.
 func (c *checker) databaseSections(path string, d Database) {
-	if d.Driver == DatabasePostgreSQL && d.PostgreSQL == nil {
-		c.mistake(path, "postgresql is missing; driver postgresql needs it, as postgresql: {database: books, user: firedrill, data: /var/lib/postgresql/15/main, replication: user=replicator}")
+	for _, section := range []struct {
+		name         string
+		there, wants bool
+		example      string
+	}{
+		{"postgresql", d.PostgreSQL != nil, d.Driver == DatabasePostgreSQL, "{database: books, user: firedrill, data: /var/lib/postgresql/15/main, replication: user=replicator}"},
+		{"sql", d.SQL != nil, d.Driver == DatabasePatroni, "{database: books, user: firedrill, password_file: database-password}"},
+	} {
+		switch {
+		case section.wants && !section.there:
+			c.mistake(path, "%s is missing; driver %s needs it, as %s: %s", section.name, d.Driver, section.name, section.example)
+		case section.there && !section.wants && slices.Contains(databaseDrivers, d.Driver):
+			c.mistake(path+"."+section.name, "is not for driver %s", d.Driver)
+		}
+	}
+	if d.Fence != nil && d.Driver != DatabasePostgreSQL && slices.Contains(databaseDrivers, d.Driver) {
+		c.mistake(path+".fence", "is not for driver %s", d.Driver)
+	}
+	if d.Patroni != nil && d.Driver != DatabasePatroni {
+		c.mistake(path+".patroni", "is not for driver %s; write driver: patroni", d.Driver)
 	}
 	if p := d.PostgreSQL; p != nil {
 		place := path + ".postgresql"
-		if p.Port < 0 || p.Port > 65535 {
-			c.mistake(place+".port", "%d is no port", p.Port)
-		}
+		c.port(place+".port", p.Port)
 		c.oneOf(place+".synchronous", p.Synchronous, "", "suspend", "wait")
 		c.oneOf(place+".sslmode", p.SSLMode, append([]string{""}, sslModes...)...)
 		for field, directory := range map[string]string{"data": p.Data, "programs": p.Programs} {
@@ -142,5 +184,21 @@ func (c *checker) databaseSections(path string, d Database) {
 		if strings.ContainsAny(p.Replication, "'\n") {
 			c.mistake(place+".replication", "quotes and lines are not taken; put the password into a file: passfile=/var/lib/postgresql/.pgpass")
 		}
+	}
+	if q := d.SQL; q != nil {
+		c.port(path+".sql.port", q.Port)
+		c.oneOf(path+".sql.sslmode", q.SSLMode, append([]string{""}, sslModes...)...)
+	}
+	if p := d.Patroni; p != nil {
+		c.port(path+".patroni.port", p.Port)
+		if p.CAFile != "" && !p.HTTPS {
+			c.mistake(path+".patroni.ca_file", "is not looked at without https: true")
+		}
+	}
+}
+
+func (c *checker) port(path string, port int) {
+	if port < 0 || port > 65535 {
+		c.mistake(path, "%d is no port", port)
 	}
 }

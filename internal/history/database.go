@@ -38,4 +38,5 @@ const (
 	DatabaseRebuilt    = "rebuilt"    // it follows
 	DatabaseFailed     = "failed"     // what was under way
 	DatabaseArmed      = "armed"      // the primary: it comes back as a standby
+	DatabaseRecorded   = "recorded"   // by the database, or its own manager, about itself
 )

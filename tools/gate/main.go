@@ -29,10 +29,11 @@ var needed = [][2]string{
 	{"unbound", "unbound"}, {"knotd", "knot"}, {"pdns_server", "pdns-server"}, {"/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql", "pdns-backend-sqlite3"},
 	{"sqlite3", "sqlite3"}, {"haproxy", "haproxy"}, {"systemd-analyze", "systemd"}, {"unshare", "util-linux"}, {"dbus-daemon", "dbus-daemon"}, {"sudo", "sudo"}, {"minisign", "minisign"}, {"gcc", "gcc"}, {"/usr/bin/aws", "awscli"}, {"/usr/lib/python3/dist-packages/boto3/__init__.py", "python3-boto3"}, {"/usr/include/stdlib.h", "libc6-dev"},
 	{"dockerd", "docker.io"}, {"containerd", "containerd"}, {"runc", "runc"}, {"podman", "podman"}, {"busybox", "busybox-static"},
+	{"/usr/bin/patroni", "patroni"}, {"/usr/bin/etcd", "etcd-server"}, {"/usr/lib/python3/dist-packages/etcd/__init__.py", "python3-etcd"}, {"curl", "curl"},
 }
 
 // require is told to the tests: what is named there may not be skipped.
-const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user,systemd,awscli,minisign,prometheus,containers"
+const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user,systemd,awscli,minisign,prometheus,containers,patroni"
 
 func main() {
 	quick := flag.Bool("quick", false, "only what needs neither root nor packages, in under a minute")

@@ -53,7 +53,7 @@ func Choose(status Status, order Order, policy Policy, seen Seen) (Move, error) 
 		return Move{}, &drill.Error{Op: "promote", Kind: drill.Refused, Err: fmt.Errorf(format, args...), Hint: hint}
 	}
 	if status.Paused {
-		return refuse("Resume it first, with its own tools.", "its own manager is paused, and would not follow")
+		return refuse("Resume it first, with its own tools (Patroni: patronictl resume).", "its own manager is paused: it keeps its hands off, and neither demotes nor promotes")
 	}
 	primaries := 0
 	for _, m := range status.Members {
@@ -67,6 +67,8 @@ func Choose(status Status, order Order, policy Policy, seen Seen) (Move, error) 
 		return refuse("Stop the wrong one now: firedrill database fence HOST", "%d servers take writes: %s", primaries, status)
 	case primary == nil && order.Planned:
 		return refuse("firedrill database promote does it without a primary.", "there is no primary that could step down: %s", status)
+	case primary != nil && status.Managed && !order.Planned:
+		return refuse("To move it all the same: firedrill database switch", "%s is the primary, and its own manager promotes another one when it is lost", primary.Host)
 	}
 	move := Move{From: seen.Host, Planned: order.Planned, Unfenced: order.Unfenced, Armed: seen.Armed}
 	newest := max(seen.Timeline, 0)
@@ -102,6 +104,8 @@ func candidate(status Status, order Order) (*Member, error) {
 		switch {
 		case m == nil:
 			return nil, unknownHost("promote", order.To, status)
+		case m.Barred:
+			return nil, &drill.Error{Op: "promote", Kind: drill.Refused, Host: m.Host, Err: fmt.Errorf("is never promoted by its own manager: %s", m.Detail), Hint: "Take another one: firedrill database status"}
 		case m.Role != Standby:
 			return nil, &drill.Error{Op: "promote", Kind: drill.Refused, Host: m.Host, Err: fmt.Errorf("is %s, and only a standby can be promoted", m.Role), Hint: "See: firedrill database status"}
 		}
@@ -109,7 +113,7 @@ func candidate(status Status, order Order) (*Member, error) {
 	}
 	var all []*Member
 	for i := range status.Members {
-		if status.Members[i].Role == Standby {
+		if status.Members[i].Role == Standby && !status.Members[i].Barred {
 			all = append(all, &status.Members[i])
 		}
 	}

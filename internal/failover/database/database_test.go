@@ -21,6 +21,9 @@ func TestChooseTakesNoStandbyInDoubt(t *testing.T) {
 	seen := Seen{Host: "db-a", Timeline: 3, Position: 1000, Armed: true}
 	paused := pair(leads, follows)
 	paused.Paused = true
+	managed := pair(leads, follows)
+	managed.Managed = true
+	barred := pair(down, Member{Role: Standby, Timeline: 3, Position: 1000, Barred: true, Detail: "nofailover"})
 	for _, c := range []struct {
 		name   string
 		status Status
@@ -44,6 +47,10 @@ func TestChooseTakesNoStandbyInDoubt(t *testing.T) {
 		{"nobody left", pair(down, down), Order{AllowLoss: true}, seen, "no standby"},
 		{"two primaries", pair(leads, leads), Order{}, seen, "2 servers take writes"},
 		{"paused", paused, Order{Planned: true}, seen, "paused"},
+		{"its manager has one that is well", managed, Order{AllowLoss: true}, seen, "its own manager promotes"},
+		{"its manager has one that is well, planned", managed, Order{Planned: true}, seen, "db-a>db-b"},
+		{"never promoted, by name", barred, Order{To: "db-b", AllowLoss: true}, seen, "nofailover"},
+		{"never promoted", barred, Order{AllowLoss: true}, seen, "no standby"},
 		{"to the primary", pair(leads, follows), Order{To: "db-a", Planned: true}, seen, "only a standby"},
 		{"to a host that is down", pair(leads, down), Order{To: "db-b"}, seen, "only a standby"},
 		{"to nobody", pair(leads, follows), Order{To: "db-c"}, seen, "no host"},

@@ -2,7 +2,7 @@
 //
 // Choose decides, without I/O, whether a standby may be promoted and which; Move carries it out through a Driver: it fences the old
 // primary first, promotes the standby, writes to it, and tries to write to the old one, which must refuse. Due says when alarms order that.
-// The drivers stand below: postgresql, patroni, rds, and execute for everything else; databasetest is the contract of all.
+// The drivers stand below, a folder each; pgsql is what those that speak SQL share; databasetest is the contract of all.
 //
 // The package never measures data loss: positions of a log mislead after a failure, and only the ledger of acknowledged writes (package
 // probe) tells. Positions only help to choose.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Role is what a server of a database is at the moment.
@@ -25,14 +26,16 @@ type Member struct {
 	Position    uint64 `json:"position,omitempty"`  // of a primary: written; of a standby: the further of received and replayed; helps to choose, proves nothing
 	Streaming   bool   `json:"streaming,omitempty"` // a standby that is connected to its primary
 	Synchronous bool   `json:"synchronous,omitempty"`
-	Armed       bool   `json:"armed,omitempty"` // whenever it starts again, it starts as a standby
+	Barred      bool   `json:"barred,omitempty"` // its own manager never promotes it
+	Armed       bool   `json:"armed,omitempty"`  // whenever it starts again, it starts as a standby
 	Detail      string `json:"detail,omitempty"`
 }
 
 // Status is a database as its driver sees it.
 type Status struct {
 	Members []Member `json:"members"`
-	Paused  bool     `json:"paused,omitempty"` // its own manager was told to keep its hands off
+	Managed bool     `json:"managed,omitempty"` // its own manager promotes, unasked, when a primary is lost
+	Paused  bool     `json:"paused,omitempty"`  // its own manager was told to keep its hands off
 }
 
 // Primary returns the only primary, or nil when there is none or more than one.
@@ -119,6 +122,19 @@ func (s Status) String() string {
 
 // ErrReadOnly is what Driver.Write returns, wrapped, when the server answered and refused the write because it is no primary.
 var ErrReadOnly = errors.New("takes no writes")
+
+// Record is what a database, or its manager, has written down about itself.
+type Record struct {
+	Time time.Time `json:"time"` // zero: not told
+	Host string    `json:"host,omitempty"`
+	Text string    `json:"text"`
+}
+
+// Historian is a driver whose database keeps a history of its own.
+type Historian interface {
+	// History returns what was recorded, oldest first.
+	History(ctx context.Context) ([]Record, error)
+}
 
 // Driver is one make of database. Methods may be called again after any failure; errors are *drill.Error where an operator can do something.
 type Driver interface {

@@ -108,8 +108,12 @@ func (k *Keeper) remember(ctx context.Context) {
 	for {
 		if status, err := k.Mover.Driver.Status(ctx); err == nil {
 			k.mu.Lock()
-			k.kept.Seen = k.kept.Seen.Remember(status)
+			before := k.kept.Seen
+			k.kept.Seen = before.Remember(status)
 			k.mu.Unlock()
+			if status.tookOver(before) {
+				k.tookOver(ctx, before, *status.Primary())
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -117,4 +121,15 @@ func (k *Keeper) remember(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// tookOver tells of a primary that the database's own manager has put in the place of another one, and tries both.
+func (k *Keeper) tookOver(ctx context.Context, before Seen, primary Member) {
+	began := time.Now()
+	if _, err := k.Mover.tookOver(ctx, before.Host, primary); err != nil {
+		k.mu.Lock()
+		k.kept.Refused = strings.TrimSpace(err.Error() + ". " + drill.HintOf(err))
+		k.mu.Unlock()
+	}
+	k.Mover.record(ctx, began)
 }

@@ -42,7 +42,12 @@ func (m Mover) Move(ctx context.Context, order Order, seen Seen) (Move, error) {
 	if err != nil {
 		return Move{}, err
 	}
+	began := time.Now()
+	defer func() { m.record(ctx, began) }()
 	m.tell(history.DatabaseLooked, "", "%s", status)
+	if primary := status.Primary(); status.tookOver(seen) && !order.Planned && (order.To == "" || order.To == primary.Host) {
+		return m.tookOver(ctx, seen.Host, *primary)
+	}
 	move, err := Choose(status, order, m.Policy, seen)
 	if err != nil {
 		m.tell(history.DatabaseRefused, order.To, "%v", err)
@@ -69,6 +74,45 @@ func (m Mover) Move(ctx context.Context, order Order, seen Seen) (Move, error) {
 		return move, err
 	}
 	return move, m.prove(ctx, move)
+}
+
+// tookOver says whether the database's own manager has put another primary in the place of the one that was seen.
+func (s Status) tookOver(seen Seen) bool {
+	primary := s.Primary()
+	return s.Managed && primary != nil && seen.Host != "" && primary.Host != seen.Host && primary.Timeline >= seen.Timeline
+}
+
+// tookOver proves what the database's own manager has done.
+func (m Mover) tookOver(ctx context.Context, from string, primary Member) (Move, error) {
+	move := Move{From: from, To: primary.Host, Why: "its own manager chose it"}
+	m.tell(history.DatabasePromoted, move.To, "by its own manager, on timeline %d", primary.Timeline)
+	if err := m.lead(ctx, move.To); err != nil {
+		return move, err
+	}
+	return move, m.prove(ctx, move)
+}
+
+// recordSlack is how far the clock of a database may be from ours, and how coarse: its own record of a move is still told with the move.
+const recordSlack = 2 * time.Second
+
+// record tells what the database has written down about itself since began.
+func (m Mover) record(ctx context.Context, began time.Time) {
+	keeps, does := m.Driver.(Historian)
+	if !does || m.Tell == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryMax)
+	defer cancel()
+	records, err := keeps.History(ctx)
+	if err != nil {
+		m.tell(history.DatabaseRecorded, "", "its history cannot be read: %v", err)
+		return
+	}
+	for _, r := range records {
+		if r.Time.After(began.Add(-recordSlack)) {
+			m.tell(history.DatabaseRecorded, r.Host, "at %s: %s", r.Time.UTC().Format("15:04:05"), r.Text)
+		}
+	}
 }
 
 func (m Mover) lead(ctx context.Context, to string) error {

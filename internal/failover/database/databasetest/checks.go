@@ -272,10 +272,19 @@ func checkCrash(ctx context.Context, s *Subject) error {
 			return fmt.Errorf("a refused promotion left a standby that says to a write: %w", orAccepted(err))
 		}
 	}
+	if s.ByItself {
+		if err := s.awaitPrimary(ctx, after); err != nil {
+			return err
+		}
+	}
 	if _, err := s.mover().Move(ctx, database.Order{}, s.seen); err != nil {
 		return err
 	}
-	if err := s.order(movedSteps...); err != nil {
+	steps := movedSteps
+	if s.ByItself {
+		steps = []string{history.DatabaseLooked, history.DatabasePromoted, history.DatabaseWritten, history.DatabaseTried}
+	}
+	if err := s.order(steps...); err != nil {
 		return err
 	}
 	s.Hosts = [2]string{after, before}
@@ -283,6 +292,17 @@ func checkCrash(ctx context.Context, s *Subject) error {
 		return err
 	}
 	return s.nothingLost(ctx)
+}
+
+// awaitPrimary waits until the manager has promoted the host, unasked.
+func (s *Subject) awaitPrimary(ctx context.Context, host string) error {
+	return await(ctx, host+" is promoted by its own manager", func() error {
+		status, err := s.Driver.Status(ctx)
+		if err == nil && (status.Primary() == nil || status.Primary().Host != host) {
+			err = errors.New(status.String())
+		}
+		return err
+	})
 }
 
 // awaitCaughtUp waits until the standby has what the primary was last seen to have written.

@@ -11,7 +11,8 @@ import (
 
 // Fake is a pair of servers in memory. The zero value of Bug is a pair that keeps the contract.
 type Fake struct {
-	Bug string // one of Bugs
+	Bug     string // one of Bugs
+	Managed bool   // it promotes by itself when the primary is lost, and makes standbys of old primaries
 
 	mu      sync.Mutex // guards the fields below
 	servers map[string]*fakeServer
@@ -36,7 +37,22 @@ var Bugs = []string{
 	"promote says yes and does nothing",
 }
 
+// ManagedBugs are what a manager of its own may do wrong besides.
+var ManagedBugs = []string{
+	"the manager promotes nobody",
+	"the manager loses rows",
+	"the manager lets the old primary back in as a primary",
+	"the manager makes no standby of the old primary",
+}
+
 var errFakeOff = errors.New("no answer")
+
+// NewManaged returns a pair that moves by itself.
+func NewManaged(bug string) (*Fake, *Subject) {
+	f, subject := NewFake(bug)
+	f.Managed, subject.ByItself, subject.Rejoins = true, true, true
+	return f, subject
+}
 
 // NewFake returns a pair, of which the first is primary.
 func NewFake(bug string) (*Fake, *Subject) {
@@ -59,7 +75,7 @@ func (f *Fake) other(host string) *fakeServer {
 func (f *Fake) Status(context.Context) (database.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var status database.Status
+	status := database.Status{Managed: f.Managed}
 	for _, name := range []string{"db-a", "db-b"} {
 		server := f.servers[name]
 		m := database.Member{Host: name, Role: database.Standby, Timeline: server.timeline, Position: uint64(len(server.rows)) + 1, Armed: true}
@@ -104,7 +120,14 @@ func (f *Fake) Promote(_ context.Context, move database.Move) error {
 	}
 	to.primary, to.streams = true, false
 	to.timeline++
+	if f.Managed && f.Bug != "the manager makes no standby of the old primary" {
+		f.follow(from, to)
+	}
 	return nil
+}
+
+func (f *Fake) follow(server, primary *fakeServer) {
+	*server = fakeServer{off: server.off, streams: !server.off, timeline: primary.timeline, rows: append([]int(nil), primary.rows...)}
 }
 
 // Write implements database.Driver.
@@ -139,7 +162,15 @@ func (f *Fake) powerOff(_ context.Context, host string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.servers[host].off = true
-	f.other(host).streams = false
+	other := f.other(host)
+	other.streams = false
+	if f.Managed && f.servers[host].primary && f.Bug != "the manager promotes nobody" {
+		other.primary = true
+		other.timeline++
+		if f.Bug == "the manager loses rows" {
+			other.rows = other.rows[:len(other.rows)-1]
+		}
+	}
 	return nil
 }
 
@@ -147,7 +178,10 @@ func (f *Fake) boot(_ context.Context, host string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.servers[host].off = false
-	f.servers[host].primary = f.Bug == "the old primary comes back as a primary"
+	f.servers[host].primary = f.Bug == "the old primary comes back as a primary" || f.Bug == "the manager lets the old primary back in as a primary"
+	if f.Managed && !f.servers[host].primary && f.Bug != "the manager makes no standby of the old primary" {
+		f.follow(f.servers[host], f.other(host))
+	}
 	return nil
 }
 

@@ -127,9 +127,9 @@ func (d *Driver) Promote(ctx context.Context, move database.Move) error {
 	if err != nil {
 		return &drill.Error{Op: "promote", Host: host.Name, Kind: drill.Unreachable, Err: err, Hint: "Can this role connect? See docs/databases.md."}
 	}
-	defer conn.close()
+	defer conn.Close()
 	// An armed standby keeps the file only until it is promoted, which removes it.
-	if promoted, err := conn.text(ctx, "select pg_promote(true, 25)::text"); err != nil || promoted != "true" {
+	if promoted, err := conn.Text(ctx, "select pg_promote(true, 25)::text"); err != nil || promoted != "true" {
 		return &drill.Error{Op: "promote", Host: host.Name, Kind: drill.Failed, Err: errors.Join(err, fmt.Errorf("pg_promote said %q", promoted)), Hint: "See the server's own log."}
 	}
 	if err := d.suspend(ctx, conn); err != nil {

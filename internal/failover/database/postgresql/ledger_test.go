@@ -79,10 +79,10 @@ func (p *pair) cutOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer s.Close()
 	ask := func(sql string) string {
 		t.Helper()
-		text, err := s.text(t.Context(), sql)
+		text, err := s.Text(t.Context(), sql)
 		if err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
@@ -109,10 +109,10 @@ func TestLedgerCountsWhatALostPrimaryHadAcknowledged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.conn.Exec(ctx, gateSQL).Close(); err != nil {
+	if err := s.Exec(ctx, gateSQL); err != nil {
 		t.Fatal(err)
 	}
-	s.close()
+	s.Close()
 	if err := p.driver.Arm(ctx, "db-a"); err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,8 @@ package postgresql
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -53,7 +51,6 @@ type pair struct {
 	*databasetest.Lab
 	driver *Driver
 	hosts  []drill.Host
-	last   int // where the primary was found
 }
 
 func startPair(t *testing.T, synchronous string) *pair {
@@ -67,53 +64,12 @@ func startPair(t *testing.T, synchronous string) *pair {
 	})}
 }
 
-// sql runs a statement on the primary: where it was last, or anywhere else.
-func (p *pair) sql(ctx context.Context, statement string) (string, error) {
-	var errs []error
-	for range p.hosts {
-		text, err := p.sqlOn(ctx, p.hosts[p.last], statement)
-		if err == nil || stateOf(err) == "42P01" {
-			return text, err
-		}
-		errs = append(errs, err)
-		p.last = (p.last + 1) % len(p.hosts)
-	}
-	return "", errors.Join(errs...)
-}
-
-func (p *pair) sqlOn(ctx context.Context, host drill.Host, statement string) (string, error) {
-	s, err := p.driver.connect(ctx, host)
-	if err != nil {
-		return "", err
-	}
-	defer s.close()
-	if recovering, err := s.text(ctx, "select pg_is_in_recovery()::text"); err != nil || recovering != "false" {
-		return "", errors.Join(err, errors.New(host.Name+" is no primary"))
-	}
-	return s.text(ctx, statement)
-}
-
 func (p *pair) subject() *databasetest.Subject {
-	return &databasetest.Subject{
-		Driver: p.driver, Hosts: [2]string{"db-a", "db-b"}, PowerOff: p.PowerOff, Boot: p.Boot,
-		Add: func(ctx context.Context) error {
-			_, err := p.sql(ctx, "insert into firedrill.rows default values returning 1")
-			if stateOf(err) == "42P01" {
-				if _, err := p.sql(ctx, "create table firedrill.rows (at timestamptz default now())"); err != nil {
-					return err
-				}
-				_, err = p.sql(ctx, "insert into firedrill.rows default values returning 1")
-			}
-			return err
-		},
-		Rows: func(ctx context.Context) (int, error) {
-			text, err := p.sql(ctx, "select count(*)::text from firedrill.rows")
-			if err != nil {
-				return 0, err
-			}
-			return strconv.Atoi(text)
-		},
+	table := &databasetest.Table{}
+	for _, host := range p.hosts {
+		table.Servers = append(table.Servers, p.driver.server(host))
 	}
+	return &databasetest.Subject{Driver: p.driver, Hosts: [2]string{"db-a", "db-b"}, PowerOff: p.PowerOff, Boot: p.Boot, Add: table.Add, Rows: table.Rows}
 }
 
 func TestContractAsynchronous(t *testing.T) { contract(t, "") }

@@ -71,8 +71,8 @@ func (d *Driver) Rebuild(ctx context.Context, name, from string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.row(ctx, "checkpoint")
-	s.close()
+	_, err = s.Row(ctx, "checkpoint")
+	s.Close()
 	if err != nil {
 		return &drill.Error{Op: "rebuild", Host: primary.Name, Kind: drill.Failed, Err: err, Hint: "Allow it: grant pg_checkpoint to the role; see docs/databases.md"}
 	}
