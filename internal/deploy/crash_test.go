@@ -56,7 +56,7 @@ func cutAndLook(t *testing.T, serve remotetest.Make, layout string, times int) {
 		releases[i] = map[string]string{"status": status, "version": fmt.Sprintln(i), "bin/run": "#!/bin/sh\n", "a dir/né\nw": "odd name\n", "big": string(big)}
 		commits[i] = w.commit("a release", releases[i])
 	}
-	w.request.Deploy.Healthy.Times, w.request.Deploy.Healthy.Within = 1, drill.Seconds(100e6)
+	w.request.Deploy.Healthy.Times = 1
 	if layout != "" {
 		w.request.Deploy.Healthy, w.request.Deploy.Restart = drill.Healthy{}, "grep -q 200 "+shellQuoted(filepath.Join(w.dir, "status"))
 	}
@@ -72,27 +72,27 @@ func cutAndLook(t *testing.T, serve remotetest.Make, layout string, times int) {
 	if layout == "" { // so that it does not stay as it is
 		w.request.hooks.anew = true
 	}
+	w.request.Deploy.Healthy.Within = drill.Seconds(100e6)
 	cutter.CutAfter()
 	_ = deploy(1)
 	total := cutter.Spent()
 	seed := mathrand.Uint64()
 	random := mathrand.New(mathrand.NewPCG(seed, 0))
-	failed := 0
+	cut := 0
 	for i := range times {
 		at := []int64{1 + random.Int64N(total)}
 		if i%2 == 1 { // after the upload, and while going back
 			at = []int64{total - random.Int64N(total/4), 1 + random.Int64N(total/4)}
 		}
 		cutter.CutAfter(at...)
-		if err := deploy(i % 2); err != nil {
-			failed++
-		}
+		_ = deploy(i % 2)
+		cut += len(at) - cutter.Left()
 		if err := w.wholeAmong(commits, releases); err != nil {
 			t.Fatalf("SEED=%d cut %d at %d of %d bytes: %v", seed, i, at, total, err)
 		}
 	}
-	if failed < times/2 {
-		t.Errorf("only %d of %d cut deployments failed: the cuts do not hit", failed, times)
+	if cut < times/2 { // a deployment that has less to say ends before its cut
+		t.Errorf("%d cuts hit in %d deployments", cut, times)
 	}
 	cutter.CutAfter()
 	w.request.Deploy.Healthy = drill.Healthy{}

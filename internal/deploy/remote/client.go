@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -56,6 +57,9 @@ type Client struct {
 	jumps        []*ssh.Client // nearest first; closed after conn
 
 	lost     chan struct{} // closed when the connection has ended
+	end      error         // why it ended; to be read when lost is closed
+	silent   atomic.Bool   // we ended it, as the host did not answer
+	closed   atomic.Bool   // we ended it, by Close
 	work     sync.WaitGroup
 	closing  sync.Once
 	closeErr error
@@ -178,7 +182,7 @@ func handshakeError(ctx context.Context, hop hop, err error) error {
 // watch sends keepalives until the connection ends; without an answer it ends it.
 func (c *Client) watch(every time.Duration) {
 	c.work.Go(func() {
-		_ = c.conn.Wait()
+		c.end = c.conn.Wait()
 		close(c.lost)
 	})
 	answers := make(chan struct{}, 1)
@@ -208,6 +212,7 @@ func (c *Client) watch(every time.Duration) {
 				silent = 0
 			case <-ticker.C:
 				if silent++; silent > keepAliveMissed {
+					c.silent.Store(true)
 					_ = c.conn.Close()
 					return
 				}
@@ -238,6 +243,7 @@ func (c *Client) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 // Close ends the connection. It may be called twice. Commands that still run on the host are not killed: cancel their context before.
 func (c *Client) Close() error {
 	c.closing.Do(func() {
+		c.closed.Store(!c.isLost())
 		err := c.conn.Close()
 		if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
 			err = nil
@@ -274,6 +280,28 @@ func (c *Client) isLost() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// lostGrace is how long a connection may take to end after its channels did, which go first.
+const lostGrace = time.Second
+
+// untold says why the host did not tell how a command ended: the connection is gone, and by whom, or the host ended the channel alone.
+func (c *Client) untold() error {
+	select {
+	case <-c.lost:
+	case <-time.After(lostGrace):
+		return errUntold
+	}
+	switch {
+	case c.silent.Load():
+		return fmt.Errorf("%w: the host answered none of %d keep-alives", errLost, keepAliveMissed)
+	case c.closed.Load():
+		return fmt.Errorf("%w: we closed it", errLost)
+	case c.end == nil || errors.Is(c.end, io.EOF):
+		return fmt.Errorf("%w: the host closed it", errLost)
+	default:
+		return fmt.Errorf("%w: %w", errLost, c.end)
 	}
 }
 

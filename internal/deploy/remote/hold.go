@@ -85,7 +85,7 @@ func (h *holder) ended(err error) error {
 	text, _ := io.ReadAll(io.LimitReader(h.session.channel.Stderr(), 4<<10))
 	ended := <-h.session.ended
 	if ended.err != nil {
-		return &drill.Error{Op: h.op, Host: h.client.host, Kind: drill.Unreachable, Err: ended.err, Hint: "Nothing was left on the host: start again."}
+		return &drill.Error{Op: h.op, Host: h.client.host, Kind: drill.Unreachable, Err: h.client.untold(), Hint: "Nothing was left on the host: start again."}
 	}
 	return exitError(Exit{Code: ended.code, Signal: ended.signal}, string(text))
 }
@@ -230,7 +230,7 @@ func (l *Lock) Script(ctx context.Context, line, input string) (output string, c
 		return output, code, nil
 	}
 	if errors.Is(err, io.EOF) && ctx.Err() == nil {
-		return output, 0, &drill.Error{Op: op, Host: l.client.host, Kind: drill.Unreachable, Err: errLost, Hint: "Check the host and the path to it, then start again."}
+		return output, 0, &drill.Error{Op: op, Host: l.client.host, Kind: drill.Unreachable, Err: l.client.untold(), Hint: "Check the host and the path to it, then start again."}
 	}
 	return output, 0, l.client.fail(ctx, op, err)
 }

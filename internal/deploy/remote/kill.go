@@ -169,5 +169,5 @@ func (c *Client) script(ctx context.Context, text string, args ...string) (strin
 	if cause := context.Cause(ctx); cause != nil {
 		return out.String(), 0, cause
 	}
-	return out.String(), 0, errors.Join(ended.err, readErr)
+	return out.String(), 0, errors.Join(c.untold(), readErr)
 }

@@ -293,7 +293,10 @@ func (p *Process) attend(ctx context.Context) (Exit, error) {
 	defer p.session.channel.Close()
 	select {
 	case ended := <-p.session.ended:
-		return p.finish(ended)
+		if ended.err == nil || ctx.Err() == nil {
+			return p.finish(ended)
+		}
+		p.session.ended <- ended // whoever ended the context may have closed the connection too: that is no loss of it
 	case <-ctx.Done():
 	}
 	grace := p.spec.grace
@@ -325,7 +328,7 @@ func (p *Process) finish(ended status) (Exit, error) {
 	p.drain()
 	exit := Exit{Code: ended.code, Signal: ended.signal, Took: time.Since(p.began)}
 	if ended.err != nil {
-		return exit, &drill.Error{Op: p.spec.op, Host: p.client.host, Kind: drill.Unreachable, Err: ended.err,
+		return exit, &drill.Error{Op: p.spec.op, Host: p.client.host, Kind: drill.Unreachable, Err: p.client.untold(),
 			Hint: "What became of the command is unknown: look at the host before you start it again."}
 	}
 	if p.sudo != nil && !p.sudo.admitted {

@@ -18,14 +18,18 @@ const (
 	drainMax  = 3 * time.Second        // and so does output that never falls silent
 )
 
-// errLost says that the host never told how the command ended.
-var errLost = errors.New("the connection ended before the command did")
+var (
+	// errLost says that the host could not tell how the command ended.
+	errLost = errors.New("the connection ended before the command did")
+	// errUntold says that it could, and did not: on the host something ended the session behind the command.
+	errUntold = errors.New("the host did not tell how the command ended, on a connection that lives")
+)
 
 // status is how a command ended, as the host told it.
 type status struct {
 	code   int
 	signal string
-	err    error // errLost
+	err    error // errLost: see Client.untold
 }
 
 // session is one command on its own channel.

@@ -20,7 +20,8 @@ import (
 
 // Wish is what a test asks of a host.
 type Wish struct {
-	NoSFTP bool // without the SFTP subsystem
+	NoSFTP  bool   // without the SFTP subsystem
+	Runtime string // $XDG_RUNTIME_DIR of commands, where a push goes first; default the user's
 
 	// On OpenSSH only:
 	Home   string                    // home directory of commands; default the user's, with all that its login shell does

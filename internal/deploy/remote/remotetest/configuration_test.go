@@ -84,9 +84,10 @@ while True:
 	if _, err := remote.Dial(t.Context(), silent.Host, silent.Options); drill.KindOf(err) != drill.Unreachable || !strings.Contains(err.Error(), "no answer within 1s") {
 		t.Errorf("a command that says nothing: got %v, want Unreachable", err)
 	}
-	if pid, err := os.ReadFile(pids); err != nil || Lives(strings.TrimSpace(string(pid))) {
-		t.Errorf("what the command started (%s) outlives its connection, %v", pid, err)
+	if pid, err = os.ReadFile(pids); err != nil {
+		t.Fatal(err)
 	}
+	await(t, "what the command started to end with its connection", func() bool { return !Lives(strings.TrimSpace(string(pid))) })
 	fd := configured(t, a, "Host w*\n ProxyUseFdpass yes\n ProxyCommand true")
 	if _, err := remote.Dial(t.Context(), fd.Host, fd.Options); drill.KindOf(err) != drill.Unsupported {
 		t.Errorf("ProxyUseFdpass: got %v, want Unsupported", err)

@@ -28,6 +28,13 @@ func (c *Cutter) Spent() int64 {
 	return c.spent
 }
 
+// Left returns how many of the cuts are still to come.
+func (c *Cutter) Left() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.after)
+}
+
 // spend counts bytes and returns how many of them still pass.
 func (c *Cutter) spend(bytes int) (pass int, cut bool) {
 	c.mu.Lock()

@@ -39,8 +39,15 @@ func OpenSSH(t testing.TB, wish Wish) Account {
 	if !wish.NoSFTP {
 		lines = append(lines, "Subsystem sftp internal-sftp")
 	}
+	var environment []string
 	if wish.Home != "" {
-		lines = append(lines, "SetEnv HOME="+wish.Home)
+		environment = append(environment, "HOME="+wish.Home)
+	}
+	if wish.Runtime != "" {
+		environment = append(environment, "XDG_RUNTIME_DIR="+wish.Runtime)
+	}
+	if len(environment) > 0 { // only the first line of it counts
+		lines = append(lines, "SetEnv "+strings.Join(environment, " "))
 	}
 	if wish.Config != nil {
 		lines = append(wish.Config(dir), lines...) // the first line of a keyword counts

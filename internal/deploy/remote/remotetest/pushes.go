@@ -55,30 +55,39 @@ func echo(t *testing.T, client *remote.Client, text string) (string, error) {
 	return out.String(), err
 }
 
-// traces lists what a push could have left in the directories that it uses.
-func traces(t *testing.T) []string {
+// traces lists what a push could have left in the directory that it goes to first, which is the test's own: other tests push to the others.
+func traces(t *testing.T, runtime string) []string {
 	t.Helper()
-	var all []string
-	for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/dev/shm", "/tmp", "/var/tmp", os.Getenv("HOME")} {
-		if dir == "" {
-			continue
-		}
-		found, err := filepath.Glob(filepath.Join(dir, ".firedrill-*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, found...)
+	found, err := filepath.Glob(filepath.Join(runtime, ".firedrill-*"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all
+	return found
+}
+
+// goesTo makes sure that a push would be seen there.
+func goesTo(t *testing.T, client *remote.Client, runtime string) {
+	t.Helper()
+	if out, err := client.Output(t.Context(), `echo "$XDG_RUNTIME_DIR"; mkdir "$XDG_RUNTIME_DIR/.firedrill-planted"`); err != nil || strings.TrimSpace(out) != runtime {
+		t.Fatalf("commands have %q for their directory, %v; want %s", out, err, runtime)
+	}
+	if left := traces(t, runtime); len(left) != 1 {
+		t.Fatal("planted: a directory that is left is not seen")
+	}
+	if err := os.Remove(filepath.Join(runtime, ".firedrill-planted")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func pushLeavesNothing(t *testing.T, serve Make) {
-	client := serve(t, Wish{}).Dial(t)
+	runtime := t.TempDir()
+	client := serve(t, Wish{Runtime: runtime}).Dial(t)
+	goesTo(t, client, runtime)
 	pushed, err := client.Push(t.Context(), remote.PushOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left := traces(t); len(left) > 0 {
+	if left := traces(t, runtime); len(left) > 0 {
 		t.Errorf("while it is held, %q are there", left)
 	}
 	var pids []string
@@ -120,13 +129,14 @@ func pushLeavesNothing(t *testing.T, serve Make) {
 			t.Errorf("process %s ended with the holder", pid)
 		}
 	}
-	if left := traces(t); len(left) > 0 {
+	if left := traces(t, runtime); len(left) > 0 {
 		t.Errorf("%q are left", left)
 	}
 }
 
 func pushOfTheSame(t *testing.T, serve Make) {
-	a := serve(t, Wish{})
+	runtime := t.TempDir()
+	a := serve(t, Wish{Runtime: runtime})
 	client := a.Dial(t)
 	held := func(path string) *remote.Pushed {
 		t.Helper()
@@ -169,7 +179,7 @@ func pushOfTheSame(t *testing.T, serve Make) {
 	if err := errors.Join(two.Close(), twin.Close()); err != nil {
 		t.Error(err)
 	}
-	if left := traces(t); len(left) > 0 {
+	if left := traces(t, runtime); len(left) > 0 {
 		t.Errorf("%q are left", left)
 	}
 }
@@ -236,7 +246,8 @@ func (c *slowConn) Write(p []byte) (int, error) {
 }
 
 func cutPush(t *testing.T, serve Make) {
-	a := serve(t, Wish{})
+	runtime := t.TempDir()
+	a := serve(t, Wish{Runtime: runtime})
 	var cutter Cutter
 	a.Options.DialNet = cutter.DialNet
 	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), 0))
@@ -248,7 +259,7 @@ func cutPush(t *testing.T, serve Make) {
 		}
 		cutter.CutAfter()
 	}
-	await(t, "the directories of cut pushes to go", func() bool { return len(traces(t)) == 0 })
+	await(t, "the directories of cut pushes to go", func() bool { return len(traces(t, runtime)) == 0 })
 }
 
 func pushedProcess(t *testing.T, serve Make) {

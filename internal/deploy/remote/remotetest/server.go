@@ -132,6 +132,9 @@ func (s *server) execute(conn net.Conn, channel ssh.Channel, line string) {
 		command.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 		command.Dir = "/"
 	}
+	if s.wish.Runtime != "" {
+		command.Env = append(command.Env, "XDG_RUNTIME_DIR="+s.wish.Runtime)
+	}
 	if s.wish.Path != "" {
 		command.Env = append(command.Env, "PATH="+s.wish.Path)
 	}

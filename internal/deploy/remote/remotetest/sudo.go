@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// Password is the password of the user of an account with a Sudo.
-const Password = "open sesame"
+// Password is the password of the user of an account with a Sudo. No other test uses it: one looks whether any process of the machine shows it.
+const Password = "open barley"
 
 // passwordHash is what crypt(3) makes of it.
-const passwordHash = "$6$firedrill$VeUnmmKqWWeF0aJOmIszoIcfpoHIy0S6.mbqhUJKiyu3oGvTWjZbZtoCeBSE1.lEWryYqeU1Hr9jfWQqwwior."
+const passwordHash = "$6$firedrill$EL6w/eBgFEm.PsP/EF54FGGvr2UZR5igiGpJdykP.0HpIJVtxq7URl1BXGbGeu1pPNms1ERTEZnFly.GFHkfb/"
 
 // sudoer is that user.
 const sudoer = "sudoer"

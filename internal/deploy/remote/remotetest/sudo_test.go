@@ -89,7 +89,7 @@ func TestThePasswordIsInNoProcessListAndNoOutput(t *testing.T) {
 	for _, pty := range []bool{false, true} {
 		client := asSudoer(t, Sudo{}, Password).Dial(t)
 		var out bytes.Buffer
-		line := `for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\0' '\n' <$f; done 2>/dev/null | grep -c "open[ ]sesame"; echo searched`
+		line := `for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\0' '\n' <$f; done 2>/dev/null | grep -c "open[ ]barley"; echo searched`
 		if _, err := client.Run(t.Context(), remote.Command{Line: line, Become: "sudo", PTY: pty, Stdout: &out, Stderr: &out}); err != nil {
 			t.Fatal(err)
 		}

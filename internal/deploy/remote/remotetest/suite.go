@@ -44,6 +44,7 @@ func Run(t *testing.T, serve Make) {
 		{"a daemon does not hold up its starter", daemon},
 		{"the end of the context kills every process", contextKills},
 		{"a cut connection is no exit", cutConnection},
+		{"an end of context and connection is no loss", endsTogether},
 		{"SFTP disabled is said, and not needed", noSFTP},
 		{"a pushed binary leaves nothing", pushLeavesNothing},
 		{"a cut push leaves nothing", cutPush},
@@ -373,12 +374,36 @@ func cutConnection(t *testing.T, serve Make) {
 	pid := make([]byte, 32)
 	n, _ := reader.Read(pid)
 	cutter.Cut()
-	if err := <-done; drill.KindOf(err) != drill.Unreachable {
-		t.Errorf("got %v, want Unreachable", err)
+	if err := <-done; drill.KindOf(err) != drill.Unreachable || !strings.Contains(err.Error(), "the connection ended before the command did: ") {
+		t.Errorf("got %v, want Unreachable, and by whom", err)
 	}
 	killByID(strings.TrimSpace(string(pid[:n])))
 	if _, err := client.Run(t.Context(), remote.Command{Line: "true"}); drill.KindOf(err) != drill.Unreachable {
 		t.Errorf("on a dead connection: got %v, want Unreachable", err)
+	}
+}
+
+// endsTogether has the context and the connection end in either order, as they do when a program is told to stop.
+func endsTogether(t *testing.T, serve Make) {
+	a := serve(t, Wish{})
+	for range 5 {
+		client := a.Dial(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		reader, writer := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			_, err := client.Run(ctx, remote.Command{Line: "echo $$; exec sleep 1007", Stdout: writer})
+			_ = writer.Close()
+			done <- err
+		}()
+		pid := make([]byte, 32)
+		n, _ := reader.Read(pid)
+		cancel()
+		_ = client.Close()
+		if err := <-done; drill.KindOf(err) != drill.Interrupted {
+			t.Errorf("got %v, want Interrupted", err)
+		}
+		killByID(strings.TrimSpace(string(pid[:n])))
 	}
 }
 
