@@ -91,6 +91,8 @@ var mayImport = map[string][]string{
 	"internal/fleet/client":    {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
 	"internal/fleet/httpapi":   {"internal/drill", "internal/fleet", "internal/fleet/control"},
 	"internal/fleet/fleettest": {},
+	"internal/web":             {"internal/drill", "internal/fleet", "internal/fleet/control", "internal/history", "internal/web/account"},
+	"internal/web/account":     {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
 	// Deploying, and everything else.
 	"internal/deploy":                   {"internal/deploy/remote", "internal/drill", "internal/history"},
 	"internal/deploy/remote":            {"internal/deploy/remote/sshconfig", "internal/drill", "internal/history", "internal/onefile"},

@@ -581,6 +581,7 @@ func newFleetMembersCommand(s streams, o *fleetOptions) *cobra.Command {
 
 func newFleetAddCommand(s streams, o *fleetOptions) *cobra.Command {
 	role, out := fleet.RoleOperator, ""
+	var services, attacks []string
 	command := fleetCommand("add NAME", "Let a person in, and write credentials for them", `Makes a key for a person or a program of theirs, lets it in, and writes its credentials into a file for them alone. The server keeps the public
 half of the key.
 
@@ -601,7 +602,7 @@ half of the key.
 			return err
 		}
 		var added fleet.Member
-		if err := askIn(c, "add", fleet.Member{Key: key, Name: args[0], Role: role}, &added); err != nil {
+		if err := askIn(c, "add", fleet.Member{Key: key, Name: args[0], Role: role, Services: services, Kinds: attacks}, &added); err != nil {
 			return err
 		}
 		credentials.Name, credentials.Seed = args[0], seed
@@ -615,6 +616,8 @@ half of the key.
 		return nil
 	})
 	command.Flags().StringVar(&role, "role", role, "viewer, operator or admin")
+	command.Flags().StringSliceVar(&services, "service", nil, "may attack hosts of this service alone; repeat for more (default all)")
+	command.Flags().StringSliceVar(&attacks, "kind", nil, "may attack with this kind alone; repeat for more (default all)")
 	command.Flags().StringVar(&out, "out", "", "file for the credentials (default: NAME.fleet.json)")
 	return command
 }

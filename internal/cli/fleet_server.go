@@ -17,6 +17,8 @@ import (
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/control"
 	"firedrill/internal/fleet/httpapi"
+	"firedrill/internal/web"
+	"firedrill/internal/web/account"
 )
 
 // fleetDirectory lies below the server's data directory.
@@ -30,7 +32,7 @@ type fleetServerOptions struct {
 func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "fleet-listen", "", "address and port for agents and firedrill fleet, as :"+fleet.DefaultPort+" (default: no fleet)")
 	flags.StringVar(&o.address, "fleet-address", "", "host:port under which they reach it (default: the name of this host)")
-	flags.StringVar(&o.http, "fleet-http", "", "address and port for the HTTPS API of the fleet (default: none); docs/fleet.md")
+	flags.StringVar(&o.http, "fleet-http", "", "address and port for the dashboard and the HTTPS API of the fleet, as :7443 (default: none); docs/fleet.md")
 	flags.Float64Var(&o.percent, "max-percent", 50, "most hosts of a service, of an environment of it, or of a zone that may be under attack at the same time; one of each always may")
 }
 
@@ -62,7 +64,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 	}
 	log.InfoContext(ctx, "fleet ready", "listen", o.listen, "address", c.Address(), "admin", filepath.Join(directory, control.AdminFile))
 	l := &leading{control: c, ended: make(chan error, 1)}
-	serve, err := o.serve(ctx, c, log)
+	serve, err := o.serve(ctx, c, usersPath(data), log)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -70,8 +72,8 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 	return l, nil
 }
 
-// serve serves the API, if it is asked for, until ctx ends; then stop returns.
-func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, log *slog.Logger) (stop func() error, err error) {
+// serve serves API and dashboard, if they are asked for, until ctx ends; then stop returns.
+func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, users string, log *slog.Logger) (stop func() error, err error) {
 	if o.http == "" {
 		return func() error { return nil }, nil
 	}
@@ -84,11 +86,14 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, log 
 	if err != nil {
 		return nil, &drill.Error{Op: "listen on " + o.http, Kind: drill.Unsupported, Err: err, Hint: "Name another address or port with --fleet-http."}
 	}
-	server := &http.Server{Handler: httpapi.Handler(c), TLSConfig: config, ReadHeaderTimeout: serverHeaderMax, ReadTimeout: serverIdleMax, IdleTimeout: serverIdleMax,
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", httpapi.Handler(c))
+	mux.Handle("/", web.Handler(web.Options{Control: c, Book: account.Open(users), Log: log}))
+	server := &http.Server{Handler: mux, TLSConfig: config, ReadHeaderTimeout: serverHeaderMax, ReadTimeout: serverIdleMax, IdleTimeout: serverIdleMax,
 		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	ended := make(chan error, 1)
 	go func() { ended <- server.ServeTLS(listener, "", "") }()
-	log.InfoContext(ctx, "fleet API ready", "listen", "https://"+listener.Addr().String(), "pin", "sha256//"+c.CurlPin())
+	log.InfoContext(ctx, "fleet dashboard and API ready", "listen", "https://"+listener.Addr().String(), "pin", "sha256//"+c.CurlPin())
 	return func() error {
 		stopping, end := context.WithTimeout(context.WithoutCancel(ctx), serverStopMax)
 		defer end()

@@ -55,14 +55,17 @@ type Problem struct {
 
 // Member is who may speak to the control plane.
 type Member struct {
-	Key     string            `json:"key"`
-	Name    string            `json:"name"`
-	Role    string            `json:"role"`
-	Zone    string            `json:"zone,omitempty"`
-	Tags    map[string]string `json:"tags,omitempty"`
-	Since   time.Time         `json:"since"`
-	By      string            `json:"by"`
-	Revoked *time.Time        `json:"revoked,omitempty"`
+	Key  string            `json:"key"`
+	Name string            `json:"name"`
+	Role string            `json:"role"`
+	Zone string            `json:"zone,omitempty"`
+	Tags map[string]string `json:"tags,omitempty"`
+	// What a person may attack. Empty: all. They bound attack alone; halting is everybody's.
+	Services []string   `json:"services,omitempty"`
+	Kinds    []string   `json:"kinds,omitempty"`
+	Since    time.Time  `json:"since"`
+	By       string     `json:"by"`
+	Revoked  *time.Time `json:"revoked,omitempty"`
 }
 
 // HostView is a host as people see it.

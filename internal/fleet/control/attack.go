@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,6 +53,9 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	if err != nil {
 		return fleet.Run{}, err
 	}
+	if err := withinBounds(by, fleet.ServicesOf(chosen), request.Kind); err != nil && !c.options.Boundless {
+		return fleet.Run{}, err
+	}
 	if err := c.options.Limits.Admit(all, chosen); err != nil {
 		return fleet.Run{}, err
 	}
@@ -72,12 +76,29 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	if err := c.permits.take(ctx, run.Services, permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
 		return fleet.Run{}, err
 	}
-	if err := c.runs.put(ctx, run.ID, run); err != nil {
+	if err := c.runs.put(ctx, run); err != nil {
 		return fleet.Run{}, errors.Join(err, c.yieldAll(ctx, run))
 	}
 	c.hold(run)
 	c.record("%s orders %s %q on %d hosts: run %s, seed %d", by.Name, run.Kind, run.Args, len(run.Hosts), run.ID, run.Seed)
 	return run, nil
+}
+
+// withinBounds refuses what a person may not attack, or not in this way.
+func withinBounds(by fleet.Member, services []string, kind string) error {
+	why := ""
+	if len(by.Kinds) > 0 && !slices.Contains(by.Kinds, kind) {
+		why = fmt.Sprintf("%s may attack with %s alone", by.Name, strings.Join(by.Kinds, ", "))
+	}
+	for _, service := range services {
+		if len(by.Services) > 0 && !slices.Contains(by.Services, service) {
+			why = fmt.Sprintf("%s may attack %s alone, and a host of %s would be hit", by.Name, strings.Join(by.Services, ", "), service)
+		}
+	}
+	if why == "" {
+		return nil
+	}
+	return &drill.Error{Op: "attack", Kind: drill.Refused, Err: errors.New("not attacking: " + why), Hint: "ask an admin"}
 }
 
 func leverEngaged(lever fleet.Lever) error {
@@ -227,7 +248,7 @@ func (c *Control) change(id string, with func(*fleet.Run)) fleet.Run {
 	with(&run)
 	ctx, cancel := context.WithTimeout(context.Background(), storeMax)
 	defer cancel()
-	if err := c.runs.put(ctx, id, run); err != nil {
+	if err := c.runs.put(ctx, run); err != nil {
 		c.log.ErrorContext(ctx, "a run cannot be kept", "run", id, "error", err)
 	}
 	c.hold(run)
@@ -238,10 +259,7 @@ func (c *Control) change(id string, with func(*fleet.Run)) fleet.Run {
 // follow looks after runs: a host that is silent past the deadline and a margin is lost, and a run whose hosts are all final gives its permits
 // back.
 func (c *Control) follow(ctx context.Context, now time.Time) {
-	for _, run := range c.runs.values() {
-		if run.Done() {
-			continue
-		}
+	for _, run := range c.runs.going() {
 		late := now.After(run.Deadline.Add(c.options.Margin))
 		open, final := 0, 0
 		for _, host := range run.Hosts {
@@ -274,9 +292,7 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 
 // remember takes up the runs of before this start: their hosts stay held until they are final.
 func (c *Control) remember() {
-	for _, run := range c.runs.values() {
-		if !run.Done() {
-			c.hold(run)
-		}
+	for _, run := range c.runs.going() {
+		c.hold(run)
 	}
 }

@@ -61,13 +61,21 @@ func (c *Control) Call(ctx context.Context, by fleet.Member, call string, text [
 		c.record("refused %s to %s, who is %s", call, by.Name, by.Role)
 		return nil, &drill.Error{Op: call, Kind: drill.Refused, Err: fmt.Errorf("%s is %s, and that needs %s", by.Name, by.Role, cmp.Or(fleet.Calls[call], "a call that exists")), Hint: "ask an admin: firedrill fleet members"}
 	}
+	result, err := c.carryOut(ctx, by, call, text)
+	if err != nil && kindOf(err) == drill.Refused {
+		c.record("refused %s to %s: %v", call, by.Name, err)
+	}
+	return result, err
+}
+
+func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, text []byte) (any, error) {
 	switch call {
 	case "hosts":
 		return c.views(time.Now()), nil
 	case "runs":
-		return c.newest(runsShown), nil
+		return c.runs.newest("", runsShown, nil), nil
 	case "run":
-		return with(text, func(id string) (any, error) { return c.find(id) })
+		return with(text, func(id string) (any, error) { return c.runs.find(id) })
 	case "journal":
 		return with(text, func(asked [2]string) (any, error) { return c.showJournal(ctx, asked[0], asked[1]) })
 	case "members":
@@ -105,28 +113,8 @@ func with[T any](text []byte, do func(T) (any, error)) (any, error) {
 	return do(asked)
 }
 
-// newest returns the last runs, the newest first.
-func (c *Control) newest(count int) []fleet.Run {
-	all := c.runs.values()
-	slices.SortFunc(all, func(a, b fleet.Run) int { return b.Issued.Compare(a.Issued) })
-	return all[:min(count, len(all))]
-}
-
-func (c *Control) find(id string) (fleet.Run, error) {
-	var found []fleet.Run
-	for _, run := range c.runs.values() {
-		if run.ID == id || len(id) >= 6 && strings.HasSuffix(run.ID, id) {
-			found = append(found, run)
-		}
-	}
-	if len(found) != 1 {
-		return fleet.Run{}, &drill.Error{Op: "run", Kind: drill.Invalid, Err: fmt.Errorf("%d runs are called %q", len(found), id), Hint: "see: firedrill fleet runs"}
-	}
-	return found[0], nil
-}
-
 func (c *Control) showJournal(ctx context.Context, id, name string) (string, error) {
-	run, err := c.find(id)
+	run, err := c.runs.find(id)
 	if err != nil {
 		return "", err
 	}
@@ -171,7 +159,7 @@ func (c *Control) add(ctx context.Context, by, m fleet.Member) (fleet.Member, er
 	if !slices.Contains([]string{fleet.RoleViewer, fleet.RoleOperator, fleet.RoleAdmin}, m.Role) {
 		return m, &drill.Error{Op: "add", Kind: drill.Invalid, Err: fmt.Errorf("%q is no role", m.Role), Hint: "write viewer, operator or admin"}
 	}
-	member := fleet.Member{Key: m.Key, Name: m.Name, Role: m.Role, Since: time.Now(), By: by.Name}
+	member := fleet.Member{Key: m.Key, Name: m.Name, Role: m.Role, Services: m.Services, Kinds: m.Kinds, Since: time.Now(), By: by.Name}
 	if err := c.members.add(ctx, member); err != nil {
 		return m, err
 	}

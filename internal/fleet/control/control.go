@@ -44,6 +44,7 @@ type Options struct {
 
 	OpenGate        bool // planted bug: an agent may say anything to anyone
 	BlindPermits    bool // planted bug: a permit is taken by writing it down
+	Boundless       bool // planted bug: what a person may attack is not looked at
 	TrustingReplies bool // planted bug: a member is answered wherever it says
 }
 
@@ -64,7 +65,7 @@ type Control struct {
 	members   *members
 	tokens    *tokens
 	permits   *permits
-	runs      *shelf[fleet.Run]
+	runs      *runBook
 	levers    *shelf[fleet.Lever]
 	apiTokens *shelf[apiToken]
 	journal   jetstream.Stream
@@ -146,7 +147,7 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 		return err
 	}
 	c.permits.blind = c.options.BlindPermits
-	if c.runs, err = openShelf[fleet.Run](ctx, c.js, "runs"); err != nil {
+	if c.runs, err = openRuns(ctx, c.js); err != nil {
 		return err
 	}
 	if c.levers, err = openShelf[fleet.Lever](ctx, c.js, "lever"); err != nil {
@@ -238,7 +239,7 @@ func (c *Control) firstAdmin(ctx context.Context) error {
 
 // openAudit starts a log of its own for this start; the chain says whether a line was lost or changed.
 func (c *Control) openAudit() error {
-	directory := filepath.Join(c.options.Directory, "audit")
+	directory := filepath.Join(c.options.Directory, auditDirectory)
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return err
 	}
@@ -250,6 +251,9 @@ func (c *Control) openAudit() error {
 	c.closers = append(c.closers, file.Close)
 	return nil
 }
+
+// Record writes a line of the audit log that stands beside what the control plane does itself: a log-in, a form that was not ours.
+func (c *Control) Record(format string, args ...any) { c.record(format, args...) }
 
 // record writes a line of the audit log, and of ours.
 func (c *Control) record(format string, args ...any) {
@@ -333,3 +337,6 @@ func (c *Control) speaker(message *nats.Msg) (fleet.Member, bool) {
 	member, ok := c.members.get(token(message.Subject, 2))
 	return member, ok && member.Revoked == nil
 }
+
+// Limits are what may be hit at the same time.
+func (c *Control) Limits() fleet.Limits { return c.options.Limits }

@@ -111,7 +111,7 @@ func (c *Control) Release(ctx context.Context, by fleet.Member) (fleet.Lever, er
 
 // Stop ends one run. What becomes of it is followed as always.
 func (c *Control) Stop(by fleet.Member, id string) (fleet.Run, error) {
-	run, err := c.find(id)
+	run, err := c.runs.find(id)
 	if err != nil || run.Done() {
 		return run, err
 	}

@@ -24,6 +24,13 @@ type keptJournal struct {
 	end   bool
 }
 
+// JournalChange says that a host has told more of its part in a run.
+type JournalChange struct {
+	Run   string `json:"run"`
+	Host  string `json:"host"`
+	Lines int    `json:"lines"` // that are kept now
+}
+
 func journalSubject(host, order string) string { return "fd.kept." + host + "." + order }
 
 // heardJournal keeps a part of a journal, and tells the host how much there is now. A part that is there already, or does not follow on, changes
@@ -49,20 +56,8 @@ func (c *Control) heardJournal(message *nats.Msg) {
 	c.answer(message, member.Key, kept)
 }
 
-// runOf finds the run and the place of an order of a host.
-func (c *Control) runOf(host, order string) (run fleet.Run, at int, ok bool) {
-	for _, run := range c.runs.values() {
-		for i, h := range run.Hosts {
-			if h.Key == host && h.Order == order {
-				return run, i, true
-			}
-		}
-	}
-	return fleet.Run{}, 0, false
-}
-
 func (c *Control) keep(ctx context.Context, member fleet.Member, part fleet.Journal) (fleet.Kept, error) {
-	run, at, ok := c.runOf(member.Key, part.Order)
+	run, at, ok := c.runs.of(member.Key, part.Order)
 	if !ok {
 		// Of an order that we never gave, or have forgotten: it is not ours to keep, and the host need not ask again.
 		c.record("%s speaks of order %s, which is not one of its", member.Name, part.Order)
@@ -88,6 +83,13 @@ func (c *Control) keep(ctx context.Context, member fleet.Member, part fleet.Jour
 		k.lines += len(part.Lines)
 		k.end = part.End != nil
 		c.learn(ctx, run, at, part, k.lines)
+		c.changed("journal", JournalChange{Run: run.ID, Host: member.Name, Lines: k.lines})
+	}
+	if k.end {
+		// What is said again is answered from the disk; a run of years has more orders than should be remembered here.
+		c.mu.Lock()
+		delete(c.kept, part.Order)
+		c.mu.Unlock()
 	}
 	return fleet.Kept{Lines: k.lines, End: k.end}, nil
 }
@@ -198,4 +200,9 @@ func (c *Control) ReadJournal(ctx context.Context, host fleet.RunHost) ([]histor
 		return nil, err
 	}
 	return history.Read(bytes.NewReader(text))
+}
+
+// JournalText is what a host wrote down about its part in a run, as far as it was sent.
+func (c *Control) JournalText(ctx context.Context, host fleet.RunHost) ([]byte, error) {
+	return c.journalLines(ctx, host)
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,9 +20,10 @@ import (
 
 // shelf keeps values of one type by key, on disk in a bucket and at hand in memory.
 type shelf[T any] struct {
-	bucket jetstream.KeyValue
-	mu     sync.RWMutex // guards all
-	all    map[string]T
+	bucket  jetstream.KeyValue
+	writing sync.Mutex   // one write at a time; who reads does not wait for the disk
+	mu      sync.RWMutex // guards all
+	all     map[string]T
 }
 
 func openShelf[T any](ctx context.Context, js jetstream.JetStream, bucket string) (*shelf[T], error) {
@@ -30,25 +32,22 @@ func openShelf[T any](ctx context.Context, js jetstream.JetStream, bucket string
 		return nil, fmt.Errorf("fleet: open %s: %w", bucket, err)
 	}
 	s := &shelf[T]{bucket: kv, all: map[string]T{}}
-	keys, err := kv.Keys(ctx)
-	if errors.Is(err, jetstream.ErrNoKeysFound) {
-		return s, nil
-	}
+	// One stream of all values: asking for each of a hundred thousand takes minutes.
+	watcher, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, fmt.Errorf("fleet: read %s: %w", bucket, err)
 	}
-	for _, key := range keys {
-		entry, err := kv.Get(ctx, key)
-		if err != nil {
-			return nil, fmt.Errorf("fleet: read %s %s: %w", bucket, key, err)
+	for entry := range watcher.Updates() {
+		if entry == nil { // all that was kept has come
+			return s, watcher.Stop()
 		}
 		var value T
 		if err := json.Unmarshal(entry.Value(), &value); err != nil {
-			return nil, fmt.Errorf("fleet: read %s %s: %w", bucket, key, err)
+			return nil, errors.Join(fmt.Errorf("fleet: read %s %s: %w", bucket, entry.Key(), err), watcher.Stop())
 		}
-		s.all[key] = value
+		s.all[entry.Key()] = value
 	}
-	return s, nil
+	return nil, fmt.Errorf("fleet: read %s: %w", bucket, cmp.Or(ctx.Err(), errors.New("it broke off")))
 }
 
 func (s *shelf[T]) get(key string) (T, bool) {
@@ -64,12 +63,12 @@ func (s *shelf[T]) put(ctx context.Context, key string, value T) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	if _, err := s.bucket.Put(ctx, key, text); err != nil {
 		return fmt.Errorf("fleet: keep %s: %w", key, err)
 	}
-	s.all[key] = value
+	s.only(key, value)
 	return nil
 }
 

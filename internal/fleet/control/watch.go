@@ -113,9 +113,9 @@ func (c *Control) revokeToken(ctx context.Context, by fleet.Member, name string)
 	return found, nil
 }
 
-// Change is something that changed: a run or the lever, as it is now.
+// Change is something that changed, as it is now.
 type Change struct {
-	Name  string // "run" or "lever"
+	Name  string // "run", "lever", or "journal" with a JournalChange
 	Value any
 }
 
@@ -149,4 +149,6 @@ func (c *Control) changed(name string, value any) {
 }
 
 // Standing is how things stand: what a reader of changes begins with.
-func (c *Control) Standing() (fleet.Lever, []fleet.Run) { return c.lever(), c.newest(runsStanding) }
+func (c *Control) Standing() (fleet.Lever, []fleet.Run) {
+	return c.lever(), c.runs.newest("", runsStanding, nil)
+}

@@ -26,7 +26,7 @@ const patience = 30 * time.Second
 // The times of this world: as in life, but shorter.
 const (
 	pulse = 100 * time.Millisecond
-	lead  = 600 * time.Millisecond
+	lead  = 2 * time.Second // hosts start a process before they answer, and two cores are busy
 	leash = 2 * time.Second
 )
 

@@ -1,0 +1,135 @@
+package control
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+const (
+	auditDirectory = "audit"
+	auditChunk     = 64 << 10
+	auditLineMax   = 1 << 20
+	auditReadMax   = 8 << 20 // of a log, for one look at it
+)
+
+// AuditPage is a part of the audit log, the newest line first.
+type AuditPage struct {
+	Lines []history.Event
+	Next  string // where the lines before these begin; empty: there are none
+}
+
+// Audit reads the audit log backwards from a place that a page before named; an empty place is the end. contains keeps lines that hold a text,
+// without regard to case. It reads no more than it shows, or eight megabytes: then the page may be empty and name a place all the same.
+func (c *Control) Audit(place string, count int, contains string) (AuditPage, error) {
+	directory := filepath.Join(c.options.Directory, auditDirectory)
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		return AuditPage{}, err
+	}
+	var names []string
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), ".jsonl") {
+			names = append(names, entry.Name())
+		}
+	}
+	slices.Sort(names) // they begin with the time
+	at, end := len(names)-1, int64(-1)
+	if place != "" {
+		name, offset, _ := strings.Cut(place, ":")
+		found, known := slices.BinarySearch(names, name)
+		parsed, err := strconv.ParseInt(offset, 10, 64)
+		if !known || err != nil || parsed < 0 {
+			return AuditPage{}, &drill.Error{Op: "audit", Kind: drill.Invalid, Err: fmt.Errorf("%q is no place in the audit log", place)}
+		}
+		at, end = found, parsed
+	}
+	page := AuditPage{}
+	read := int64(0)
+	for ; at >= 0; at, end = at-1, -1 {
+		left, err := auditBackwards(filepath.Join(directory, names[at]), end, func(event history.Event, size int64) bool {
+			read += size
+			note, _ := event.Fact.(*history.Note)
+			if contains == "" || note != nil && strings.Contains(strings.ToLower(note.Text), strings.ToLower(contains)) {
+				page.Lines = append(page.Lines, event)
+			}
+			return len(page.Lines) < count && read < auditReadMax
+		})
+		if err != nil {
+			return page, err
+		}
+		if len(page.Lines) >= count || read >= auditReadMax {
+			switch {
+			case left > 0:
+				page.Next = fmt.Sprintf("%s:%d", names[at], left)
+			case at > 0:
+				page.Next = auditEnd(directory, names[at-1])
+			}
+			return page, nil
+		}
+	}
+	return page, nil
+}
+
+// auditEnd is the place behind the last line of a log.
+func auditEnd(directory, name string) string {
+	info, err := os.Stat(filepath.Join(directory, name))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", name, info.Size())
+}
+
+// auditBackwards gives the lines of a log before end (-1: all), the last one first, and returns where the one begins that was given last.
+// A line that is not whole, or is no event, is not given.
+func auditBackwards(path string, end int64, take func(event history.Event, size int64) (more bool)) (left int64, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if end < 0 || end > info.Size() {
+		end = info.Size()
+	}
+	var held []byte // what was read and lies before end
+	from := end
+	for {
+		at := bytes.LastIndexByte(held[:max(0, len(held)-1)], '\n') // the one before the one that ends the last line
+		if at < 0 && from > 0 {
+			if len(held) > auditLineMax {
+				return 0, errors.New("a line of the audit log is too long")
+			}
+			size := min(int64(auditChunk), from)
+			chunk := make([]byte, size, int(size)+len(held))
+			if _, err := file.ReadAt(chunk, from-size); err != nil && !errors.Is(err, io.EOF) {
+				return 0, err
+			}
+			held, from = append(chunk, held...), from-size
+			continue
+		}
+		line := held[at+1:]
+		if len(line) == 0 {
+			return 0, nil
+		}
+		held = held[:at+1]
+		end = from + int64(len(held))
+		var event history.Event
+		if line[len(line)-1] == '\n' && json.Unmarshal(line, &event) == nil && !take(event, int64(len(line))) {
+			return end, nil
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+)
+
+// runBook is the shelf of runs with what keeps a look at it from going through all of them: names of runs sort by time.
+type runBook struct {
+	shelf *shelf[fleet.Run]
+
+	mu      sync.RWMutex     // guards the fields below
+	ids     []string         // sorted, so the oldest first
+	active  map[string]bool  // not over yet
+	ordered map[string]place // by order
+}
+
+// place is a host of a run.
+type place struct {
+	run string
+	at  int
+}
+
+func openRuns(ctx context.Context, js jetstream.JetStream) (*runBook, error) {
+	kept, err := openShelf[fleet.Run](ctx, js, "runs")
+	if err != nil {
+		return nil, err
+	}
+	b := &runBook{shelf: kept, active: map[string]bool{}, ordered: map[string]place{}}
+	for _, run := range kept.values() {
+		b.ids = append(b.ids, run.ID)
+		b.index(run)
+	}
+	slices.Sort(b.ids)
+	return b, nil
+}
+
+// index takes up a run but for its place in ids. The lock is held, or nobody else knows the book.
+func (b *runBook) index(run fleet.Run) {
+	if run.Done() {
+		delete(b.active, run.ID)
+	} else {
+		b.active[run.ID] = true
+	}
+	for i, host := range run.Hosts {
+		b.ordered[host.Order] = place{run: run.ID, at: i}
+	}
+}
+
+func (b *runBook) get(id string) (fleet.Run, bool) { return b.shelf.get(id) }
+
+// put returns when the run is on the disk.
+func (b *runBook) put(ctx context.Context, run fleet.Run) error {
+	if err := b.shelf.put(ctx, run.ID, run); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at, known := slices.BinarySearch(b.ids, run.ID); !known {
+		b.ids = slices.Insert(b.ids, at, run.ID)
+	}
+	b.index(run)
+	return nil
+}
+
+// going returns the runs that are not over, the oldest first.
+func (b *runBook) going() []fleet.Run {
+	b.mu.RLock()
+	ids := make([]string, 0, len(b.active))
+	for id := range b.active {
+		ids = append(ids, id)
+	}
+	b.mu.RUnlock()
+	slices.Sort(ids)
+	runs := make([]fleet.Run, 0, len(ids))
+	for _, id := range ids {
+		if run, ok := b.get(id); ok {
+			runs = append(runs, run)
+		}
+	}
+	return runs
+}
+
+// of finds the run and the place of an order of a host.
+func (b *runBook) of(host, order string) (run fleet.Run, at int, ok bool) {
+	b.mu.RLock()
+	p, ok := b.ordered[order]
+	b.mu.RUnlock()
+	if !ok {
+		return run, 0, false
+	}
+	run, ok = b.get(p.run)
+	return run, p.at, ok && p.at < len(run.Hosts) && run.Hosts[p.at].Key == host
+}
+
+// newest returns runs that fit, the newest first, from the one before a name on; an empty name is the end.
+func (b *runBook) newest(before string, count int, fits func(fleet.Run) bool) []fleet.Run {
+	b.mu.RLock()
+	at := len(b.ids)
+	if before != "" {
+		at, _ = slices.BinarySearch(b.ids, before)
+	}
+	ids := b.ids[:at:at] // what is inserted later is not before it, or is copied
+	ids = slices.Clone(ids[max(0, len(ids)-lookedAtMax):])
+	b.mu.RUnlock()
+	runs := []fleet.Run{}
+	for i := len(ids) - 1; i >= 0 && len(runs) < count; i-- {
+		if run, ok := b.get(ids[i]); ok && (fits == nil || fits(run)) {
+			runs = append(runs, run)
+		}
+	}
+	return runs
+}
+
+// lookedAtMax bounds what a filter that fits nothing goes through.
+const lookedAtMax = 200_000
+
+func (b *runBook) count() int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return len(b.ids)
+}
+
+// find returns the run of a name, or of the last characters of one.
+func (b *runBook) find(id string) (fleet.Run, error) {
+	if run, ok := b.get(id); ok {
+		return run, nil
+	}
+	var found []string
+	if len(id) >= runNameMin {
+		b.mu.RLock()
+		for _, known := range b.ids {
+			if strings.HasSuffix(known, id) {
+				found = append(found, known)
+			}
+		}
+		b.mu.RUnlock()
+	}
+	if len(found) == 1 {
+		if run, ok := b.get(found[0]); ok {
+			return run, nil
+		}
+	}
+	return fleet.Run{}, &drill.Error{Op: "run", Kind: drill.Invalid, Err: fmt.Errorf("%d runs are called %q", len(found), id), Hint: "see: firedrill fleet runs"}
+}
+
+// runNameMin is how many of the last characters of a name may stand for it.
+const runNameMin = 6
+
+// Runs returns runs that fit, the newest first, from the one before a name on (empty: from the newest), and how many there are in all.
+func (c *Control) Runs(before string, count int, fits func(fleet.Run) bool) (runs []fleet.Run, all int) {
+	return c.runs.newest(before, count, fits), c.runs.count()
+}
+
+// Going returns the runs that are not over.
+func (c *Control) Going() []fleet.Run { return c.runs.going() }
+
+// FindRun returns the run of a name, or of the last characters of one.
+func (c *Control) FindRun(id string) (fleet.Run, error) { return c.runs.find(id) }
