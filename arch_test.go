@@ -73,6 +73,7 @@ var mayImport = map[string][]string{
 	// Every driver is a room of its own with the same arrows; drivers do not know each other.
 	"internal/failover/database/pgsql":        {"internal/failover/database"},
 	"internal/failover/database/postgresql":   {"internal/failover/database", "internal/failover/database/pgsql", "internal/deploy/remote", "internal/drill"},
+	"internal/failover/database/programs":     {"internal/failover/database", "internal/drill"},
 	"internal/failover/database/patroni":      {"internal/failover/database", "internal/failover/database/pgsql", "internal/drill"},
 	"internal/failover/database/databasetest": {"internal/failover/database", "internal/failover/database/pgsql", "internal/deploy/remote", "internal/drill", "internal/history", "internal/lab"},
 	// AWS's APIs: our endpoint, and the rooms that speak to Amazon as clients, which are kept apart.

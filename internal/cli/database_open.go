@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"firedrill/internal/drill"
@@ -15,12 +16,20 @@ import (
 	"firedrill/internal/failover/database/patroni"
 	"firedrill/internal/failover/database/pgsql"
 	"firedrill/internal/failover/database/postgresql"
+	"firedrill/internal/failover/database/programs"
 )
 
 // openDatabase makes the driver of a database of the service file; it touches nothing but the files that hold secrets.
 func openDatabase(d drill.Database, file string) (database.Driver, error) {
-	if d.Driver == drill.DatabasePatroni {
+	switch d.Driver {
+	case drill.DatabasePatroni:
 		return openPatroni(d, file)
+	case drill.DatabaseExec:
+		e := d.Exec
+		return programs.New(programs.Options{
+			Hosts: d.Hosts, Status: e.Status, Write: e.Write, Fence: e.Fence, Promote: e.Promote, Rebuild: e.Rebuild,
+			Dir: filepath.Dir(file), Timeout: e.Timeout.Duration(),
+		}), nil
 	}
 	var fence drill.Fence
 	if d.Fence != nil {

@@ -12,22 +12,24 @@ import (
 const (
 	DatabasePostgreSQL = "postgresql" // ourselves, over SQL and SSH
 	DatabasePatroni    = "patroni"    // Patroni, over its REST API
+	DatabaseExec       = "exec"       // programs of the user's
 )
 
-var databaseDrivers = []string{DatabasePostgreSQL, DatabasePatroni}
+var databaseDrivers = []string{DatabasePostgreSQL, DatabasePatroni, DatabaseExec}
 
 const databaseHostsMin = 2
 
 // Database is a database whose primary can move from one of its hosts to another.
 type Database struct {
 	Name        string      `yaml:"-" json:"name"`
-	Driver      string      `yaml:"driver" json:"driver"`                                     // postgresql (default) or patroni
+	Driver      string      `yaml:"driver" json:"driver"`                                     // postgresql (default), patroni or exec
 	Hosts       []Host      `yaml:"hosts" json:"hosts,omitempty"`                             // its servers
 	PromoteWhen []string    `yaml:"promote_when" json:"promote_when,omitempty"`               // alarms that order a promotion when all of them are raised; none: only people do
 	LagMax      int         `yaml:"lag_max_bytes" json:"lag_max_bytes,omitempty"`             // that a standby may be behind what was last seen of the primary, default 0
 	PostgreSQL  *PostgreSQL `yaml:"postgresql" json:"postgresql,omitempty"`                   // for postgresql
 	SQL         *SQL        `yaml:"sql" json:"sql,omitempty"`                                 // for patroni: how the writes of the proof get in
 	Patroni     *Patroni    `yaml:"patroni" json:"patroni,omitempty"`                         // for patroni: its REST API, when it is not as Patroni sets it up
+	Exec        *Exec       `yaml:"exec" json:"exec,omitempty"`                               // for exec: the programs
 	Fence       *Fence      `yaml:"fence" json:"fence,omitempty"`                             // for postgresql: how an old primary that is out of reach is kept from writing
 	Patience    Seconds     `yaml:"connect_timeout" json:"connect_timeout_seconds,omitempty"` // how long a server that is alive may take to say so, default 2s
 }
@@ -63,6 +65,17 @@ type Patroni struct {
 	PasswordFile string `yaml:"password_file" json:"password_file"` // its first line
 	HTTPS        bool   `yaml:"https" json:"https,omitempty"`       // the API speaks TLS
 	CAFile       string `yaml:"ca_file" json:"ca_file,omitempty"`   // who signed its certificate; default: those whom this machine trusts
+}
+
+// Exec names the programs that move a database (driver exec). They run beside the service file; {host}, {from} and {to} are filled in.
+// docs/databases.md tells what each must do and say.
+type Exec struct {
+	Status  []string `yaml:"status,required" json:"status"`
+	Write   []string `yaml:"write,required" json:"write"`
+	Fence   []string `yaml:"fence,required" json:"fence"`
+	Promote []string `yaml:"promote,required" json:"promote"`
+	Rebuild []string `yaml:"rebuild,required" json:"rebuild"`
+	Timeout Seconds  `yaml:"timeout" json:"timeout_seconds,omitempty"` // of each, default 1m; then it is killed
 }
 
 // Fence says how it is made sure that a primary that is out of reach writes no more.
@@ -157,6 +170,7 @@ func (c *checker) databaseSections(path string, d Database) {
 	}{
 		{"postgresql", d.PostgreSQL != nil, d.Driver == DatabasePostgreSQL, "{database: books, user: firedrill, data: /var/lib/postgresql/15/main, replication: user=replicator}"},
 		{"sql", d.SQL != nil, d.Driver == DatabasePatroni, "{database: books, user: firedrill, password_file: database-password}"},
+		{"exec", d.Exec != nil, d.Driver == DatabaseExec, "{status: [./database, status], write: [./database, write, \"{host}\"], ...}"},
 	} {
 		switch {
 		case section.wants && !section.there:
@@ -170,6 +184,13 @@ func (c *checker) databaseSections(path string, d Database) {
 	}
 	if d.Patroni != nil && d.Driver != DatabasePatroni {
 		c.mistake(path+".patroni", "is not for driver %s; write driver: patroni", d.Driver)
+	}
+	if e := d.Exec; e != nil {
+		for field, args := range map[string][]string{"status": e.Status, "write": e.Write, "fence": e.Fence, "promote": e.Promote, "rebuild": e.Rebuild} {
+			if len(args) == 0 || args[0] == "" {
+				c.mistake(path+".exec."+field, "names no program; write it as a list, [./database, %s]", field)
+			}
+		}
 	}
 	if p := d.PostgreSQL; p != nil {
 		place := path + ".postgresql"
