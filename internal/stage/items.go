@@ -28,6 +28,7 @@ type found struct {
 	text    string
 	at      time.Time
 	expires time.Time
+	next    string // in place of the item's own
 }
 
 func missing(format string, args ...any) found { return found{text: fmt.Sprintf(format, args...)} }
@@ -228,11 +229,12 @@ func automatic(run *Run) bool {
 	return run.Trigger == history.TriggerPipeline || run.Trigger == history.TriggerSchedule
 }
 
-func (e *Evidence) drilled(life time.Duration, fits func(*Run) bool) found {
+// drilled looks for a drill on each critical dependency in the runs that fit. where says in words which those are.
+func (e *Evidence) drilled(life time.Duration, fits func(*Run) bool, where string) found {
 	return e.each(func(d drill.Dependency) found {
 		all := e.drillsOf(d, fits)
 		if len(all) == 0 {
-			return missing("no drill on it passed")
+			return missing("no drill on it passed in a run %s", where)
 		}
 		last := all[len(all)-1]
 		if book, is := e.book(d.Name); is && book.AgreedAt.After(last.at) {
@@ -242,12 +244,25 @@ func (e *Evidence) drilled(life time.Duration, fits func(*Run) bool) found {
 	})
 }
 
-func (e *Evidence) drilledBelow() found { return e.drilled(yearly, below) }
+func (e *Evidence) drilledBelow() found {
+	got := e.drilled(yearly, below, belowWords)
+	if !got.met && e.Service.Tier == "" {
+		got.next = "write tier: staging into the service file of that place, then " + drillNext(e)
+	}
+	return got
+}
+
+// How the runs are named that an item counts.
+const (
+	belowWords = "outside of production (with another tier: in the service file)"
+	byItself   = "by a pipeline or a schedule, "
+)
+
 func (e *Evidence) automaticBelow() found {
-	return e.drilled(cadence, func(r *Run) bool { return below(r) && automatic(r) })
+	return e.drilled(cadence, func(r *Run) bool { return below(r) && automatic(r) }, byItself+belowWords)
 }
 func (e *Evidence) automaticProduction() found {
-	return e.drilled(cadence, func(r *Run) bool { return inProduction(r) && automatic(r) })
+	return e.drilled(cadence, func(r *Run) bool { return inProduction(r) && automatic(r) }, byItself+"with tier: "+Production)
 }
 
 func (e *Evidence) published() found {
@@ -315,7 +330,9 @@ func (e *Evidence) trend() found {
 			}
 		}
 		if count < 2 {
-			return missing("%s ran %d times; two make a trend", written.Name, count)
+			open := missing("%s ran %s; two runs make a trend", written.Name, []string{"never", "once"}[count])
+			open.next = "firedrill run " + written.Name
+			return open
 		}
 	}
 	return found{met: true, text: fmt.Sprintf("%d drills ran at least twice each", len(e.Service.Drills))}

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -108,7 +109,7 @@ func Judge(e Evidence) Result {
 	slices.SortStableFunc(e.Rehearsals, func(a, b Rehearsal) int { return a.At.Compare(b.At) })
 	for _, known := range checklist {
 		found := known.look(&e)
-		item := Item{ID: known.id, Stage: int(known.id[0] - '0'), Title: known.title, State: Open, Evidence: found.text, Next: known.next(&e)}
+		item := Item{ID: known.id, Stage: int(known.id[0] - '0'), Title: known.title, State: Open, Evidence: found.text, Next: cmp.Or(found.next, known.next(&e))}
 		if found.met {
 			item.State = Met
 			if !found.at.IsZero() {

@@ -205,3 +205,27 @@ func TestBadgeAndPageSayTheStage(t *testing.T) {
 		t.Errorf("%s\n%s", badge.String(), text.String())
 	}
 }
+
+// What comes next must be what would meet the item, or people follow it in vain.
+func TestNextSaysWhatWouldHelp(t *testing.T) {
+	for id, test := range map[string]struct {
+		change     func(*Evidence)
+		text, next string
+	}{
+		"3.2": {func(e *Evidence) { e.Service.Drills = append(e.Service.Drills, drill.Drill{Name: "lose-host"}) }, "lose-host ran never", "firedrill run lose-host"},
+		"2.1": {func(e *Evidence) {
+			e.Service.Tier = ""
+			for i := range e.Runs {
+				e.Runs[i].Plan.Tier = ""
+			}
+		}, "in a run outside of production", "tier: staging"},
+	} {
+		e := full()
+		test.change(&e)
+		items := Judge(e).Items
+		item := items[slices.IndexFunc(items, func(i Item) bool { return i.ID == id })]
+		if !strings.Contains(item.Evidence, test.text) || !strings.Contains(item.Next, test.next) {
+			t.Errorf("%s: %q, next %q", id, item.Evidence, item.Next)
+		}
+	}
+}
