@@ -13,6 +13,7 @@ import (
 
 	"firedrill/internal/deploy/remote/remotetest"
 	"firedrill/internal/drill"
+	"firedrill/internal/tether"
 )
 
 // oddNames are what a file may be called, and what shells, tar, sha256sum and line-based protocols stumble over.
@@ -156,7 +157,7 @@ func alone(t *testing.T) bool {
 	command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	command.Env = append(os.Environ(), variable+"="+t.Name())
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if out, err := command.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+	if out, err := tether.CombinedOutput(command); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	return false

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/tether"
 )
 
 // Options are what Up may be told besides the topology. The zero value is useful.
@@ -140,21 +140,16 @@ func startWorld(config worldConfig, listener *os.File) (l *Lab, words func() str
 		cmd.ExtraFiles = append(cmd.ExtraFiles, listener) // fdListener
 	}
 	l = &Lab{name: config.Topology.Name, control: control, done: make(chan struct{})}
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		err := cmd.Start()
-		l.process = cmd.Process
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // how the world ended says nothing: it is killed as a rule
-			close(l.done)
-		}
-	}()
-	if err := <-started; err != nil {
+	wait, err := tether.Start(cmd)
+	if err != nil {
 		control.close()
 		return nil, nil, startError(err)
 	}
+	l.process = cmd.Process
+	go func() {
+		_ = wait() // how the world ended says nothing: it is killed as a rule
+		close(l.done)
+	}()
 	return l, output.String, nil
 }
 

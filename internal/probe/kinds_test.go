@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"firedrill/internal/history"
+	"firedrill/internal/tether"
 )
 
 // certificate makes a key pair for localhost that ends after a while, signed by itself; the file holds what trusts it.
@@ -226,7 +227,7 @@ func postgres(t *testing.T) (address, authorities string) {
 		return c
 	}
 	must := func(c *exec.Cmd) {
-		if out, err := c.CombinedOutput(); err != nil {
+		if out, err := tether.CombinedOutput(c); err != nil {
 			t.Fatalf("%s: %v\n%s", c, err, out)
 		}
 	}
@@ -247,12 +248,13 @@ func postgres(t *testing.T) (address, authorities string) {
 	listener.Close()
 	_, port, _ := net.SplitHostPort(address)
 	server := command("", "postgres", "-D", data, "-p", port, "-h", "127.0.0.1", "-k", dir, "-c", "ssl=on", "-c", "ssl_cert_file="+dir+"/server.crt", "-c", "ssl_key_file="+dir+"/server.key", "-c", "fsync=off")
-	if err := server.Start(); err != nil {
+	wait, err := tether.Start(server)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = server.Process.Signal(syscall.SIGQUIT)
-		_ = server.Wait()
+		_ = wait()
 	})
 	for deadline := time.After(patience); ; {
 		got := try(t, Spec{Kind: SQL, URL: "postgresql://trusty@" + address + "/books"})

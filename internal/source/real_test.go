@@ -20,6 +20,7 @@ import (
 	"firedrill/internal/drill"
 	"firedrill/internal/source"
 	"firedrill/internal/source/sourcetest"
+	"firedrill/internal/tether"
 )
 
 // program starts a Debian program and ends it with the test.
@@ -39,12 +40,13 @@ func program(t *testing.T, name string, args ...string) *os.Process {
 	}
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := command.Start(); err != nil {
+	wait, err := tether.Start(command)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
-		_ = command.Wait()
+		_ = wait()
 		if t.Failed() {
 			text, _ := os.ReadFile(log.Name())
 			t.Logf("%s ended with:\n%s", name, text[max(0, len(text)-1000):])

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"firedrill/internal/tether"
 )
 
 // envAlone names the test that runs in namespaces of its own.
@@ -60,7 +62,7 @@ func alone(t *testing.T, besides uintptr, empty func() error) bool {
 		inner.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		inner.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
-	out, err := inner.CombinedOutput()
+	out, err := tether.CombinedOutput(inner)
 	var ended *exec.ExitError
 	switch {
 	case errors.As(err, &ended):

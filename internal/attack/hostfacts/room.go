@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack/dump"
+	"firedrill/internal/tether"
 )
 
 // The room is a child process in a network namespace of its own. What is tried there is gone with it.
@@ -50,7 +51,7 @@ func room(ctx context.Context, own bool) (map[Need]found, error) {
 	}
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Run(); err != nil {
+	if err := tether.Run(cmd); err != nil {
 		return nil, errors.Join(err, trimmed(said.String()))
 	}
 	var all map[Need]found

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	at "firedrill/internal/attack/attacktest"
+	"firedrill/internal/tether"
 )
 
 // real is a host whose init is the real systemd.
@@ -53,12 +54,13 @@ func newReal(t *testing.T) real {
 	// The cgroup namespace is rooted in the group that the process is put into.
 	init.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(directory.Fd()), Pdeathsig: syscall.SIGKILL,
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWCGROUP}
-	if err := init.Start(); err != nil {
+	wait, err := tether.Start(init)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = init.Process.Kill()
-		_ = init.Wait()
+		_ = wait()
 		removeGroups(group)
 	})
 	r := real{pid: strconv.Itoa(init.Process.Pid)}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/tether"
 )
 
 // slack is how long before the deadline the end of a worker is still taken for the deadline: its clock and ours are read apart.
@@ -57,12 +57,14 @@ func start(ctx context.Context, step *Step, deadline time.Time) (*process, error
 	defer output.Close()
 	p := &process{deadline: deadline, command: command, lifeline: lifeline, done: make(chan struct{})}
 	command.Stdin, command.Stdout = input, outputOfChild
-	started := make(chan error, 1)
-	go p.hold(started)
-	err = errors.Join(<-started, outputOfChild.Close())
-	if err != nil {
+	wait, err := tether.Start(command)
+	if err := errors.Join(err, outputOfChild.Close()); err != nil {
 		return nil, errors.Join(fmt.Errorf("worker: start: %w", err), lifeline.Close())
 	}
+	go func() {
+		p.ended = wait()
+		close(p.done)
+	}()
 	p.pid = command.Process.Pid
 	stop := context.AfterFunc(ctx, func() { _ = output.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -92,20 +94,6 @@ func prepare(step *Step, deadline time.Time) (*exec.Cmd, error) {
 		command.SysProcAttr.Pdeathsig = 0
 	}
 	return command, nil
-}
-
-// hold starts the worker and waits for its end on one thread: the death signal is sent when the thread dies that started the worker, and
-// the runtime ends idle threads as it likes.
-func (p *process) hold(started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := p.command.Start(); err != nil {
-		started <- err
-		return
-	}
-	started <- nil
-	p.ended = p.command.Wait()
-	close(p.done)
 }
 
 // listen makes sense of the line that the worker said.
