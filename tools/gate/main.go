@@ -33,7 +33,7 @@ var needed = [][2]string{
 }
 
 // require is told to the tests: what is named there may not be skipped.
-const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user,systemd,awscli,minisign,prometheus,containers,patroni"
+const require = "kernel,openssh,postgresql,bind,nginx,chromium,git,user,systemd,awscli,minisign,prometheus,containers,patroni,curl"
 
 func main() {
 	quick := flag.Bool("quick", false, "only what needs neither root nor packages, in under a minute")
