@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"internal/lint":                     {"internal/drill"},
 	"internal/jenkins":                  {"internal/drill"},
 	"internal/chaostoolkit":             {"internal/drill"},
+	"internal/simulation":               {},
 	"internal/attack":                   {"internal/attack/cgroups", "internal/attack/containers", "internal/attack/procs", "internal/attack/policy", "internal/drill", "internal/history"},
 	"internal/attack/containers":        {"internal/attack/procs", "internal/drill"},
 	"internal/attack/blackhole":         {"internal/attack", "internal/attack/herd", "internal/attack/traffic", "internal/drill"},

@@ -393,3 +393,31 @@ func TestInterruptedAndRefusedRunsSaySo(t *testing.T) {
 		t.Errorf("refused: %s, exit code %d: %s", got.Outcome, got.ExitCode(), got.Reason)
 	}
 }
+
+// A drill that stands on a part of the evidence is never passed, whichever part is missing.
+func TestADrillWithoutAPermitOrALaterLookIsNotPassed(t *testing.T) {
+	for name, missing := range map[string]func(log []history.Event, event history.Event) bool{
+		"permit": func(_ []history.Event, event history.Event) bool {
+			permit, is := event.Fact.(*history.Permit)
+			return is && permit.Step == 1
+		},
+		"later look": func(log []history.Event, event history.Event) bool {
+			_, is := event.Fact.(*history.Inspected)
+			return is && stepAt(log, event.At) == 1
+		},
+	} {
+		plan, log := verdicttest.Bookstore(verdicttest.NoTwist)
+		if got := verdict.JudgeStep(plan, log, 1); got.Outcome != history.Passed {
+			t.Fatalf("with all of it: %s: %s", got.Outcome, got.Reason)
+		}
+		var rest []history.Event
+		for _, event := range log {
+			if !missing(log, event) {
+				rest = append(rest, event)
+			}
+		}
+		if got := verdict.JudgeStep(plan, rest, 1); len(rest) == len(log) || got.Outcome != history.Inconclusive {
+			t.Errorf("without its %s: %s: %s", name, got.Outcome, got.Reason)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"firedrill/internal/drill"
@@ -27,6 +28,15 @@ func (d *drillCase) readiness() []Check {
 		checks = append(checks, passed(GroupReadiness, name, orText(sentence(last.fact.Detail), "A healthy release was left to go back to."), last.seq))
 	}
 	return checks
+}
+
+// permitted notices an attack for which the log holds no leave of the guard: nobody had looked whether there was somewhere to go back to.
+func (d *drillCase) permitted() []Check {
+	granted := slices.ContainsFunc(d.rec.permits, func(p seen[*history.Permit]) bool { return p.fact.Step == d.step && p.fact.Granted })
+	if _, attacked := d.t0(); granted || !attacked {
+		return nil
+	}
+	return []Check{inconclusive(GroupReadiness, "permit", "No permit of the guard for this attack is in the log.")}
 }
 
 // judgeDeploy asks for the same revision, healthy, on every host of the environment.

@@ -112,6 +112,7 @@ func judgeDrill(rec *record, step int, judged *StepVerdict) {
 	add(d.reverted()...)
 	add(d.objectives()...)
 	add(d.readiness()...)
+	add(d.permitted()...)
 	judged.RTO = d.rto()
 }
 

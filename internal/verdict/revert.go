@@ -54,6 +54,9 @@ func (d *drillCase) revertedOn(sheet *HostImpact) Check {
 	if attack.reverted == nil || attack.account == nil {
 		return inconclusive(GroupRevert, name, "Only a part of the proof that nothing remains is in the log.", seqs...)
 	}
+	if _, ok := d.lookedAfter(sheet); !ok {
+		return inconclusive(GroupRevert, name, "Nobody else looked at the host afterwards: that nothing remains is the attack's own word alone.", seqs...)
+	}
 	return d.throughAgain(sheet, name, seqs)
 }
 
@@ -115,7 +118,7 @@ func (d *drillCase) throughAgain(sheet *HostImpact, name string, seqs []int64) C
 			if tries.target != target || tries.flow != "new" || len(tries.after) == 0 {
 				continue
 			}
-			last := tries.after[len(tries.after)-1]
+			last := d.lastThrough(sheet, tries.after[len(tries.after)-1], target)
 			seqs = append(seqs, last.seq)
 			if !last.fact.Through {
 				return stillThere(name, fmt.Sprintf("The canary %s was still cut off after the revert.", target), seqs)
@@ -136,6 +139,24 @@ func (d *drillCase) throughAgain(sheet *HostImpact, name string, seqs []int64) C
 	}
 	result := passed(GroupRevert, name, why+".", seqs...)
 	return d.onTime(sheet, result)
+}
+
+// lastThrough is the try that tells whether a target is reached again. Of attacks that were in force together the one that ends first finds
+// the target still cut off by the others: what they found when they had ended counts.
+func (d *drillCase) lastThrough(sheet *HostImpact, own seen[*history.AttackCanary], target string) seen[*history.AttackCanary] {
+	last := own
+	for i := range d.impact.Hosts {
+		other := &d.impact.Hosts[i]
+		if !d.drill.Together || other.Host != sheet.Host || other.facts.attack == nil || !own.at.Before(other.Reverted) {
+			continue
+		}
+		for _, tries := range other.facts.attack.canaryTable() {
+			if tries.target == target && tries.flow == "new" && len(tries.after) > 0 && tries.after[len(tries.after)-1].at.After(last.at) {
+				last = tries.after[len(tries.after)-1]
+			}
+		}
+	}
+	return last
 }
 
 // overdueMax is how much later than its deadline an attack may say that it was taken back: looking for what is left takes time.
