@@ -196,7 +196,7 @@ func newDatabaseHistoryCommand(s streams) *cobra.Command {
 		Use:   "history",
 		Short: "Show what a database, or its manager, has recorded about itself",
 		Args:  cobra.NoArgs,
-		Long: `Shows what the manager of a database has written down about its moves, oldest first (driver patroni). After a move by firedrill
+		Long: `Shows what the manager of a database has written down about its moves, oldest first (drivers patroni and rds). After a move by firedrill
 the lines since its begin are told with it.
 
 EXIT STATUS

@@ -11,12 +11,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	awsrds "github.com/aws/aws-sdk-go-v2/service/rds"
+
+	"firedrill/internal/amazon"
 	"firedrill/internal/drill"
 	"firedrill/internal/failover/database"
 	"firedrill/internal/failover/database/patroni"
 	"firedrill/internal/failover/database/pgsql"
 	"firedrill/internal/failover/database/postgresql"
 	"firedrill/internal/failover/database/programs"
+	"firedrill/internal/failover/database/rds"
 )
 
 // openDatabase makes the driver of a database of the service file; it touches nothing but the files that hold secrets.
@@ -24,6 +28,8 @@ func openDatabase(d drill.Database, file string) (database.Driver, error) {
 	switch d.Driver {
 	case drill.DatabasePatroni:
 		return openPatroni(d, file)
+	case drill.DatabaseRDS:
+		return openRDS(d, file)
 	case drill.DatabaseExec:
 		e := d.Exec
 		return programs.New(programs.Options{
@@ -71,6 +77,18 @@ func openPatroni(d drill.Database, file string) (database.Driver, error) {
 		}
 	}
 	return patroni.New(options), nil
+}
+
+func openRDS(d drill.Database, file string) (database.Driver, error) {
+	server, err := sqlServer(d.SQL, file)
+	if err != nil {
+		return nil, err
+	}
+	config, err := amazon.Config(context.Background(), d.RDS.AWS, filepath.Dir(file))
+	if err != nil {
+		return nil, err
+	}
+	return rds.New(rds.Options{Instance: d.RDS.Instance, Client: awsrds.NewFromConfig(config), SQL: server, ConnectTimeout: d.Patience.Duration()}), nil
 }
 
 // trusted reads certificates of authorities.

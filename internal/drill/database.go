@@ -13,23 +13,25 @@ const (
 	DatabasePostgreSQL = "postgresql" // ourselves, over SQL and SSH
 	DatabasePatroni    = "patroni"    // Patroni, over its REST API
 	DatabaseExec       = "exec"       // programs of the user's
+	DatabaseRDS        = "rds"        // Amazon RDS, a Multi-AZ instance of PostgreSQL
 )
 
-var databaseDrivers = []string{DatabasePostgreSQL, DatabasePatroni, DatabaseExec}
+var databaseDrivers = []string{DatabasePostgreSQL, DatabasePatroni, DatabaseExec, DatabaseRDS}
 
 const databaseHostsMin = 2
 
 // Database is a database whose primary can move from one of its hosts to another.
 type Database struct {
 	Name        string      `yaml:"-" json:"name"`
-	Driver      string      `yaml:"driver" json:"driver"`                                     // postgresql (default), patroni or exec
-	Hosts       []Host      `yaml:"hosts" json:"hosts,omitempty"`                             // its servers
+	Driver      string      `yaml:"driver" json:"driver"`                                     // postgresql (default), patroni, exec or rds
+	Hosts       []Host      `yaml:"hosts" json:"hosts,omitempty"`                             // its servers; none for rds
 	PromoteWhen []string    `yaml:"promote_when" json:"promote_when,omitempty"`               // alarms that order a promotion when all of them are raised; none: only people do
 	LagMax      int         `yaml:"lag_max_bytes" json:"lag_max_bytes,omitempty"`             // that a standby may be behind what was last seen of the primary, default 0
 	PostgreSQL  *PostgreSQL `yaml:"postgresql" json:"postgresql,omitempty"`                   // for postgresql
-	SQL         *SQL        `yaml:"sql" json:"sql,omitempty"`                                 // for patroni: how the writes of the proof get in
+	SQL         *SQL        `yaml:"sql" json:"sql,omitempty"`                                 // for patroni and rds: how the writes of the proof get in
 	Patroni     *Patroni    `yaml:"patroni" json:"patroni,omitempty"`                         // for patroni: its REST API, when it is not as Patroni sets it up
 	Exec        *Exec       `yaml:"exec" json:"exec,omitempty"`                               // for exec: the programs
+	RDS         *RDS        `yaml:"rds" json:"rds,omitempty"`                                 // for rds: which instance
 	Fence       *Fence      `yaml:"fence" json:"fence,omitempty"`                             // for postgresql: how an old primary that is out of reach is kept from writing
 	Patience    Seconds     `yaml:"connect_timeout" json:"connect_timeout_seconds,omitempty"` // how long a server that is alive may take to say so, default 2s
 }
@@ -78,6 +80,13 @@ type Exec struct {
 	Timeout Seconds  `yaml:"timeout" json:"timeout_seconds,omitempty"` // of each, default 1m; then it is killed
 }
 
+// RDS names a Multi-AZ instance of Amazon RDS for PostgreSQL (driver rds); aws: of the service file says how RDS is reached.
+type RDS struct {
+	Instance string `yaml:"instance,required" json:"instance"` // its DBInstanceIdentifier
+
+	AWS AWS `yaml:"-" json:"aws,omitzero"` // that of the service
+}
+
 // Fence says how it is made sure that a primary that is out of reach writes no more.
 type Fence struct {
 	PowerOff   []string `yaml:"power_off" json:"power_off,omitempty"`     // a program that switches {host} off
@@ -95,6 +104,9 @@ func (s *Service) Database(name string) *Database {
 func (s *Service) fillDatabases() {
 	for i := range s.Databases {
 		orDefault(&s.Databases[i].Driver, DatabasePostgreSQL)
+		if to := s.Databases[i].RDS; to != nil && s.AWS != nil {
+			to.AWS = *s.AWS
+		}
 	}
 }
 
@@ -119,8 +131,11 @@ func (c *checker) databases() {
 				c.mistake(fmt.Sprintf("%s.promote_when[%d]", path, i), "no alarm %q, with its host filled in; %s", alarm, Suggest(alarm, alarms))
 			}
 		}
-		if len(d.PromoteWhen) > 0 && d.Driver == DatabasePatroni {
-			c.mistake(path+".promote_when", "Patroni promotes by itself when its primary is lost; leave it out")
+		if len(d.PromoteWhen) > 0 && (d.Driver == DatabasePatroni || d.Driver == DatabaseRDS) {
+			c.mistake(path+".promote_when", "%s promotes by itself when its primary is lost; leave it out", d.Driver)
+		}
+		if c.placedOnPrimary(d.Name) && d.Driver == DatabaseRDS {
+			c.mistake(path, "a drill is on its primary, and an instance of RDS has no host that can be attacked; firedrill database switch fails it over")
 		}
 		if len(d.PromoteWhen) > 0 && c.service.Watch == nil {
 			c.mistake(path+".promote_when", "needs a watch, which raises the alarms; add watch: {url: http://...}")
@@ -136,7 +151,10 @@ func (c *checker) databaseHosts(path string, d Database) {
 			others[host.Name] = host
 		}
 	}
-	if len(d.Hosts) < databaseHostsMin {
+	if len(d.Hosts) > 0 && d.Driver == DatabaseRDS {
+		c.mistake(path+".hosts", "an instance of RDS has no hosts of its own; leave them out")
+	}
+	if len(d.Hosts) < databaseHostsMin && d.Driver != DatabaseRDS {
 		c.mistake(path+".hosts", "%d of at least %d hosts; a primary moves from one to another", len(d.Hosts), databaseHostsMin)
 	}
 	seen := map[string]bool{}
@@ -169,8 +187,9 @@ func (c *checker) databaseSections(path string, d Database) {
 		example      string
 	}{
 		{"postgresql", d.PostgreSQL != nil, d.Driver == DatabasePostgreSQL, "{database: books, user: firedrill, data: /var/lib/postgresql/15/main, replication: user=replicator}"},
-		{"sql", d.SQL != nil, d.Driver == DatabasePatroni, "{database: books, user: firedrill, password_file: database-password}"},
+		{"sql", d.SQL != nil, d.Driver == DatabasePatroni || d.Driver == DatabaseRDS, "{database: books, user: firedrill, password_file: database-password}"},
 		{"exec", d.Exec != nil, d.Driver == DatabaseExec, "{status: [./database, status], write: [./database, write, \"{host}\"], ...}"},
+		{"rds", d.RDS != nil, d.Driver == DatabaseRDS, "{instance: books}"},
 	} {
 		switch {
 		case section.wants && !section.there:
@@ -178,6 +197,9 @@ func (c *checker) databaseSections(path string, d Database) {
 		case section.there && !section.wants && slices.Contains(databaseDrivers, d.Driver):
 			c.mistake(path+"."+section.name, "is not for driver %s", d.Driver)
 		}
+	}
+	if d.RDS != nil && d.SQL != nil && d.SQL.Port != 0 {
+		c.mistake(path+".sql.port", "RDS says on which port the instance listens; leave it out")
 	}
 	if d.Fence != nil && d.Driver != DatabasePostgreSQL && slices.Contains(databaseDrivers, d.Driver) {
 		c.mistake(path+".fence", "is not for driver %s", d.Driver)
@@ -216,6 +238,11 @@ func (c *checker) databaseSections(path string, d Database) {
 			c.mistake(path+".patroni.ca_file", "is not looked at without https: true")
 		}
 	}
+}
+
+// placedOnPrimary says whether a drill of the service file is on the primary of a database.
+func (c *checker) placedOnPrimary(name string) bool {
+	return slices.ContainsFunc(c.service.Drills, func(d Drill) bool { return strings.HasSuffix(d.On, placePrimary+name) })
 }
 
 func (c *checker) port(path string, port int) {

@@ -32,6 +32,20 @@ func Main() {
 	}
 }
 
+// RequirePostgreSQL skips a test where PostgreSQL 15 or root is missing, unless FIREDRILL_REQUIRE asks for it.
+func RequirePostgreSQL(t *testing.T) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		if _, err := os.Stat("/usr/lib/postgresql/15/bin/initdb"); err == nil {
+			return
+		}
+	}
+	if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "postgresql") {
+		t.Fatal("FIREDRILL_REQUIRE asks for PostgreSQL, and root: apt-get install postgresql-15")
+	}
+	t.Skip("needs root and PostgreSQL 15: apt-get install postgresql-15")
+}
+
 // dialer reads "NUMBER ADDRESS" from the socket, connects, and sends back "NUMBER" with the connection, or "NUMBER REASON" without.
 func dialer(control *os.File) int {
 	conn, err := net.FileConn(control)

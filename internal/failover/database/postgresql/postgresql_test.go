@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"net/netip"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,19 +24,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func requirePostgres(t *testing.T) {
-	t.Helper()
-	if os.Getuid() == 0 {
-		if _, err := os.Stat("/usr/lib/postgresql/15/bin/initdb"); err == nil {
-			return
-		}
-	}
-	if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "postgresql") {
-		t.Fatal("FIREDRILL_REQUIRE asks for PostgreSQL, and root: apt-get install postgresql-15")
-	}
-	t.Skip("needs root and PostgreSQL 15: apt-get install postgresql-15")
-}
-
 func postgresHost(name, address, run, synchronous string) lab.Host {
 	return lab.Host{
 		Name: name, Address: netip.MustParseAddr(address), SSH: lab.SSHBuiltIn, Trust: []string{"ci"},
@@ -55,7 +41,7 @@ type pair struct {
 
 func startPair(t *testing.T, synchronous string) *pair {
 	t.Helper()
-	requirePostgres(t)
+	databasetest.RequirePostgreSQL(t)
 	l := databasetest.Up(t, postgresHost("db-a", "10.77.2.10", "primary", synchronous), postgresHost("db-b", "10.77.2.11", "standby-of 10.77.2.10", synchronous))
 	hosts := []drill.Host{databasetest.Host("db-a", "10.77.2.10"), databasetest.Host("db-b", "10.77.2.11")}
 	return &pair{Lab: l, hosts: hosts, driver: New(Options{
