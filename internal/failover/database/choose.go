@@ -97,6 +97,24 @@ func Choose(status Status, order Order, policy Policy, seen Seen) (Move, error) 
 	return move, err
 }
 
+// Stale returns the primaries that another one has been promoted past: their timeline is older than that of another primary. They were not
+// reached when that happened, and what they acknowledge now is lost.
+func Stale(status Status) []string {
+	var newest uint64
+	for _, m := range status.Members {
+		if m.Role == Primary {
+			newest = max(newest, m.Timeline)
+		}
+	}
+	var stale []string
+	for _, m := range status.Members {
+		if m.Role == Primary && m.Timeline > 0 && m.Timeline < newest {
+			stale = append(stale, m.Host)
+		}
+	}
+	return stale
+}
+
 // candidate returns the standby that is asked for, or the one that is furthest; of equals the first.
 func candidate(status Status, order Order) (*Member, error) {
 	if order.To != "" {

@@ -106,3 +106,22 @@ func TestOnlyAllAlarmsTogetherOrderAPromotion(t *testing.T) {
 		t.Error("no alarms order a promotion")
 	}
 }
+
+func TestOnlyAPrimaryThatAnotherWasPromotedPastIsStale(t *testing.T) {
+	leads := func(timeline uint64) Member { return Member{Role: Primary, Timeline: timeline} }
+	for _, c := range []struct {
+		status Status
+		want   string
+	}{
+		{pair(leads(1), leads(2)), "db-a"},
+		{pair(leads(2), leads(1)), "db-b"},
+		{pair(leads(2), leads(2)), ""}, // which one is old is not known: a person must look
+		{pair(leads(1), Member{Role: Standby, Timeline: 2}), ""},
+		{pair(leads(1), Member{Role: Down, Timeline: 2}), ""},
+		{pair(leads(0), leads(2)), ""}, // its timeline is not known
+	} {
+		if got := strings.Join(Stale(c.status), " "); got != c.want {
+			t.Errorf("%s: stale is %q, want %q", c.status, got, c.want)
+		}
+	}
+}

@@ -114,12 +114,31 @@ func (k *Keeper) remember(ctx context.Context) {
 			if status.tookOver(before) {
 				k.tookOver(ctx, before, *status.Primary())
 			}
+			k.fenceStale(ctx, status)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+// fenceStale fences a primary that was cut off while another one was promoted, and is back: a host that lost its power comes back armed, one that
+// lost its network alone has never stopped. It acts only where alarms may promote, too.
+func (k *Keeper) fenceStale(ctx context.Context, status Status) {
+	if len(k.Alarms) == 0 || status.Managed {
+		return
+	}
+	for _, host := range Stale(status) {
+		k.Mover.tell(history.DatabaseOrdered, host, "it takes writes on an older timeline: another server was promoted while it was out of reach")
+		err := k.Mover.Fence(ctx, host, false)
+		k.mu.Lock()
+		k.kept.Refused = ""
+		if err != nil {
+			k.kept.Refused = strings.TrimSpace(err.Error() + ". " + drill.HintOf(err))
+		}
+		k.mu.Unlock()
 	}
 }
 

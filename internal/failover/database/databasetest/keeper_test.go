@@ -73,6 +73,27 @@ func TestKeeperPromotesWhenAllAlarmsOrderItAndOnlyThen(t *testing.T) {
 	}
 }
 
+// A primary that was cut off and not stopped is back as one, and is fenced: its timeline is older. Without alarms that may promote nothing is touched.
+func TestKeeperFencesAPrimaryThatWasCutOffWhenItIsBack(t *testing.T) {
+	story := func(f *Fake, tell func(string, string)) {
+		f.mu.Lock()
+		f.Bug = "the old primary comes back as a primary"
+		f.mu.Unlock()
+		tell("OK", "OK")
+		_ = f.powerOff(context.Background(), "db-a")
+		tell("ALARM", "ALARM")
+		_ = f.boot(context.Background(), "db-a")
+		tell("OK", "OK")
+		if status, _ := f.Status(context.Background()); status.Primary() == nil || status.Primary().Host != "db-b" {
+			panic("two servers take writes: " + status.String())
+		}
+	}
+	const want = "ordered looked chosen fenced promoting promoted written tried ordered fenced tried"
+	if got := kept(t, nil, story); got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
 // A standby that is too far behind is refused; the order stands while its alarms do, and is tried again.
 func TestKeeperTriesARefusedOrderAgainWhileItStands(t *testing.T) {
 	var caughtUp atomic.Bool
