@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -151,6 +152,9 @@ func (c *compiler) drill(step *Step, name, attacked string) error {
 			return c.invalid("drill %s: %w", name, err)
 		}
 		on, choices = placePrimary+attacked, []Host{primary}
+		for i := range orders {
+			orders[i].Canaries = append(orders[i].Canaries, databaseCanaries(orders[i], c.service.Database(attacked), primary)...)
+		}
 	}
 	hosts, seed, err := c.chosen(written, choices)
 	if err != nil {
@@ -255,6 +259,23 @@ func (c *compiler) primaryOf(name string) (Host, error) {
 		}
 	}
 	return Host{}, fmt.Errorf("which host is the primary of %s is not known; see: firedrill database status", name)
+}
+
+// databaseCanaries are what must not be reachable from a primary that is cut off from everything: the other servers of the database. One that is
+// cut off from something named has that as its canary.
+func databaseCanaries(order Order, d *Database, primary Host) []string {
+	port := d.port()
+	everything := !slices.ContainsFunc(order.Args, func(arg string) bool { return !strings.HasPrefix(arg, "--length=") })
+	if order.Attack != "blackhole" || !everything || port == 0 {
+		return nil
+	}
+	var canaries []string
+	for _, host := range d.Hosts {
+		if host.Name != primary.Name {
+			canaries = append(canaries, netip.AddrPortFrom(host.Address, port).String())
+		}
+	}
+	return canaries
 }
 
 // needs refuses expectations for which nothing measures.

@@ -101,6 +101,23 @@ func (s *Service) Database(name string) *Database {
 	return nil
 }
 
+// port is where its servers listen, 0 when that is not known.
+func (d *Database) port() uint16 {
+	written := 0
+	switch {
+	case d.PostgreSQL != nil:
+		written = d.PostgreSQL.Port
+	case d.SQL != nil:
+		written = d.SQL.Port
+	default:
+		return 0
+	}
+	if written == 0 {
+		return 5432
+	}
+	return uint16(written) // checked by ParseService
+}
+
 func (s *Service) fillDatabases() {
 	for i := range s.Databases {
 		orDefault(&s.Databases[i].Driver, DatabasePostgreSQL)

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -70,5 +71,25 @@ func TestDatabasesThatCannotBeAreNamed(t *testing.T) {
 	// A host of an environment may hold the database too.
 	if _, err := ParseService([]byte(databaseHead+"databases: {d: {hosts: [{name: b, address: 10.0.0.1}, {name: g, address: 10.0.0.2}], "+section+"}}"), "f"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestPrimaryThatIsCutOffFromEverythingHasTheOtherServersAsCanaries(t *testing.T) {
+	d := &Database{
+		Hosts: []Host{{Name: "a", Address: netip.MustParseAddr("10.0.1.1")}, {Name: "c", Address: netip.MustParseAddr("10.0.1.2")}}, SQL: &SQL{Port: 5433},
+	}
+	for _, c := range []struct {
+		order Order
+		d     *Database
+		want  string
+	}{
+		{Order{Attack: "blackhole", Args: []string{"--length=30"}}, d, "10.0.1.2:5433"},
+		{Order{Attack: "blackhole", Args: []string{"--egress_port=80", "--length=30"}}, d, ""},
+		{Order{Attack: "latency", Args: []string{"--length=30"}}, d, ""},
+		{Order{Attack: "blackhole", Args: []string{"--length=30"}}, &Database{Hosts: d.Hosts}, ""},
+	} {
+		if got := strings.Join(databaseCanaries(c.order, c.d, d.Hosts[0]), " "); got != c.want {
+			t.Errorf("%v: %q, want %q", c.order, got, c.want)
+		}
 	}
 }
