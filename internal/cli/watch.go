@@ -81,7 +81,7 @@ EXIT STATUS
 	flags := command.Flags()
 	flags.StringVar(&options.file, "file", "firedrill.yaml", "service file")
 	flags.StringVar(&options.listen, "listen", "", "address to listen on, as 0.0.0.0:7070 (default: watch.listen of the service file, else the port of watch.url)")
-	flags.StringVar(&options.state, "state", "", "file that keeps the answers over a restart (default: they are forgotten)")
+	flags.StringVar(&options.state, "state", "", "file that keeps the answers over a restart, and with .history and .history.1 after its name the past, 64 MiB at most (default: both are forgotten)")
 	flags.StringVar(&options.tokenFile, "token-file", "", "file with the secret for switching (default: watch.token_file of the service file)")
 	flags.BoolVar(&options.verbose, "verbose", false, "log every lost connection too")
 	flags.Bool("help", false, "show this help")

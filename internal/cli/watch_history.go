@@ -35,8 +35,8 @@ func newWatchHistoryCommand(s streams) *cobra.Command {
 		Use:   "history",
 		Short: "Show how alarms, answers and hosts have moved, and why",
 		Args:  cobra.NoArgs,
-		Long: `Asks the watch of the service file for what it remembers: moves of alarms with their reasons, of answers and of hosts, oldest first; the last
-10,000 since it was started. With --json each is the event itself, with the data of the reason in the form that CloudWatch gives it.
+		Long: `Asks the watch of the service file for what it remembers: moves of alarms with their reasons, of answers and of hosts, oldest first: with
+firedrill watch --state all that its history file keeps, over restarts; else the last 10,000 since it was started. With --json each is the event itself, with the data of the reason in the form that CloudWatch gives it.
 
 EXIT STATUS
   0    printed

@@ -30,7 +30,7 @@ const (
 //
 //	GET  /v1/state                         Snapshot
 //	GET  /v1/events[?follow=1&kinds=a,b]   JSON lines of history.Event: the current state, with follow then live
-//	GET  /v1/history[?since=TIME&kinds=a]  JSON lines of past alarms, answers and hosts, oldest first; at most keptMax
+//	GET  /v1/history[?since=TIME&kinds=a]  JSON lines of past alarms, answers and hosts, oldest first; at most keptMax, or what the history file keeps
 //	POST /v1/names/{name}/switch           {"to":"green","reason":"...","force":false} with Authorization: Bearer TOKEN; {"serial":N}
 //	POST /v1/mute                          {"alarms":["..."],"seconds":300,"reason":"..."} with the token; {"until":TIME}; no alarms: all
 //	POST /v1/hold                          {"alarms":["..."],"names":["..."],"seconds":60,"reason":"..."} with the token; see Hold
@@ -87,6 +87,9 @@ func (w *Watch) serveHealth(out http.ResponseWriter, request *http.Request) {
 		Status     string `json:"status"`
 		StateError string `json:"state_error,omitempty"`
 	}{Status: "ok"}
+	if kept := w.hub.archive; kept != nil && kept.lastError() != nil {
+		health.StateError = "history: " + kept.lastError().Error()
+	}
 	if err := w.saver.lastError(); err != nil {
 		health.StateError = err.Error()
 	}
@@ -151,13 +154,21 @@ func (w *Watch) serveHistory(out http.ResponseWriter, request *http.Request) {
 		reply(out, http.StatusBadRequest, refusal{Error: err.Error()})
 		return
 	}
+	filter := follower{kinds: kinds}
 	var past []history.Event
-	if err := w.ask(request.Context(), func(time.Time) { past = w.hub.past() }); err != nil {
+	if kept := w.hub.archive; kept != nil && kept.lastError() == nil {
+		err = kept.past(since, func(e history.Event) {
+			if filter.wants(e.Fact.Kind()) {
+				past = append(past, e)
+			}
+		})
+	} else if err = w.ask(request.Context(), func(time.Time) { past = w.hub.past() }); err == nil {
+		past = slices.DeleteFunc(past, func(e history.Event) bool { return e.At.Before(since) || !filter.wants(e.Fact.Kind()) })
+	}
+	if err != nil {
 		reply(out, http.StatusServiceUnavailable, refusal{Error: err.Error()})
 		return
 	}
-	filter := follower{kinds: kinds}
-	past = slices.DeleteFunc(past, func(e history.Event) bool { return e.At.Before(since) || !filter.wants(e.Fact.Kind()) })
 	_ = newLines(out).write(past...) // a reader that has gone needs no answer
 }
 

@@ -11,7 +11,7 @@ const (
 	followerBuffer = 4096
 	// followersMax bounds the memory that followers can take.
 	followersMax = 256
-	// keptMax is how many past events can be asked for.
+	// keptMax is how many past events can be asked for when no file keeps them.
 	keptMax = 10_000
 )
 
@@ -31,6 +31,7 @@ type hub struct {
 	followers map[*follower]bool
 	kept      []history.Event // a ring once it is full
 	oldest    int
+	archive   *archive // keeps them over a restart; nil: memory alone does
 }
 
 func newHub() *hub { return &hub{buffer: followerBuffer, followers: map[*follower]bool{}} }
@@ -78,6 +79,9 @@ func (h *hub) keep(event history.Event) {
 	case history.KindAlarm, history.KindAnswer, history.KindHost, history.KindNote, history.KindDatabaseStep:
 	default:
 		return
+	}
+	if h.archive != nil {
+		h.archive.add(event)
 	}
 	if len(h.kept) < keptMax {
 		h.kept = append(h.kept, event)

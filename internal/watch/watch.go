@@ -49,7 +49,7 @@ type Options struct {
 	Token     string       // secret for switching; empty: nobody may switch
 	Listen    string       // address of the HTTP interface; empty: none
 	Directory string       // where the paths of secrets in the service file count from
-	StateFile string       // keeps the answers over a restart; empty: they are forgotten
+	StateFile string       // keeps the answers over a restart, and beside it, FILE.history, past events; empty: they are forgotten
 	Log       *slog.Logger // default: nothing is logged
 
 	// AlarmSources opens what alarms live elsewhere in; needed when the service has such alarms.
@@ -151,6 +151,13 @@ func (w *Watch) Run(ctx context.Context) error {
 			close(w.ended)
 			return &drill.Error{Op: "watch", Kind: drill.Invalid, Err: err, Hint: "Name a file in a directory that the watch may write to with --state."}
 		}
+		kept, err := openArchive(w.options.StateFile+".history", archiveMax)
+		if err != nil {
+			close(w.ended)
+			return err
+		}
+		w.hub.archive = kept
+		parts.Go(func() { kept.run(w.ended) })
 	}
 	if settings := w.options.Service.Watch; settings != nil && settings.StatsD != "" {
 		conn, err := listenStatsD(ctx, settings.StatsD)
