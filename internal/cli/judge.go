@@ -258,11 +258,7 @@ func newReportCommand(s streams) *cobra.Command {
 			if compare {
 				return compareRuns(s, args, report.Format(format), out)
 			}
-			log, err := readLog(s, args[0])
-			if err != nil {
-				return err
-			}
-			in, err := judgeRun(s, log, args[0], earlier)
+			in, err := judgedForReport(s, args[0], earlier)
 			if err != nil {
 				return err
 			}
@@ -275,7 +271,7 @@ func newReportCommand(s streams) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&format, "format", format, "html, markdown, junit, json, csv, github (annotations) or text")
+	flags.StringVar(&format, "format", format, "html, markdown, junit, json, csv, github (annotations), chaostoolkit (its journal.json) or text")
 	flags.BoolVar(&compare, "compare", false, "set several runs side by side")
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)
@@ -289,6 +285,37 @@ func newReportCommand(s streams) *cobra.Command {
 		return names, cobra.ShellCompDirectiveNoFileComp
 	})
 	return command
+}
+
+// judgedForReport judges a log. One that is a file is read again for what the report shows of it; standard input can only be read once.
+func judgedForReport(s streams, name string, earlier []string) (report.Input, error) {
+	if name == "-" {
+		log, err := readLog(s, name)
+		if err != nil {
+			return report.Input{}, err
+		}
+		return judgeRun(s, log, name, earlier)
+	}
+	in, whole, err := judgeFile(s, name, earlier)
+	if err != nil {
+		return report.Input{}, err
+	}
+	if whole != nil || in.Plan.Service == "" {
+		_, err := planOf(whole, name)
+		return report.Input{}, err
+	}
+	in.Events = func(take func(history.Event) error) error {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if _, err = history.Scan(file, take); errors.Is(err, history.ErrTorn) {
+			return nil // said already, when it was judged
+		}
+		return err
+	}
+	return in, nil
 }
 
 // compareRuns judges each run again and sets them side by side.

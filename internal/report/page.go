@@ -91,12 +91,15 @@ func writeHTML(w io.Writer, in Input) error {
 	if err != nil {
 		return err
 	}
-	return tmpl.Execute(w, newPage(in))
+	s, err := scan(in)
+	if err != nil {
+		return err
+	}
+	return tmpl.Execute(w, newPage(in, s))
 }
 
-func newPage(in Input) page {
+func newPage(in Input, s *scanned) page {
 	v := in.Verdict
-	s := scan(in)
 	sum := sha256.Sum256([]byte(pageStyle))
 	p := page{
 		Policy:  "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
@@ -107,7 +110,7 @@ func newPage(in Input) page {
 		RunChecks: groupsOf(v.Checks), Clocks: clocksOf(s.clocks), Log: in.logName(), Head: in.Head, Events: v.Totals.Events,
 	}
 	p.Facts = headFacts(in, s)
-	p.Tiles = tilesOf(in)
+	p.Tiles = tilesOf(in, s)
 	p.HasLate = slices.ContainsFunc(s.clients, func(c clientRow) bool { return slices.Contains(c.cells, cellLate) })
 	p.HasGaps = slices.ContainsFunc(s.alarms, func(a namedBands) bool {
 		return slices.ContainsFunc(a.bands, func(b band) bool { return b.state == history.AlarmInsufficient })
@@ -153,7 +156,7 @@ func headFacts(in Input, s *scanned) []fact {
 	return facts
 }
 
-func tilesOf(in Input) []tile {
+func tilesOf(in Input, s *scanned) []tile {
 	v := in.Verdict
 	var tiles []tile
 	if v.RTO != nil {
@@ -170,12 +173,12 @@ func tilesOf(in Input) []tile {
 		}
 		tiles = append(tiles, tile{Label: "recovery time (RTO)", Value: value, Unit: "s", Note: note})
 	}
-	if lost, acked, unread := ledgerOf(in.Log); acked > 0 {
-		note := fmt.Sprintf("of %d, all read back", acked)
-		if unread > 0 {
-			note = fmt.Sprintf("of %d; %d times not read back", acked, unread)
+	if s.acked > 0 {
+		note := fmt.Sprintf("of %d, all read back", s.acked)
+		if s.unread > 0 {
+			note = fmt.Sprintf("of %d; %d times not read back", s.acked, s.unread)
 		}
-		tiles = append(tiles, tile{Label: "acknowledged writes lost", Value: fmt.Sprintf("%d", lost), Note: note})
+		tiles = append(tiles, tile{Label: "acknowledged writes lost", Value: fmt.Sprintf("%d", s.lost), Note: note})
 	}
 	if v.Totals.Samples > 0 {
 		tiles = append(tiles, tile{
@@ -204,21 +207,6 @@ func drillsRun(v verdict.Verdict) string {
 		return "1 drill"
 	}
 	return fmt.Sprintf("%d drills", count)
-}
-
-// ledgerOf sums up what was read back, and counts how often that was not possible.
-func ledgerOf(log []history.Event) (lost, acked, unread int) {
-	for _, event := range log {
-		ledger, is := event.Fact.(*history.Ledger)
-		switch {
-		case !is:
-		case ledger.Unread != "":
-			unread++
-		default:
-			lost, acked = lost+ledger.Lost, acked+ledger.Acked
-		}
-	}
-	return lost, acked, unread
 }
 
 func stepViewOf(in Input, i int, step verdict.StepVerdict) stepView {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -25,10 +26,12 @@ const (
 	JSON     Format = "json"
 	GitHub   Format = "github" // annotations of GitHub Actions
 	CSV      Format = "csv"    // a line for each check
+
+	ChaosToolkit Format = "chaostoolkit" // the Chaos Toolkit's journal.json
 )
 
 // Formats lists all formats, the one for people at a terminal first.
-var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV}
+var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV, ChaosToolkit}
 
 // Input is what is shown and how.
 type Input struct {
@@ -39,7 +42,33 @@ type Input struct {
 	LogName string // how the reader finds the log, as "run.jsonl"; that is also the default
 	Link    string // Markdown only: where the page lies, if it can be reached
 	Head    string // hash of the last line of the log, if known: so that a log cut at its end is noticed
+
+	// Events reads the log again, in place of Log, which may be larger than memory should hold. take must keep no event: what it is given
+	// holds until it returns. It ends at the first error of take, and returns it.
+	Events func(take func(history.Event) error) error
 }
+
+// each gives every event of the log.
+func (in Input) each(take func(history.Event) error) error {
+	if in.Events != nil {
+		err := in.Events(take)
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		return err
+	}
+	for _, event := range in.Log {
+		if err := take(event); errors.Is(err, errEnough) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errEnough ends the reading of a log early.
+var errEnough = errors.New("enough")
 
 // logName is the file that judging again is explained with.
 func (in Input) logName() string {
@@ -67,6 +96,8 @@ func Write(w io.Writer, format Format, in Input) error {
 		render = writeGitHub
 	case CSV:
 		render = writeCSV
+	case ChaosToolkit:
+		render = writeChaosToolkit
 	default:
 		return &drill.Error{Op: "report", Kind: drill.Invalid, Err: fmt.Errorf("no format %q", format), Hint: "Take one of " + formatList() + "."}
 	}

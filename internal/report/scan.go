@@ -56,6 +56,8 @@ type scanned struct {
 	hosts    []hostRow
 	clocks   []history.Clock
 	first    *history.RunStarted
+
+	lost, acked, unread int // of the ledgers
 }
 
 // namedBands is one row of bands.
@@ -74,7 +76,7 @@ const columns = 960
 const cellMin = 100 * time.Millisecond
 
 // scan reads the log once. from and to are the first and the last moment of the run.
-func scan(in Input) *scanned {
+func scan(in Input) (*scanned, error) {
 	s := &scanned{from: in.Verdict.Started, to: in.Verdict.Finished}
 	if !s.to.After(s.from) {
 		s.to = s.from.Add(time.Second)
@@ -94,10 +96,16 @@ func scan(in Input) *scanned {
 			host(known.Name)
 		}
 	}
-	for _, event := range in.Log {
+	err := in.each(func(event history.Event) error {
 		switch fact := event.Fact.(type) {
 		case *history.RunStarted:
 			s.first = fact
+		case *history.Ledger:
+			if fact.Unread != "" {
+				s.unread++
+			} else {
+				s.lost, s.acked = s.lost+fact.Lost, s.acked+fact.Acked
+			}
 		case *history.Alarm:
 			alarms.change(fact.Name, fact.Host, event, fact.To, fact.Reason)
 		case *history.Answer:
@@ -121,6 +129,10 @@ func scan(in Input) *scanned {
 		case *history.Clock:
 			s.clocks = append(s.clocks, *fact)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	s.alarms = slices.DeleteFunc(alarms.list(s.to), func(row namedBands) bool {
 		return !expected(in.Plan, row.name) && !slices.ContainsFunc(row.bands, func(b band) bool { return b.state != history.AlarmOK })
@@ -130,7 +142,7 @@ func scan(in Input) *scanned {
 		s.clients = append(s.clients, clientRow{name: name, cells: clients[name]})
 	}
 	s.hostRows(in.Plan, hosts)
-	return s
+	return s, nil
 }
 
 // expected says that some drill waits for an alarm: then its silence is worth a row too.
