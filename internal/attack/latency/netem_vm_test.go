@@ -152,11 +152,14 @@ func TestNetemThatIsForgottenIsCaught(t *testing.T) {
 // Figures, never asserted: an emulated processor is slow, but the same for all three.
 func TestNetemPrintsItsFiguresBesideOneSetByHand(t *testing.T) {
 	for _, rate := range []int{1000, 5000} {
-		byWay := lateness(t, rate, 3*rate)
-		for name, late := range byWay {
-			t.Logf("%d packets a second, %s: %v", rate, name, late.figures())
+		ways := lateness(t, rate, benchRounds)
+		for _, way := range ways {
+			t.Logf("%d packets a second, %s: %v", rate, way.name, way.figures())
 		}
-		ours, theirs := byWay["netem"].figures(), byWay["by_hand"].figures()
-		t.Logf("%d packets a second: ours over netem set by hand: mean %.2f ms, p99 %.2f ms", rate, ours["mean_error_ms"]-theirs["mean_error_ms"], ours["p99_over_ms"]-theirs["p99_over_ms"])
+		queue, ours, theirs := ways[0], ways[1], ways[2]
+		mean, p99 := over(ours, theirs)
+		t.Logf("%d packets a second: netem of ours over netem set by hand: mean %.2f ms, p99 %.2f ms", rate, mean, p99)
+		mean, p99 = over(queue, theirs)
+		t.Logf("%d packets a second: the queue over netem set by hand: mean %.2f ms, p99 %.2f ms", rate, mean, p99)
 	}
 }
