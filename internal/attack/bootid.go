@@ -24,6 +24,29 @@ func sinceBoot() (int64, error) {
 	return now.Nano(), nil
 }
 
+// timeAsleep is how much of the time since boot the host was asleep.
+func timeAsleep() (time.Duration, error) {
+	var awake unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &awake); err != nil {
+		return 0, fmt.Errorf("attack: read the time awake: %w", err)
+	}
+	all, err := sinceBoot()
+	return time.Duration(all - awake.Nano()), err
+}
+
+// alarmAt returns a descriptor that can be read from an instant on, in nanoseconds since boot, as soon as the host is awake.
+func alarmAt(since int64) (int, error) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err != nil {
+		return -1, fmt.Errorf("attack: set an alarm: %w", err)
+	}
+	at := unix.ItimerSpec{Value: unix.NsecToTimespec(max(since, 1))}
+	if err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME, &at, nil); err != nil {
+		return -1, errors.Join(fmt.Errorf("attack: set an alarm: %w", err), unix.Close(fd))
+	}
+	return fd, nil
+}
+
 // place is where a journal is read: which boot of which host.
 type place struct {
 	boot string // boot ID

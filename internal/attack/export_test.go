@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"time"
 )
 
 // What the tests of this package see beyond its interface.
@@ -62,3 +63,6 @@ func NewJournal(dir string) (*Journal, string, error) {
 	j, err := createJournal(dir, header{Version: journalVersion, GUID: "a", Attack: "x"}, func(string) {})
 	return j, filepath.Join(dir, "a"+journalSuffix), err
 }
+
+// Sleeps makes it look as if the host had slept for so long since the attack began. ignored is a planted bug: that time does not count.
+func (o *Options) Sleeps(slept time.Duration, ignored bool) { o.slept, o.sleepy = slept, ignored }

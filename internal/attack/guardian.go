@@ -36,7 +36,6 @@ const (
 	guardianStart = 10 * time.Second      // a start takes 20 ms; only a machine in trouble takes longer, and then nothing is changed
 	guardianGrace = time.Second           // a worker that runs reverts at the deadline by itself, and gives account
 	guardianLook  = 20 * time.Millisecond // how late a frozen worker can be noticed at the deadline
-	guardianDoze  = time.Second           // while nothing is due: a poll does not count time asleep
 	guardianRetry = 200 * time.Millisecond
 	guardianTries = 25
 	killPatience  = time.Second
@@ -159,6 +158,10 @@ func guardianMain(kinds []Kind, how guarding) int {
 	if err == nil {
 		err = j.append(entry{Guardian: &self.ID})
 	}
+	alarm := -1
+	if err == nil {
+		alarm, err = alarmAt(j.record.header.Deadline)
+	}
 	ready := os.NewFile(fdReady, "ready")
 	if err == nil {
 		_, err = ready.Write([]byte{1})
@@ -166,7 +169,8 @@ func guardianMain(kinds []Kind, how guarding) int {
 	if err = errors.Join(err, ready.Close()); err != nil {
 		return 1
 	}
-	watch(*j.record.header, how)
+	watch(*j.record.header, alarm, how)
+	_ = unix.Close(alarm)
 	return relieve(j, kind)
 }
 
@@ -180,14 +184,19 @@ func undoerOf(kinds []Kind, name string) (Undoer, bool) {
 }
 
 // watch returns when the worker has ended or let go, or when it is past the deadline; in the last case the worker is killed first, so
-// that it can change nothing any more. One that is taking back what it did has the time that this may take.
-func watch(h header, how guarding) {
-	fds := []unix.PollFd{{Fd: fdWorker, Events: unix.POLLIN}, {Fd: fdLifeline, Events: unix.POLLIN}}
+// that it can change nothing any more. One that is taking back what it did has the time that this may take. Until alarm, a descriptor that
+// can be read from the deadline on, nothing but the worker wakes it.
+func watch(h header, alarm int, how guarding) {
+	fds := []unix.PollFd{{Fd: fdWorker, Events: unix.POLLIN}, {Fd: fdLifeline, Events: unix.POLLIN}, {Fd: int32(alarm), Events: unix.POLLIN}}
 	grace := guardianGrace
+	pause := -1
 	for {
-		left := guardianDoze
+		left := time.Duration(1)
 		if now, err := sinceBoot(); err == nil {
-			left = min(left, time.Duration(h.Deadline-now))
+			left = time.Duration(h.Deadline - now)
+		}
+		if left <= 0 {
+			fds[2].Fd, pause = -1, int(guardianLook.Milliseconds()) // it has rung
 		}
 		if left <= 0 && !how.blind {
 			if state, err := procs.Find(h.Worker); err != nil || state.Stopped() || left < -grace {
@@ -195,11 +204,14 @@ func watch(h header, how guarding) {
 				return
 			}
 		}
-		if n, err := unix.Poll(fds, int(max(left, guardianLook).Milliseconds())); err != nil || n == 0 {
+		if n, err := unix.Poll(fds, pause); err != nil || n == 0 {
 			continue
 		}
 		if fds[0].Revents != 0 {
 			return
+		}
+		if fds[1].Revents == 0 {
+			continue
 		}
 		if n, err := unix.Read(fdLifeline, make([]byte, 1)); err != nil || n == 0 {
 			return

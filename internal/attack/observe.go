@@ -14,7 +14,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack/procs"
 )
 
 // NewGUID returns a name for an attack that no other one has.
@@ -93,7 +94,7 @@ func controlConnections(proc string, parent int, environ []string) []Connection 
 	for pid, depth := parent, 0; pid > 1 && depth < ancestorsMax; depth++ {
 		dir := filepath.Join(proc, strconv.Itoa(pid))
 		var err error
-		if buffer, err = readProc(dir+"/environ", buffer); err == nil && bytes.Contains(buffer, []byte(connectionVariable)) {
+		if buffer, err = procs.ReadFile(dir+"/environ", buffer); err == nil && bytes.Contains(buffer, []byte(connectionVariable)) {
 			add(connectionOfEnv(strings.Split(string(buffer), "\x00")))
 		}
 		var name string
@@ -143,7 +144,7 @@ func parsePair(address, port string) (netip.AddrPort, error) {
 
 // nameAndParent reads "PID (NAME) STATE PARENT ...". A name may hold spaces and parentheses, so it ends at the last one.
 func nameAndParent(dir string, buffer []byte) (name string, parent int, text []byte) {
-	text, err := readProc(dir+"/stat", buffer)
+	text, err := procs.ReadFile(dir+"/stat", buffer)
 	if err != nil {
 		return "", 0, text
 	}
@@ -155,30 +156,6 @@ func nameAndParent(dir string, buffer []byte) (name string, parent int, text []b
 		parent, _ = strconv.Atoi(fields[1])
 	}
 	return string(text[first+1 : last]), parent, text
-}
-
-// readProc reads a small file of /proc into the room of buffer, and returns the buffer for the next one also with an error. os.ReadFile
-// makes ten system calls for it where three do, and the walk above is between a user and the first packet dropped.
-func readProc(path string, buffer []byte) ([]byte, error) {
-	text := buffer[:0]
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return text, err
-	}
-	defer unix.Close(fd)
-	text = slices.Grow(text, 4<<10)
-	for {
-		n, err := unix.Read(fd, text[len(text):cap(text)])
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return text, err
-		case len(text)+n < cap(text):
-			return text[:len(text)+n], nil // /proc fills the room that it is given while there is more
-		}
-		text = slices.Grow(text[:len(text)+n], cap(text))
-	}
 }
 
 // connectionsOf lists the established TCP connections of a process.

@@ -21,7 +21,6 @@ var ErrLapsed = errors.New("the lease lapsed: this process was held up too long,
 var ErrDone = errors.New("done")
 
 const (
-	hitsEvery     = time.Second
 	hitsFirst     = 50 * time.Millisecond // until the first packet is counted, so that FirstHit is near the truth
 	revertTimeout = 30 * time.Second      // the largest attack measured reverts in 10 ms
 	oneWayTimeout = 90 * time.Second      // systemd's own default limit to stop a unit
@@ -39,6 +38,9 @@ type Options struct {
 	Canaries []string
 
 	settled func() // called once the impact is in force; may be nil
+
+	slept  time.Duration // in tests: how long this host is to have slept since the attack began
+	sleepy bool          // planted by a test: time asleep does not count
 
 	mark func(name string) // called before each durable effect of the journal; tests die there
 }
@@ -135,6 +137,10 @@ func (r *run) status() Status {
 
 // impact applies the steps and keeps them in force until the deadline. It returns nil at the deadline, else why it ended.
 func (r *run) impact(ctx context.Context) error {
+	asleep, err := timeAsleep()
+	if err != nil {
+		return err
+	}
 	deadline := r.now().Add(r.plan.Length)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
@@ -151,6 +157,11 @@ func (r *run) impact(ctx context.Context) error {
 	if err := r.apply(ctx, deadline); err != nil {
 		return err
 	}
+	ctx, silence, err := r.alarm(ctx, asleep, deadline)
+	if err != nil {
+		return err
+	}
+	defer silence()
 	r.mu.Lock()
 	r.phase = PhaseInForce
 	r.mu.Unlock()
@@ -182,6 +193,40 @@ func (r *run) apply(ctx context.Context, deadline time.Time) error {
 		}
 	}
 	return nil
+}
+
+// alarm ends ctx at the deadline by a clock that goes on while the host sleeps. A host that is put to sleep in the middle of an attack, or a
+// laptop that is closed, would else be attacked again when it wakes up, for what was left. asleep is how long it had slept when the deadline
+// was set. Call silence at the end.
+func (r *run) alarm(ctx context.Context, asleep time.Duration, deadline time.Time) (_ context.Context, silence func(), err error) {
+	if r.options.sleepy {
+		return ctx, func() {}, nil
+	}
+	now, err := sinceBoot()
+	if err != nil {
+		return nil, nil, err
+	}
+	slept, err := timeAsleep()
+	if err != nil {
+		return nil, nil, err
+	}
+	fd, err := alarmAt(now + int64(time.Until(deadline)-(slept-asleep)-r.options.slept))
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	rings := os.NewFile(uintptr(fd), "alarm")
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		if _, err := rings.Read(make([]byte, 8)); err == nil {
+			cancel(context.DeadlineExceeded)
+		}
+	})
+	return ctx, func() {
+		_ = rings.Close()
+		waiting.Wait()
+		cancel(nil)
+	}, nil
 }
 
 // over reports whether the attack may do nothing more. The timer of a context can be a little behind the clock.
@@ -235,16 +280,17 @@ func (r *run) tend(parent context.Context, deadline time.Time) error {
 // count reads the kernel's counters and reports the first reading, and each that differs: an attack that hits nothing must be told from
 // one whose counters nobody read.
 func (r *run) count(ctx context.Context) {
+	pace := Pace{Least: hitsFirst}
 	for first := true; ; first = false {
 		hit, counts := r.readHits(ctx, first)
 		if !counts {
 			return
 		}
-		every := hitsFirst
+		pause := pace.Next()
 		if hit {
-			every = hitsEvery
+			pause = NextSecond()
 		}
-		if wait(ctx, every) != nil {
+		if wait(ctx, pause) != nil {
 			return
 		}
 	}

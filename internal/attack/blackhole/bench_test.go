@@ -248,6 +248,11 @@ func firstAnswer(b *testing.B, conn net.Conn) time.Time {
 	return time.Time{}
 }
 
+// BenchmarkIdle prints what it costs to keep a target cut off that nobody talks to.
+func BenchmarkIdle(b *testing.B) {
+	at.Idle(b, at.NewWorld(b), "--ipaddress="+at.Target4.String())
+}
+
 // BenchmarkUntouchedFlow compares the rate of a TCP flow that is no target, with and without 100,000 targets in force.
 func BenchmarkUntouchedFlow(b *testing.B) {
 	w := at.NewWorld(b)

@@ -39,7 +39,7 @@ func TestPlanSaysWhatWillBeDone(t *testing.T) {
 	}
 	want := `blackhole on blue, guid 0367cfe2-f9fc-11e8-acea-0242db4d1180, for 4m0s
 if all of us die, remains: nothing
-  create table inet firedrill-0367cfe2-f9fc-11e8-acea-0242db4d1180, owned by this process, alive for 3s at a time and never past the deadline
+  create table inet firedrill-0367cfe2-f9fc-11e8-acea-0242db4d1180, owned by this process, alive for 4s at a time and never past the deadline
   spare our SSH connection: 10.77.0.20 to port 22
   spare 10.77.0.10 (control)
   drop egress to and ingress from 10.77.3.1 (cdn), 10.77.3.2 (cdn), 10.77.2.10 (db), fd00::10 (db); only remote ports 80, 5432; only device eth0

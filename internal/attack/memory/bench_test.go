@@ -67,6 +67,11 @@ const (
 	lateSamples = 3
 )
 
+// BenchmarkIdle prints what it costs to keep memory that is held. What it holds is the worker's, and no overhead.
+func BenchmarkIdle(b *testing.B) {
+	at.Idle(b, at.NewWorld(b), "--megabytes=16")
+}
+
 // BenchmarkLate prints by how much a gigabyte is held beyond the deadline when both the attack and its worker are stopped, so that only the
 // kernel can end it: the median and the worst of some tries, less than nothing is early. stress-ng, which nobody stops, stands beside it.
 func BenchmarkLate(b *testing.B) {

@@ -159,6 +159,12 @@ func (s *freeze) Tend(ctx context.Context, report func(history.Fact)) error {
 		if err != nil {
 			return aim.ExplainGroup(Name, err)
 		}
+		s.mu.Lock()
+		known := asked && s.seen
+		s.mu.Unlock()
+		if known {
+			return nil
+		}
 		return s.look(ctx)
 	})
 }

@@ -15,13 +15,14 @@ import (
 //
 // The library has such a thing too. It asks the kernel to send each rule back and reads that, one system call and many small pieces of
 // memory for each: a quarter of the time from the start of the process to the first packet dropped. Here the kernel gets one message and
-// gives one answer. What is read, counters and tables, the library reads.
+// gives one answer. So are the counters read, for that is done each second while an attack is idle; what else is read the library reads.
 type conn struct {
 	fd       int
 	batch    []byte
 	at       int    // where the message begins that is being written, the last one otherwise
 	sequence uint32 // of that message
 	ids      uint32 // handed out to sets
+	answer   []byte // room for what is read again and again
 }
 
 // batchRoom holds the table of an attack on a few addresses.

@@ -218,13 +218,13 @@ func (c *cut) keepAlive(ctx context.Context) error {
 	c.mu.Lock()
 	t, deadline := c.table, c.deadline
 	c.mu.Unlock()
-	tick := time.NewTicker(leaseRenew)
-	defer tick.Stop()
-	for { // the lease is fresh: apply renewed it a tick ago at most
+	for { // the lease is fresh: apply renewed it a second ago at most
+		timer := time.NewTimer(attack.NextSecond())
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 		}
 		if err := t.renew(deadline); err != nil {
 			return err

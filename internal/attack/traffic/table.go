@@ -29,8 +29,8 @@ func TableName(guid string) string { return TablePrefix + guid }
 const (
 	// lease is how long the gate stays open without us. Long enough for a busy machine to hold the process up without ending the attack,
 	// short enough that a frozen one does not hurt for long; the deadline cuts it shorter.
-	lease      = 3 * time.Second
-	leaseRenew = 500 * time.Millisecond // costs 0.1-0.3 ms each
+	lease      = 4 * time.Second
+	leaseRenew = time.Second // costs 0.1-0.3 ms each
 	// An ordinary user's socket buffer holds 200 KB; 5,000 IPv6 elements are 140 KB.
 	chunkMax = 5000
 )
@@ -39,7 +39,7 @@ const (
 type table struct {
 	mu     sync.Mutex // guards conn and reader: a batch is one caller's from begin to flush
 	conn   *conn
-	reader *nftables.Conn // of counters; nil before they are read
+	reader *nftables.Conn // of the addresses that were hit; nil before there is one
 	table  *nftables.Table
 	sets   map[string]*nftables.Set
 	alive  *nftables.Set
@@ -343,38 +343,18 @@ func (t *table) hits(guid string, nameOf map[netip.Addr]string) (history.AttackH
 	if t.conn == nil {
 		return total, attack.ErrLapsed
 	}
-	if t.reader == nil {
-		reader, err := nftables.New(nftables.AsLasting())
-		if err != nil {
-			return total, err
-		}
-		t.reader = reader
-	}
-	objects, err := t.reader.GetNamedObjects(t.table)
+	packets, err := t.conn.Counters(t.table)
 	if err != nil {
 		return total, fmt.Errorf("traffic: read counters: %w", err)
 	}
-	for _, object := range objects {
-		named, ok := object.(*nftables.NamedObj)
-		if !ok {
-			continue
-		}
-		if counter, ok := named.Obj.(*expr.Counter); ok {
-			switch named.Name {
-			case counterEgress:
-				total.Egress = counter.Packets
-			case counterIngress:
-				total.Ingress = counter.Packets
-			case counterForward:
-				total.Forward = counter.Packets
-			}
-		}
-	}
-	if total.Egress+total.Ingress+total.Forward == 0 {
+	total.Egress, total.Ingress, total.Forward = packets[counterEgress], packets[counterIngress], packets[counterForward]
+	if total.Egress+total.Ingress+total.Forward == 0 || t.hooks.Anonymous {
 		return total, nil
 	}
-	if t.hooks.Anonymous {
-		return total, nil
+	if t.reader == nil {
+		if t.reader, err = nftables.New(nftables.AsLasting()); err != nil {
+			return total, err
+		}
 	}
 	return total, t.addressHits(&total, nameOf)
 }

@@ -43,11 +43,11 @@ func (d Duty) Early(by time.Duration) error {
 	if d.end.timer == nil {
 		return nil // a planted bug
 	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return fmt.Errorf("worker: read the clock: %w", err)
+	now, err := sinceBoot()
+	if err != nil {
+		return err
 	}
-	d.end.early = max(0, min(by, time.Duration(d.end.deadline-now.Nano())/4))
+	d.end.early = max(0, min(by, time.Duration(d.end.deadline-now)/4))
 	return d.end.timer.set(d.end.deadline - int64(d.end.early))
 }
 
@@ -81,7 +81,7 @@ const (
 	argName = iota
 	argJob
 	argGUID
-	argDeadline // nanoseconds of the monotonic clock
+	argDeadline // nanoseconds since boot
 	argParent
 	argBug
 	argArgs
@@ -126,7 +126,11 @@ func work(args []string, jobs map[string]Job) error {
 	}
 	end := &ending{deadline: deadline}
 	if bug != bugNoDeadline {
-		if end.timer, err = dieAt(deadline); err != nil {
+		clock := unix.CLOCK_BOOTTIME
+		if bug == bugAwake {
+			clock = unix.CLOCK_MONOTONIC
+		}
+		if end.timer, err = dieAt(clock, deadline); err != nil {
 			return err
 		}
 	}
@@ -173,12 +177,12 @@ type sigevent struct {
 	_      [64]byte
 }
 
-// dieAt lets the kernel kill us at an instant of the monotonic clock. Unlike SIGALRM, SIGKILL from a timer ends a stopped process too.
-func dieAt(deadline int64) (*timer, error) {
+// dieAt lets the kernel kill us at an instant since boot, or when the host wakes up after it. Unlike SIGALRM, SIGKILL from a timer ends a stopped process too.
+func dieAt(clock int, deadline int64) (*timer, error) {
 	const sigevSignal = 0
 	event := sigevent{signo: int32(unix.SIGKILL), notify: sigevSignal}
 	var made timer
-	if _, _, errno := unix.Syscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&made))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_TIMER_CREATE, uintptr(clock), uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&made))); errno != 0 {
 		return nil, &drill.Error{Op: "worker", Kind: drill.Unsupported, Err: fmt.Errorf("make the kernel's timer: %w", errno),
 			Hint: "raise the limit of pending signals: ulimit -i"}
 	}
@@ -188,7 +192,7 @@ func dieAt(deadline int64) (*timer, error) {
 // timer is the kernel's name of a timer.
 type timer int32
 
-// set lets it end us at an instant of the monotonic clock, in place of the one before.
+// set lets it end us at an instant since boot, in place of the one before.
 func (t timer) set(deadline int64) error {
 	const absolute = 1
 	at := unix.ItimerSpec{Value: unix.NsecToTimespec(max(deadline, 1))}
@@ -198,11 +202,11 @@ func (t timer) set(deadline int64) error {
 	return nil
 }
 
-// monotonic turns an instant into nanoseconds of the kernel's monotonic clock, which no change of the time of day moves.
-func monotonic(at time.Time) (int64, error) {
+// sinceBoot is the time since boot in nanoseconds, time asleep included, which no change of the time of day moves.
+func sinceBoot() (int64, error) {
 	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		return 0, fmt.Errorf("worker: read the clock: %w", err)
 	}
-	return now.Nano() + int64(time.Until(at)), nil
+	return now.Nano(), nil
 }

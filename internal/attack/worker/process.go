@@ -80,10 +80,11 @@ func prepare(step *Step, deadline time.Time) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	at, err := monotonic(deadline)
+	now, err := sinceBoot()
 	if err != nil {
 		return nil, err
 	}
+	at := now + int64(time.Until(deadline))
 	command := exec.Command("/proc/self/exe")
 	command.Args = []string{processName, step.Job, step.GUID, strconv.FormatInt(at, 10), strconv.Itoa(os.Getpid()), step.Hooks.Bug, string(args)}
 	// Nothing is inherited but what the runtime needs: no preemption by signals, which would cost a hog points of its share.

@@ -48,6 +48,7 @@ type Hooks struct {
 const (
 	bugOutlives   = "outlives us" // neither death signal nor pipe
 	bugNoDeadline = "no deadline" // no timer of the kernel
+	bugAwake      = "awake only"  // a timer that stands still while the host sleeps
 	bugSlow       = "slow set-up" // never ready
 )
 
@@ -57,8 +58,9 @@ func (s *Step) mark(name string) {
 	}
 }
 
-// readEvery is how often the meter is read: what it says of the end is at most this old.
-const readEvery = 200 * time.Millisecond
+// readFirst is how often the meter is read in the beginning: what it says of the end is this old, or a tenth of the attack's length, and never
+// more than a second.
+const readFirst = 200 * time.Millisecond
 
 // Lines implements attack.Step.
 func (s *Step) Lines() []string { return s.Says }
@@ -86,14 +88,16 @@ func (s *Step) Apply(ctx context.Context, deadline time.Time) error {
 
 // Tend implements attack.Tended.
 func (s *Step) Tend(ctx context.Context, _ func(history.Fact)) error {
-	tick := time.NewTicker(readEvery)
-	defer tick.Stop()
+	pace := attack.Pace{Least: readFirst}
+	timer := time.NewTimer(pace.Next())
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-timer.C:
 			s.read()
+			timer.Reset(pace.Next())
 		case <-s.worker.done:
 			if time.Until(s.worker.deadline) < slack {
 				<-ctx.Done()

@@ -108,6 +108,7 @@ const (
 	Outlives   = "outlives us"
 	NoDeadline = "no deadline"
 	Keeps      = "keeps the worker"
+	Awake      = "awake only"
 )
 
 // short are the checks of the contract that are run in a hurry (go test -short): those that only a kernel can keep.
@@ -147,7 +148,7 @@ func CatchesPlantedBugs(t *testing.T, subject func(*testing.T) at.Subject, job s
 		bug   string
 		check func(*at.World, at.Subject, string) error
 	}{
-		{Outlives, KilledOutright}, {NoDeadline, FrozenAltogether(job)}, {NoDeadline, at.EndsAtDeadlineWhileStopped}, {Keeps, at.RevertsOnTerm},
+		{Outlives, KilledOutright}, {NoDeadline, FrozenAltogether(job)}, {NoDeadline, at.EndsAtDeadlineWhileStopped}, {Keeps, at.RevertsOnTerm}, {Awake, FrozenAltogether(job)},
 	} {
 		t.Run(planted.bug, func(t *testing.T) {
 			t.Parallel()
@@ -181,7 +182,20 @@ func KilledOutright(w *at.World, s at.Subject, bug string) error {
 	return s.Clear(w)
 }
 
-// FrozenAltogether: the attack and its worker are both stopped, and the impact ends at the deadline all the same.
+// countsSleep checks that the kernel's timer of a worker runs on while the host is asleep: one that is put to sleep must not be attacked
+// again when it wakes up after the deadline.
+func countsSleep(pid int) error {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/timers", pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // this kernel does not tell
+	}
+	if err == nil && !strings.Contains(string(text), fmt.Sprintf("ClockID: %d\n", unix.CLOCK_BOOTTIME)) {
+		err = fmt.Errorf("its timers are %q, want one of the clock %d, which counts the time asleep", text, unix.CLOCK_BOOTTIME)
+	}
+	return err
+}
+
+// FrozenAltogether: the attack and its worker are both stopped, and the impact ends at the deadline all the same; time asleep counts.
 func FrozenAltogether(job string) func(*at.World, at.Subject, string) error {
 	return func(w *at.World, s at.Subject, bug string) error {
 		a, err := begin(w, s, bug, 3)
@@ -192,6 +206,11 @@ func FrozenAltogether(job string) func(*at.World, at.Subject, string) error {
 		pids, err := Pids(w, job)
 		if err != nil || len(pids) == 0 {
 			return fmt.Errorf("workers %v: %w", pids, errors.Join(err, errors.New("there is none to freeze")))
+		}
+		for _, pid := range pids {
+			if err := countsSleep(pid); err != nil {
+				return err
+			}
 		}
 		if err := a.Signal(unix.SIGSTOP); err != nil {
 			return err
