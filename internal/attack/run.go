@@ -79,11 +79,19 @@ func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, erro
 	if o.Ready != nil {
 		r.out.put(o.Ready)
 	}
-	due := time.Now().Add(plan.Delay)
+	due, err := sinceBoot()
+	if err != nil {
+		return r.finish(ctx, err)
+	}
+	due += int64(plan.Delay)
 	if err := wait(ctx, plan.Delay); err != nil {
 		return r.finish(ctx, nil)
 	}
-	if late := time.Since(due); plan.Late > 0 && late > plan.Late {
+	late, err := r.since(due)
+	if err != nil {
+		return r.finish(ctx, err)
+	}
+	if plan.Late > 0 && late > plan.Late {
 		return r.finish(ctx, &drill.Error{Op: "attack " + plan.Attack, Host: plan.Host, Kind: drill.Unproven, Hint: "order it again",
 			Err: fmt.Errorf("this process was held up, and its time was %s ago: what cannot be taken back is not begun so late", late.Round(time.Millisecond))})
 	}
@@ -227,6 +235,15 @@ func (r *run) alarm(ctx context.Context, asleep time.Duration, deadline time.Tim
 		waiting.Wait()
 		cancel(nil)
 	}, nil
+}
+
+// since is how long an instant is ago, in nanoseconds since boot; time asleep counts.
+func (r *run) since(instant int64) (time.Duration, error) {
+	now, err := sinceBoot()
+	if r.options.sleepy {
+		return time.Duration(now - instant), err
+	}
+	return time.Duration(now-instant) + r.options.slept, err
 }
 
 // over reports whether the attack may do nothing more. The timer of a context can be a little behind the clock.

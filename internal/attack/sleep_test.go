@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
@@ -63,5 +64,34 @@ func TestTimeAsleepThatDoesNotCountIsCaught(t *testing.T) {
 		t.Error("the planted bug was not caught")
 	} else {
 		t.Log("caught:", err)
+	}
+}
+
+// beginsAwake orders something that may begin five seconds late at most, on a host that falls asleep before it is due, and wakes up a minute
+// after that. It must not begin.
+func beginsAwake(bug bool) error {
+	guid, err := attack.NewGUID()
+	if err != nil {
+		return err
+	}
+	s := &spell{}
+	o := attack.Options{Emit: func(history.Event) {}}
+	o.Sleeps(time.Minute, bug)
+	plan := attack.Plan{GUID: guid, Attack: "nothing", Delay: time.Millisecond, Late: 5 * time.Second, Length: 2 * time.Second, Steps: []attack.Step{s}}
+	if _, err = attack.Run(context.Background(), plan, o); drill.KindOf(err) != drill.Unproven || !s.deadline.IsZero() {
+		return fmt.Errorf("it began when the host woke up: %w", err)
+	}
+	return nil
+}
+
+func TestWhatWasDueWhileTheHostSleptIsNotBegun(t *testing.T) {
+	if err := beginsAwake(false); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBeginningAfterASleepIsCaught(t *testing.T) {
+	if err := beginsAwake(true); err == nil {
+		t.Error("the planted bug was not caught")
 	}
 }
