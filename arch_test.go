@@ -90,7 +90,7 @@ var mayImport = map[string][]string{
 	"internal/awsapi/disk":       {},
 	// The fleet: what is said and decided; who leads, who carries out, who asks, which know each other by the wire alone.
 	"internal/fleet":           {"internal/drill"},
-	"internal/fleet/control":   {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
+	"internal/fleet/control":   {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history", "internal/schedule"},
 	"internal/fleet/agent":     {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
 	"internal/fleet/client":    {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
 	"internal/fleet/httpapi":   {"internal/drill", "internal/fleet", "internal/fleet/control"},

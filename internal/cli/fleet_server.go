@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 
 	"github.com/spf13/pflag"
 
@@ -27,12 +28,16 @@ const fleetDirectory = "fleet"
 type fleetServerOptions struct {
 	listen, address, http string
 	percent               float64
+	files, results        []string
+	alarms                func() ([]web.Alarm, error)
 }
 
 func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "fleet-listen", "", "address and port for agents and firedrill fleet, as :"+fleet.DefaultPort+" (default: no fleet)")
 	flags.StringVar(&o.address, "fleet-address", "", "host:port under which they reach it (default: the name of this host)")
 	flags.StringVar(&o.http, "fleet-http", "", "address and port for the dashboard and the HTTPS API of the fleet, as :7443 (default: none); docs/fleet.md")
+	flags.StringArrayVar(&o.files, "service-file", nil, "service file whose stage, next drill and playbooks the dashboard shows; repeat for more")
+	flags.StringArrayVar(&o.results, "results", nil, "directory of runs (--out of firedrill pipeline, run and schedule) whose verdicts the dashboard shows; repeat for more")
 	flags.Float64Var(&o.percent, "max-percent", 50, "most hosts of a service, of an environment of it, or of a zone that may be under attack at the same time; one of each always may")
 }
 
@@ -58,13 +63,18 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 		o.address = address
 	}
 	directory := filepath.Join(data, fleetDirectory)
-	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Limits: fleet.Limits{Percent: o.percent}, Log: log})
+	book := account.Open(usersPath(data))
+	person := func(name string) (fleet.Member, bool) {
+		user, known := book.Find(name)
+		return user.Member(), known
+	}
+	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Limits: fleet.Limits{Percent: o.percent}, Person: person, Log: log})
 	if err != nil {
 		return nil, err
 	}
 	log.InfoContext(ctx, "fleet ready", "listen", o.listen, "address", c.Address(), "admin", filepath.Join(directory, control.AdminFile))
 	l := &leading{control: c, ended: make(chan error, 1)}
-	serve, err := o.serve(ctx, c, usersPath(data), log)
+	serve, err := o.serve(ctx, c, book, log)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -73,7 +83,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 }
 
 // serve serves API and dashboard, if they are asked for, until ctx ends; then stop returns.
-func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, users string, log *slog.Logger) (stop func() error, err error) {
+func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book *account.Book, log *slog.Logger) (stop func() error, err error) {
 	if o.http == "" {
 		return func() error { return nil }, nil
 	}
@@ -88,9 +98,14 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, user
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", httpapi.Handler(c))
-	mux.Handle("/", web.Handler(web.Options{Control: c, Book: account.Open(users), Log: log}))
+	known := &standings{files: o.files, results: o.results, log: log}
+	pages := web.Options{Control: c, Book: book, Log: log, Results: o.results, Standings: known.last, Alarms: o.alarms}
+	mux.Handle("/", web.Handler(pages))
 	server := &http.Server{Handler: mux, TLSConfig: config, ReadHeaderTimeout: serverHeaderMax, ReadTimeout: serverIdleMax, IdleTimeout: serverIdleMax,
 		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	var looking sync.WaitGroup
+	looking.Go(func() { web.ImportResults(ctx, pages) })
+	looking.Go(func() { known.keep(ctx) })
 	ended := make(chan error, 1)
 	go func() { ended <- server.ServeTLS(listener, "", "") }()
 	log.InfoContext(ctx, "fleet dashboard and API ready", "listen", "https://"+listener.Addr().String(), "pin", "sha256//"+c.CurlPin())
@@ -98,6 +113,11 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, user
 		stopping, end := context.WithTimeout(context.WithoutCancel(ctx), serverStopMax)
 		defer end()
 		err := server.Shutdown(stopping)
+		if err != nil {
+			_ = server.Close() // pages that are open do not hold the end up
+			err = nil
+		}
+		looking.Wait()
 		if serving := <-ended; !errors.Is(serving, http.ErrServerClosed) {
 			err = errors.Join(err, serving)
 		}

@@ -111,6 +111,7 @@ func runServer(ctx context.Context, s streams, options serverOptions) error {
 	if err := endpoint.Start(ctx); err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	options.fleet.alarms = alarmsOf(endpoint.Handler.CloudWatch)
 	leading, err := options.fleet.lead(ctx, options.data, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())

@@ -22,6 +22,7 @@ const (
 var Calls = map[string]string{
 	"hosts": RoleViewer, "runs": RoleViewer, "run": RoleViewer, "journal": RoleViewer, "members": RoleViewer, "lever": RoleViewer,
 	"halt": RoleViewer, "stop": RoleViewer, "attack": RoleOperator, "release": RoleOperator,
+	"scheduled": RoleViewer, "schedule": RoleOperator, "unschedule": RoleOperator,
 	"token": RoleAdmin, "apitoken": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
 }
 

@@ -22,12 +22,13 @@ type attackForm struct {
 	Much                              string // "all", "count" or "percent"
 	Number, Seed, Kind, Args, Most    string
 	Consent                           bool
+	Entry, Cron, Window               string // of the schedule
 }
 
 func attackFormOf(values url.Values) attackForm {
 	get := values.Get
 	f := attackForm{Service: get("service"), Environment: get("environment"), Zone: get("zone"), Hosts: get("hosts"), Much: get("much"), Number: get("number"), Seed: get("seed"),
-		Kind: get("kind"), Args: get("args"), Most: get("most"), Consent: get("consent") != ""}
+		Kind: get("kind"), Args: get("args"), Most: get("most"), Consent: get("consent") != "", Entry: get("entry"), Cron: get("cron"), Window: get("window")}
 	if f.Much == "" {
 		f.Much, f.Number = "count", "1"
 	}
@@ -159,6 +160,11 @@ func (s *server) attackPage(w http.ResponseWriter, r *http.Request, v *visit) {
 func (s *server) attack(r *http.Request, v *visit) (string, error) {
 	form := attackFormOf(r.PostForm)
 	request, err := form.request()
+	if err == nil && r.PostFormValue("do") == "schedule" {
+		if _, err = s.call(r.Context(), v, "schedule", fleet.ScheduleRequest{Name: form.Entry, Cron: form.Cron, Window: form.Window, Request: request}); err == nil {
+			return "/schedule", nil
+		}
+	}
 	if err == nil && !v.May("attack") {
 		_, err = s.call(r.Context(), v, "attack", request) // which refuses it, and writes that down
 	}

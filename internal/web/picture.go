@@ -49,7 +49,7 @@ func drawRun(run fleet.Run, lanes []lane, now time.Time) template.HTML {
 	}
 	p := &svg{}
 	p.add(`<svg class="timeline" viewBox="0 0 %.0f %.0f" role="img" aria-label="%s">`, pictureWidth, height, html.EscapeString("Timeline. "+sayRun(run)))
-	for _, at := range ticks(from, to) {
+	for _, at := range ticks(from, to.Add(-to.Sub(from)/30)) { // the text of one at the edge would be cut
 		p.add(`<line class="tick" x1="%.1f" x2="%.1f" y1="%.0f" y2="%.0f"/>`, x(at), x(at), pictureHead-6, height-8)
 		p.text("axis", x(at), pictureHead-12, "middle", at.UTC().Format(time.TimeOnly))
 	}

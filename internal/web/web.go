@@ -23,6 +23,10 @@ type Options struct {
 	Book    *account.Book
 	Log     *slog.Logger
 
+	Results   []string                // directories below which runs with verdicts lie
+	Standings func() []Standing       // what service files say; nil: none was given
+	Alarms    func() ([]Alarm, error) // nil: there are none
+
 	FreeForms bool // planted bug: a form is taken whoever gave it
 }
 

@@ -90,6 +90,12 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 		return c.Release(ctx, by)
 	case "attack":
 		return with(text, func(r fleet.AttackRequest) (any, error) { return c.Attack(ctx, by, r) })
+	case "scheduled":
+		return c.Scheduled(time.Now()), nil
+	case "schedule":
+		return with(text, func(r fleet.ScheduleRequest) (any, error) { return c.putScheduled(ctx, by, r) })
+	case "unschedule":
+		return with(text, func(id string) (any, error) { return c.endScheduled(ctx, by, id) })
 	case "token":
 		return with(text, func(r fleet.TokenRequest) (any, error) { return c.token(ctx, by, r) })
 	case "apitoken":

@@ -42,8 +42,11 @@ type Options struct {
 	RollCall time.Duration // how long hosts may take to say that they are there; default 1 s
 	Margin   time.Duration // after a deadline, before a permit is handed on or a host counts as lost; default 30 s
 
-	OpenGate        bool // planted bug: an agent may say anything to anyone
-	BlindPermits    bool // planted bug: a permit is taken by writing it down
+	OpenGate     bool // planted bug: an agent may say anything to anyone
+	BlindPermits bool // planted bug: a permit is taken by writing it down
+	// Person is what a person may do who has no key here, but a log-in elsewhere; nil: there are none.
+	Person func(name string) (fleet.Member, bool)
+
 	Boundless       bool // planted bug: what a person may attack is not looked at
 	TrustingReplies bool // planted bug: a member is answered wherever it says
 }
@@ -67,12 +70,15 @@ type Control struct {
 	permits   *permits
 	runs      *runBook
 	levers    *shelf[fleet.Lever]
+	records   *records
+	schedule  *shelf[fleet.Scheduled]
 	apiTokens *shelf[apiToken]
 	journal   jetstream.Stream
 	audit     *history.Writer
 	closers   []func() error
 
-	ordering sync.Mutex // one run is admitted at a time, so that each sees the ones before
+	due      sync.WaitGroup // what the schedule begins
+	ordering sync.Mutex     // one run is admitted at a time, so that each sees the ones before
 
 	changing sync.Mutex // one change of a run or of the lever at a time
 
@@ -151,6 +157,12 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 		return err
 	}
 	if c.levers, err = openShelf[fleet.Lever](ctx, c.js, "lever"); err != nil {
+		return err
+	}
+	if c.records, err = openRecords(ctx, c.js); err != nil {
+		return err
+	}
+	if c.schedule, err = openShelf[fleet.Scheduled](ctx, c.js, "schedule"); err != nil {
 		return err
 	}
 	if c.apiTokens, err = openShelf[apiToken](ctx, c.js, "api_tokens"); err != nil {
@@ -291,11 +303,13 @@ func (c *Control) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			c.due.Wait()
 			return nil
 		case <-pulse.C:
 			c.pulse()
 		case <-look.C:
 			c.follow(context.WithoutCancel(ctx), time.Now())
+			c.carryOutDue(context.WithoutCancel(ctx), time.Now())
 		}
 	}
 }

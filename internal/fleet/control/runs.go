@@ -104,16 +104,14 @@ func (b *runBook) of(host, order string) (run fleet.Run, at int, ok bool) {
 // newest returns runs that fit, the newest first, from the one before a name on; an empty name is the end.
 func (b *runBook) newest(before string, count int, fits func(fleet.Run) bool) []fleet.Run {
 	b.mu.RLock()
+	defer b.mu.RUnlock()
 	at := len(b.ids)
 	if before != "" {
 		at, _ = slices.BinarySearch(b.ids, before)
 	}
-	ids := b.ids[:at:at] // what is inserted later is not before it, or is copied
-	ids = slices.Clone(ids[max(0, len(ids)-lookedAtMax):])
-	b.mu.RUnlock()
 	runs := []fleet.Run{}
-	for i := len(ids) - 1; i >= 0 && len(runs) < count; i-- {
-		if run, ok := b.get(ids[i]); ok && (fits == nil || fits(run)) {
+	for i := at - 1; i >= max(0, at-lookedAtMax) && len(runs) < count; i-- {
+		if run, ok := b.get(b.ids[i]); ok && (fits == nil || fits(run)) {
 			runs = append(runs, run)
 		}
 	}

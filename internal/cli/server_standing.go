@@ -1,0 +1,111 @@
+//go:build !hostpart
+
+package cli
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"firedrill/internal/awsapi/cloudwatch"
+	"firedrill/internal/drill"
+	"firedrill/internal/playbook"
+	"firedrill/internal/schedule"
+	"firedrill/internal/stage"
+	"firedrill/internal/web"
+)
+
+// standingEvery is how often service files and the evidence for their stages are gone through again: logs are verified each time.
+const standingEvery = 5 * time.Minute
+
+// standings are what service files say, as it was at the last look.
+type standings struct {
+	files, results []string
+	log            *slog.Logger
+
+	mu  sync.Mutex // guards the field below
+	all []web.Standing
+}
+
+func (s *standings) last() []web.Standing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all
+}
+
+// keep looks again and again until ctx ends.
+func (s *standings) keep(ctx context.Context) {
+	tick := time.NewTicker(standingEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		var all []web.Standing
+		for _, file := range s.files {
+			all = append(all, s.look(ctx, file, time.Now()))
+		}
+		s.mu.Lock()
+		s.all = all
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *standings) look(ctx context.Context, file string, now time.Time) web.Standing {
+	service, err := loadService(file)
+	if err != nil {
+		s.log.WarnContext(ctx, "a service file is wrong", "file", file, "error", err)
+		return web.Standing{Service: file, Problem: err.Error()}
+	}
+	standing := web.Standing{Service: service.Name}
+	if err := s.evidence(file, service, now, &standing); err != nil {
+		standing.Problem = err.Error()
+	}
+	entries, err := schedule.FromService(service)
+	if err != nil {
+		standing.Problem = err.Error()
+	}
+	for _, status := range schedule.Decide(entries, now, schedule.State{Since: now}).Statuses {
+		if !status.Next.IsZero() && (standing.Next.IsZero() || status.Next.Before(standing.Next)) {
+			standing.Next, standing.What = status.Next, status.Entry.Name
+		}
+	}
+	return standing
+}
+
+// evidence judges the stage as firedrill stage does.
+func (s *standings) evidence(file string, service drill.Service, now time.Time, standing *web.Standing) error {
+	evidence := stage.Evidence{Now: now, Service: service, File: file, Disaster: playbook.DisasterRecovery}
+	var err error
+	if evidence.Books, err = booksOf(service, stageOptions{file: file}, now); err != nil {
+		return err
+	}
+	for _, directory := range s.results {
+		if err := gather(streams{out: io.Discard, err: io.Discard}, directory, &evidence); err != nil {
+			return err
+		}
+	}
+	judged := stage.Judge(evidence)
+	standing.Stage = judged.Stage
+	if next, ok := judged.Next(); ok {
+		standing.NextItem = next.Title + ": " + next.Evidence
+	}
+	for _, book := range evidence.Books {
+		standing.Books = append(standing.Books, web.Playbook{File: book.File, For: book.For, Problem: book.Problem, Missing: book.Missing, Agreed: book.AgreedAt, Expires: book.Expires, Executable: book.Executable, Steps: book.Steps})
+	}
+	return nil
+}
+
+// alarmsOf are the alarms of the endpoint, as the dashboard shows them.
+func alarmsOf(engine *cloudwatch.Engine) func() ([]web.Alarm, error) {
+	return func() ([]web.Alarm, error) {
+		var all []web.Alarm
+		for _, one := range engine.Standing() {
+			all = append(all, web.Alarm{Region: one.Region, Name: one.Name, State: one.State, Reason: one.Reason, Since: one.Since})
+		}
+		return all, nil
+	}
+}
