@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/spf13/pflag"
@@ -29,6 +31,8 @@ type fleetServerOptions struct {
 	listen, address, http string
 	percent               float64
 	files, results        []string
+	provider              *web.Provider
+	secretFile            string
 	alarms                func() ([]web.Alarm, error)
 }
 
@@ -38,6 +42,12 @@ func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.http, "fleet-http", "", "address and port for the dashboard and the HTTPS API of the fleet, as :7443 (default: none); docs/fleet.md")
 	flags.StringArrayVar(&o.files, "service-file", nil, "service file whose stage, next drill and playbooks the dashboard shows; repeat for more")
 	flags.StringArrayVar(&o.results, "results", nil, "directory of runs (--out of firedrill pipeline, run and schedule) whose verdicts the dashboard shows; repeat for more")
+	o.provider = &web.Provider{}
+	flags.StringVar(&o.provider.Issuer, "oidc-issuer", "", "identity provider for the dashboard (OpenID Connect), as https://login.example.com")
+	flags.StringVar(&o.provider.Client, "oidc-client", "", "client ID of the dashboard at the identity provider")
+	flags.StringVar(&o.secretFile, "oidc-secret-file", "", "file with the secret of that client (default: none, PKCE alone)")
+	flags.StringVar(&o.provider.Name, "oidc-name", "single sign-on", "what the button of the log-in calls the identity provider")
+	flags.StringVar(&o.provider.Address, "dashboard-url", "", "address of the dashboard as browsers see it, for the way back: https://control.example.com:7443")
 	flags.Float64Var(&o.percent, "max-percent", 50, "most hosts of a service, of an environment of it, or of a zone that may be under attack at the same time; one of each always may")
 }
 
@@ -100,6 +110,9 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book
 	mux.Handle("/v1/", httpapi.Handler(c))
 	known := &standings{files: o.files, results: o.results, log: log}
 	pages := web.Options{Control: c, Book: book, Log: log, Results: o.results, Standings: known.last, Alarms: o.alarms}
+	if pages.Provider, err = o.identities(); err != nil {
+		return nil, err
+	}
 	mux.Handle("/", web.Handler(pages))
 	server := &http.Server{Handler: mux, TLSConfig: config, ReadHeaderTimeout: serverHeaderMax, ReadTimeout: serverIdleMax, IdleTimeout: serverIdleMax,
 		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
@@ -123,6 +136,21 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book
 		}
 		return err
 	}, nil
+}
+
+// identities is the identity provider, if one is named.
+func (o *fleetServerOptions) identities() (*web.Provider, error) {
+	if o.provider.Issuer == "" {
+		return nil, nil //nolint:nilnil // none was named
+	}
+	if o.secretFile != "" {
+		text, err := os.ReadFile(o.secretFile)
+		if err != nil {
+			return nil, &drill.Error{Op: "--oidc-secret-file", Kind: drill.Invalid, Err: err}
+		}
+		o.provider.Secret = strings.TrimSpace(string(text))
+	}
+	return o.provider, o.provider.Check()
 }
 
 func (l *leading) wait() error {

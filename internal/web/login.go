@@ -43,6 +43,9 @@ func (s *server) loginPage(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) showLogin(w http.ResponseWriter, r *http.Request, status int, view loginView) {
 	view.Token = formToken(w, r)
+	if s.Provider != nil {
+		view.Provider = s.Provider.Name
+	}
 	users, err := s.Book.List()
 	if err != nil {
 		s.Log.ErrorContext(r.Context(), "users cannot be read", "error", err)

@@ -23,6 +23,7 @@ type Options struct {
 	Book    *account.Book
 	Log     *slog.Logger
 
+	Provider  *Provider               // of identities; nil: passwords alone
 	Results   []string                // directories below which runs with verdicts lie
 	Standings func() []Standing       // what service files say; nil: none was given
 	Alarms    func() ([]Alarm, error) // nil: there are none
@@ -63,6 +64,10 @@ func Handler(o Options) http.Handler {
 	s.looks.serve(mux)
 	mux.HandleFunc("GET /login", s.loginPage)
 	mux.HandleFunc("POST /login", s.login)
+	if s.Provider != nil {
+		mux.HandleFunc("GET /oidc/start", s.oidcStart)
+		mux.HandleFunc("GET "+callbackPath, s.oidcCallback)
+	}
 	for pattern, page := range s.pages() {
 		mux.Handle("GET "+pattern, s.known(page))
 	}
