@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	recordsMax  = 1_000_000 // kept; the oldest go first
-	recordBatch = 1000
-	recordWait  = 2 * time.Second
+	recordsMax   = 1_000_000 // kept; the oldest go first
+	recordBatch  = 1000
+	recordWait   = 2 * time.Second
+	recordSilent = 30 // of these waits in a row
 )
 
 // records are what is kept of drills that were judged, by service, the oldest first.
@@ -46,6 +47,7 @@ func openRecords(ctx context.Context, js jetstream.JetStream) (*records, error) 
 	if err != nil {
 		return nil, fmt.Errorf("fleet: read the history: %w", err)
 	}
+	silent := 0
 	for left := info.State.Msgs; left > 0; {
 		batch, err := reader.Fetch(int(min(left, recordBatch)), jetstream.FetchMaxWait(recordWait))
 		if err != nil {
@@ -60,10 +62,14 @@ func openRecords(ctx context.Context, js jetstream.JetStream) (*records, error) 
 			r.take(record)
 			got++
 		}
-		if err := batch.Error(); err != nil || got == 0 {
-			return nil, fmt.Errorf("fleet: read the history: it broke off %d before its end: %w", left, errors.Join(err, ctx.Err()))
-		}
 		left -= min(left, got)
+		if silent++; got > 0 {
+			silent = 0
+		}
+		// A machine that is busy answers late. It is asked again from where it stood, for a minute.
+		if ctx.Err() != nil || silent > recordSilent {
+			return nil, fmt.Errorf("fleet: read the history: it broke off %d before its end: %w", left, errors.Join(batch.Error(), ctx.Err(), errors.New("the engine does not answer")))
+		}
 	}
 	return r, nil
 }
