@@ -124,7 +124,8 @@ func (p *inPlace) stage(ctx context.Context) error {
 	if len(bad) > 0 {
 		return p.run.failed(p.host.Name, drill.Failed, fmt.Errorf("upload: %s arrived damaged: SHA-256 %s, want %s", bad[0].path, bad[0].found, bad[0].digest))
 	}
-	return nil
+	_, err = p.script(ctx, "", `sync -f "$1" 2>/dev/null || sync`, staging) // now, so that the exchange need not wait for the disk
+	return err
 }
 
 // kinds tells of each name what is there: "f" a file, "d" a directory, "-" nothing, "o" something else, "l" and a digest for a link.
@@ -277,15 +278,13 @@ func (p *inPlace) switchTo(ctx context.Context, release string) error {
 	if err := p.capture(ctx, p.put, gone); err != nil {
 		return err
 	}
-	var away []string
-	for _, name := range gone {
-		away = append(away, "r"+name)
-	}
-	for _, dir := range emptied(gone) {
-		away = append(away, "d"+dir)
-	}
-	if _, err := p.exchange(ctx, listed0(away), inPlacePut, p.kept(), p.directory()); err != nil {
+	if _, err := p.exchange(ctx, listed(gone), inPlacePut, p.kept(), p.directory()); err != nil {
 		return err
+	}
+	if dirs := emptied(gone); len(dirs) > 0 {
+		if _, err := p.exchange(ctx, listed(dirs), inPlaceEmptied, p.directory()); err != nil {
+			return err
+		}
 	}
 	differ, times, err := p.differing(ctx, p.directory())
 	if err != nil {

@@ -54,13 +54,15 @@ const inPlaceAll = `cd "$2" && find . -mindepth 1 -path ./` + keptInPlace + ` -p
 const inPlaceTouched = `cd "$1" && for u in backup/*/; do cat "${u}words" || exit 1; done`
 
 // inPlaceCapture keeps what is about to be changed. Names have a letter before them: p is put there, g goes, d is a directory that has to be
-// there, the deepest first. Of all that is there an archive is kept, of what is not there the name. The whole of it gets its name, and is on the
-// disk, before anything is changed.
+// there, the deepest first. Of all that is there a hard link is kept, which costs no reading and keeps owner and times too: what is put there
+// takes its name by a rename, so that nobody writes into the file that is kept. Where no links are to be had (another cp(1), another file system
+// mounted below, a file of somebody else's) an archive is kept. Of what is not there the name is. The whole of it gets its name, and is on the disk,
+// before anything is changed.
 const inPlaceCapture = `cd "$1" || exit 1
 n=1
 while [ -e "undo/$n" ]; do n=$((n+1)); done
 new=$1/undo/.new
-rm -rf "$new" && mkdir -p "$new" && cat >"$new/words" && : >"$new/there" && : >"$new/absent" && : >"$new/dirs" || exit 1
+rm -rf "$new" && mkdir -p "$new/files" && cat >"$new/words" && : >"$new/there" && : >"$new/absent" && : >"$new/dirs" || exit 1
 cd "$2" || exit 1
 xargs -0 -r sh -c 'new=$0
 exec 3>>"$new/there" 4>>"$new/absent" 5>>"$new/dirs"
@@ -70,31 +72,48 @@ for w; do f=${w#?}
  *) if [ -e "$f" ] || [ -L "$f" ]; then printf "%s\0" "$f" >&3; else case $w in p*) printf "%s\0" "$f" >&4 ;; esac; fi ;;
  esac
 done' "$new" <"$new/words" || exit 1
-tar --null -T "$new/there" -cf "$new/files.tar" || { # which does not say it when the disk is full
- free=$(df -Pk "$new" | { read -r _; read -r _ _ _ k _; echo "$k"; })
- [ "$free" -gt 64 ] || echo "No space left on device"
- exit 1
+xargs -0 -r cp -a -l --parents -t "$new/files" -- <"$new/there" 2>/dev/null || {
+ rm -rf "$new/files"
+ tar --null -T "$new/there" -cf "$new/files.tar" || { # which does not say it when the disk is full
+  free=$(df -Pk "$new" | { read -r _; read -r _ _ _ k _; echo "$k"; })
+  [ "$free" -gt 64 ] || echo "No space left on device"
+  exit 1
+ }
 }
 [ "$n" != 1 ] || [ ! -f "$1/state" ] || cp "$1/state" "$new/state" || exit 1
-sync "$new/files.tar" "$new/words" "$new/there" "$new/absent" "$new/dirs" "$new" 2>/dev/null || sync
+sync -f "$new" 2>/dev/null || sync
 mv "$new" "$1/undo/$n" && { sync "$1/undo" 2>/dev/null || sync; }`
 
-// inPlaceMove renames all that is in staging/ to its place, one directory after the other.
+// inPlaceMove renames all that is in staging/ to its place, a hundred files of a directory at a time: the shell finds them by itself, since each
+// program that it starts costs as much as renaming fifty. What is in place already, as a link to the same file, mv(1) would take for a mistake.
 const inPlaceMove = `move() {
  cd "$kept/staging" || return 1
  find . -mindepth 1 -type d -print0 | (cd "$place" && xargs -0 -r mkdir -p --) || return 1
- find . -type d -print0 | place=$place xargs -0 sh -c 'for d; do
-  find "$d" -maxdepth 1 ! -type d -print0 | xargs -0 -r sh -c "mv -f -- \"\$@\" \"\$0/\"" "$place/$d" || exit 255
+ find . -type d -print0 | LC_ALL=C place=$place xargs -0 sh -c 'for d; do
+  n=0
+  set --
+  for f in "$d"/* "$d"/.[!.]* "$d"/..?*; do
+   to=$place/$f
+   if [ -L "$f" ]; then
+    [ ! -L "$to" ] || [ "$(readlink "$f")" != "$(readlink "$to")" ] || continue
+   elif [ -d "$f" ] || [ ! -e "$f" ] || [ "$f" -ef "$to" ]; then continue; fi
+   set -- "$@" "$f" && n=$((n+1))
+   [ "$n" -lt 100 ] || { mv -f -- "$@" "$place/$d/" || exit 255; n=0; set --; }
+  done
+  [ "$n" = 0 ] || mv -f -- "$@" "$place/$d/" || exit 255
  done' sh || return 1
  cd "$kept" && rm -rf staging
 }
 `
 
-// inPlacePut exchanges the files. From standard input: r and a name to remove, d and a directory to remove if it is empty.
+// inPlacePut exchanges the files, and removes the names that come over standard input.
 const inPlacePut = `kept=$1 place=$2
 umask 022
 ` + inPlaceMove + `rm -f "$kept/state" "$kept/.seal" && move || exit 1
-cd "$place" && xargs -0 -r sh -c 'for w; do case $w in r*) rm -rf "./${w#r}" || exit 255 ;; d*) rmdir "./${w#d}" 2>/dev/null ;; esac; done; exit 0' sh`
+cd "$place" && xargs -0 -r rm -rf --`
+
+// inPlaceEmptied removes the directories that are empty now, of the names that come over standard input, the deepest first. $1 directory
+const inPlaceEmptied = `cd "$1" && { xargs -0 -r rmdir -- 2>/dev/null; exit 0; }`
 
 // inPlaceSeal seals what was compared. $2 release   $3 digest of its digest list   $4 times
 const inPlaceSeal = `kept=$1 release=$2 list=$3 times=$4
@@ -116,9 +135,14 @@ n=1
 while [ -d "$3/$((n+1))" ]; do n=$((n+1)); done
 while [ "$n" -gt 0 ]; do
  u=$kept/$3/$n
- rm -rf staging && mkdir staging && tar -x -p -f "$u/files.tar" -C staging || exit 1
+ rm -rf staging && mkdir staging || exit 1
+ if [ ! -d "$u/files" ]; then
+  tar -x -p -f "$u/files.tar" -C staging || exit 1
+ elif ! cp -a -l "$u/files/." staging/ 2>/dev/null; then
+  rm -rf staging && mkdir staging && cp -a "$u/files/." staging/ || exit 1
+ fi
  cd "$place" && xargs -0 -r rm -rf -- <"$u/absent" || exit 1
- xargs -0 -r sh -c 'for d; do rmdir "$d" 2>/dev/null; done; exit 0' sh <"$u/dirs" || exit 1
+ xargs -0 -r rmdir -- <"$u/dirs" 2>/dev/null
  move || exit 1
  n=$((n-1))
 done

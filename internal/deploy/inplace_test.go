@@ -269,8 +269,9 @@ func TestInPlaceNeverShowsHalfAFile(t *testing.T) {
 	})
 }
 
-// dyingPath makes a PATH whose programs count their calls; from a call on, each kills its caller, as when the host goes down.
-func dyingPath(t *testing.T) (path string, dieAt func(call int), calls func() int) {
+// dyingPath makes a PATH whose programs count their calls; from a call on, each kills its caller, as when the host goes down. die is a command
+// after which that begins, once.
+func dyingPath(t *testing.T) (path, die string, dieAt func(call int), calls func() int) {
 	t.Helper()
 	dir := t.TempDir()
 	counter, at := filepath.Join(dir, "counter"), filepath.Join(dir, "at")
@@ -292,21 +293,31 @@ func dyingPath(t *testing.T) (path string, dieAt func(call int), calls func() in
 		return strings.Count(string(text), "\n")
 	}
 	dieAt(never)
-	return dir + ":/usr/bin:/bin", dieAt, calls
+	die = fmt.Sprintf("[ -e %[1]s ] || { : >%[1]s; echo 1 >%[2]s; }", shellQuoted(filepath.Join(dir, "died")), shellQuoted(at))
+	return dir + ":/usr/bin:/bin", die, dieAt, calls
 }
 
 const never = 1_000_000
 
 // survives deploys to a host that dies at a call of a program, and says what is wrong with what follows: a deployment of something else, and
 // then a rollback, which leads to what was good before the host died.
-func survives(t *testing.T, hook func(string) string, at func(calls int) int) string {
+func survives(t *testing.T, plant func(die string) func(script string) string, at func(calls int) int) string {
 	t.Helper()
-	path, dieAt, calls := dyingPath(t)
+	path, die, dieAt, calls := dyingPath(t)
 	w := inPlaceWorld(t, remotetest.Serve, remotetest.Wish{Path: path})
 	w.request.Deploy.Restart = ""
+	link := func(to string) {
+		_ = os.Remove(filepath.Join(w.repo, "link"))
+		if err := os.Symlink(to, filepath.Join(w.repo, "link")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("version")
+	w.commit("link", nil)
 	w.mustDeploy()
 	good := w.inPlace()
 	w.git("rm", "-q", "-r", "bin")
+	link("status")
 	w.commit("two", map[string]string{"version": "2\n", "new/file": "new\n"})
 	dieAt(never)
 	w.mustDeploy()
@@ -314,7 +325,9 @@ func survives(t *testing.T, hook func(string) string, at func(calls int) int) st
 	if _, err := Rollback(t.Context(), w.request, w.dial, nil); err != nil {
 		t.Fatal(err)
 	}
-	w.request.hooks.inPlace = hook
+	if plant != nil {
+		w.request.hooks.inPlace = plant(die)
+	}
 	dieAt(at(total))
 	_, err := w.deploy()
 	dieAt(never)
@@ -327,11 +340,14 @@ func survives(t *testing.T, hook func(string) string, at func(calls int) int) st
 		}
 	})
 	cancel()
+	if err != nil && strings.Contains(drill.HintOf(thirdErr), "A person is needed") {
+		return fmt.Sprintf("died at %d of %d (%v), then could not go back: %v", at(total), total, err, thirdErr)
+	}
 	if diff := cmp.Diff(good, w.inPlace()); diff != "" && err != nil {
 		return fmt.Sprintf("died at %d of %d (%v), then went back (%v); -good +found:\n%s", at(total), total, err, thirdErr, diff)
 	}
 	w.mustDeploy()
-	want := with(good, "version", "644 3\n", "new/file", "644 ", "three", "644 3\n", "bin/run", "")
+	want := with(good, "version", "644 3\n", "new/file", "644 ", "three", "644 3\n", "bin/run", "", "link", "-> status")
 	if diff := cmp.Diff(want, w.inPlace()); diff != "" {
 		return "the next deployment brought something else (-want +got):\n" + diff
 	}
@@ -350,16 +366,85 @@ func TestInPlaceSurvivesTheDeathOfTheHostAtAnyStep(t *testing.T) {
 	}
 }
 
-func TestInPlaceDeathWithoutAnUndoIsSeen(t *testing.T) {
-	seen := false
-	for part := 0; part < 3 && !seen; part++ {
-		if survives(t, func(script string) string {
-			return strings.Replace(script, `mv "$new" "$1/undo/$n"`, `rm -rf "$new"`, 1)
-		}, func(calls int) int { return calls - 2 - part*4 }) != "" {
-			seen = true
-		}
+func TestInPlaceSurvivesADeathBetweenKeepingAndExchanging(t *testing.T) {
+	const exchanges = `rm -f "$kept/state" "$kept/.seal" && move`
+	if !strings.Contains(inPlacePut, exchanges) {
+		t.Fatal("the exchange begins otherwise")
 	}
-	if !seen {
+	plant := func(die string) func(string) string {
+		return func(script string) string { return strings.Replace(script, exchanges, die+"\n"+exchanges, 1) }
+	}
+	if wrong := survives(t, plant, func(int) int { return never }); wrong != "" {
+		t.Error(wrong)
+	}
+	t.Run("planted: the same file is no mistake of mv(1) alone", func(t *testing.T) {
+		careless := func(die string) func(string) string {
+			return func(script string) string {
+				script = strings.Replace(script, ` || [ "$f" -ef "$to" ]`, "", 1)
+				return strings.Replace(script, exchanges, die+"\n"+exchanges, 1)
+			}
+		}
+		if survives(t, careless, func(int) int { return never }) == "" {
+			t.Error("nobody saw it")
+		}
+	})
+}
+
+func TestInPlaceDeathWithoutAnUndoIsSeen(t *testing.T) {
+	wrong := survives(t, func(die string) func(string) string {
+		return func(script string) string {
+			script = strings.Replace(script, `mv "$new" "$1/undo/$n"`, `rm -rf "$new"`, 1)
+			return strings.Replace(script, `cd "$place" && xargs -0 -r rm -rf --`, die+"\n"+`cd "$place" && xargs -0 -r rm -rf --`, 1) // the files are exchanged by then
+		}
+	}, func(int) int { return never })
+	if wrong == "" {
 		t.Error("a deployment that keeps no undo passes")
 	}
+}
+
+func TestInPlaceGoesBackByArchivesToo(t *testing.T) {
+	// cp(1) of a host that makes no links, or cannot.
+	dir := t.TempDir()
+	cp := "#!/bin/sh\nfor a; do [ \"$a\" != -l ] || exit 1; done\nPATH=/usr/bin:/bin exec cp \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "cp"), []byte(cp), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w := inPlaceWorld(t, remotetest.Serve, remotetest.Wish{Path: dir + ":/usr/bin:/bin"})
+	found := w.inPlace()
+	w.mustDeploy()
+	if _, err := os.Stat(filepath.Join(w.dir, keptInPlace, "backup", "1", "files.tar")); err != nil {
+		t.Errorf("no archive: %v", err)
+	}
+	if _, err := Rollback(t.Context(), w.request, w.dial, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.wantInPlace("after the rollback", found)
+}
+
+func TestInPlaceExchangesMoreFilesThanFitIntoOneCommand(t *testing.T) {
+	w := inPlaceWorld(t, remotetest.Serve, remotetest.Wish{})
+	w.request.Deploy.Restart = ""
+	found := w.inPlace()
+	files, first := make(map[string]string), with(found, firstInPlace...)
+	for i := range 450 { // more than one command takes, in one directory and in several, with names that a shell passes over
+		name := fmt.Sprintf([]string{"many/f%d", "many/.f%d", "many/..f%d", "d%d/f", "many/* %d"}[i%5], i)
+		files[name], first[name] = "1\n", "644 1\n"
+	}
+	w.commit("many", files)
+	w.mustDeploy()
+	w.wantInPlace("after the deployment", first)
+	w.git("rm", "-q", "-r", "many")
+	w.commit("fewer", map[string]string{"version": "2\n"})
+	second := with(first, "version", "644 2\n")
+	for name := range files {
+		if strings.HasPrefix(name, "many/") {
+			delete(second, name)
+		}
+	}
+	w.mustDeploy()
+	w.wantInPlace("after files went", second)
+	if _, err := Rollback(t.Context(), w.request, w.dial, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.wantInPlace("after the rollback", first)
 }
