@@ -36,6 +36,7 @@ EXIT STATUS
 func judgeFile(s streams, name string, named []string) (in report.Input, whole []history.Event, err error) {
 	var reading *verdict.Reading
 	var plan drill.Plan
+	head := ""
 	read := func(r io.Reader) (string, error) {
 		return history.Scan(r, func(event history.Event) error {
 			if reading != nil {
@@ -57,12 +58,12 @@ func judgeFile(s streams, name string, named []string) (in report.Input, whole [
 		})
 	}
 	if name == "-" {
-		_, err = read(s.in)
+		head, err = read(s.in)
 	} else {
 		var file *os.File
 		if file, err = os.Open(name); err == nil {
 			defer file.Close()
-			_, err = read(file)
+			head, err = read(file)
 		}
 	}
 	if err := readable(s, err, len(whole) > 0); err != nil {
@@ -75,7 +76,7 @@ func judgeFile(s streams, name string, named []string) (in report.Input, whole [
 	if err != nil {
 		return report.Input{}, nil, err
 	}
-	return report.Input{Plan: plan, Verdict: reading.Judge(earlier...), LogName: name}, nil, nil
+	return report.Input{Plan: plan, Verdict: reading.Judge(earlier...), LogName: name, Head: head}, nil, nil
 }
 
 // earlierOf are the logs of the runs that a run went on with.
@@ -237,7 +238,7 @@ func wantsColor(out io.Writer) bool {
 }
 
 func newReportCommand(s streams) *cobra.Command {
-	format, out, link, earlier, compare := string(report.Text), "", "", []string(nil), false
+	format, out, link, annex, earlier, compare := string(report.Text), "", "", "", []string(nil), false
 	command := &cobra.Command{
 		Use:   "report LOG...",
 		Short: "Show the log of a run as a page, Markdown, JUnit, JSON or text",
@@ -263,6 +264,9 @@ func newReportCommand(s streams) *cobra.Command {
 				return err
 			}
 			in.Link = link
+			if err := annexed(s, &in, report.Format(format), annex); err != nil {
+				return err
+			}
 			if out == "" || out == "-" {
 				in.Color = format == string(report.Text) && wantsColor(s.out)
 				return report.Write(s.out, report.Format(format), in)
@@ -271,11 +275,13 @@ func newReportCommand(s streams) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&format, "format", format, "html, markdown, junit, json, csv, github (annotations), chaostoolkit (its journal.json) or text")
+	flags.StringVar(&format, "format", format, "html, markdown, junit, json, csv, github (annotations), chaostoolkit (its journal.json), record (for auditors, with --annex) or text")
 	flags.BoolVar(&compare, "compare", false, "set several runs side by side")
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)
 	_ = command.MarkFlagFilename("earlier", "jsonl") // fails only for a flag that is not defined
+	flags.StringVar(&annex, "annex", "", "YAML file with what people add to a record: participants, approvals, owners and dates of findings")
+	_ = command.MarkFlagFilename("annex", "yaml", "yml") // fails only for a flag that is not defined
 	flags.StringVar(&link, "link", "", "where the page can be reached, for markdown")
 	_ = command.RegisterFlagCompletionFunc("format", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		var names []string
@@ -285,6 +291,30 @@ func newReportCommand(s streams) *cobra.Command {
 		return names, cobra.ShellCompDirectiveNoFileComp
 	})
 	return command
+}
+
+// annexed adds to a record what people know, and says how many things keep it from being complete.
+func annexed(s streams, in *report.Input, format report.Format, name string) error {
+	if format != report.RecordJSON {
+		if name != "" {
+			return &drill.Error{Op: "report", Kind: drill.Invalid, Err: errors.New("--annex is for a record"), Hint: "Add --format record."}
+		}
+		return nil
+	}
+	if name != "" {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return &drill.Error{Op: "read the annex", Kind: drill.Invalid, Err: err}
+		}
+		if in.Annex, err = report.ParseAnnex(text, name); err != nil {
+			return err
+		}
+	}
+	record, err := report.NewRecord(*in)
+	if err == nil && !record.Complete {
+		fmt.Fprintf(s.err, "firedrill: the record is INCOMPLETE: %d things are missing, see its field missing\n", len(record.Missing))
+	}
+	return err
 }
 
 // judgedForReport judges a log. One that is a file is read again for what the report shows of it; standard input can only be read once.

@@ -28,10 +28,11 @@ const (
 	CSV      Format = "csv"    // a line for each check
 
 	ChaosToolkit Format = "chaostoolkit" // the Chaos Toolkit's journal.json
+	RecordJSON   Format = "record"       // the one schema that auditors and supervisors ask for
 )
 
 // Formats lists all formats, the one for people at a terminal first.
-var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV, ChaosToolkit}
+var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV, ChaosToolkit, RecordJSON}
 
 // Input is what is shown and how.
 type Input struct {
@@ -42,6 +43,8 @@ type Input struct {
 	LogName string // how the reader finds the log, as "run.jsonl"; that is also the default
 	Link    string // Markdown only: where the page lies, if it can be reached
 	Head    string // hash of the last line of the log, if known: so that a log cut at its end is noticed
+
+	Annex Annex // record only: what people add
 
 	// Events reads the log again, in place of Log, which may be larger than memory should hold. take must keep no event: what it is given
 	// holds until it returns. It ends at the first error of take, and returns it.
@@ -98,6 +101,8 @@ func Write(w io.Writer, format Format, in Input) error {
 		render = writeCSV
 	case ChaosToolkit:
 		render = writeChaosToolkit
+	case RecordJSON:
+		render = writeRecord
 	default:
 		return &drill.Error{Op: "report", Kind: drill.Invalid, Err: fmt.Errorf("no format %q", format), Hint: "Take one of " + formatList() + "."}
 	}
