@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,6 +27,8 @@ type received struct {
 const (
 	packetMax = 64 << 10 // of UDP
 	otlpMax   = 4 << 20  // of one request: some ten thousand values
+	// gaugesMax bounds the gauges that can be moved by so much: anybody may send names, and each is remembered.
+	gaugesMax = 10_000
 )
 
 // receive takes a value in, for the alarms of its host and for those of the service as a whole.
@@ -122,7 +125,7 @@ func parseStatsD(line, sender string, gauges map[receivedAs]float64) ([]received
 		switch {
 		case strings.HasPrefix(field, "@"):
 			value, err := strconv.ParseFloat(field[1:], 64)
-			if err != nil || !(value > 0 && value <= 1) {
+			if err != nil || !(value > 0 && value <= 1) || math.IsInf(1/value, 0) {
 				return nil, fmt.Errorf("%.100q: %q is no rate", line, field)
 			}
 			rate = value
@@ -137,7 +140,7 @@ func parseStatsD(line, sender string, gauges map[receivedAs]float64) ([]received
 	var all []received
 	for text := range strings.SplitSeq(fields[0], ":") {
 		value, err := strconv.ParseFloat(text, 64)
-		if err != nil {
+		if err != nil || math.IsNaN(value) || math.IsInf(value, 0) || math.IsInf(value/rate, 0) { // what is no number would spoil every average
 			return nil, fmt.Errorf("%.100q: %q is no number", line, text)
 		}
 		one := received{protocol: "statsd", name: name, host: host, value: value, weight: 1}
@@ -150,6 +153,12 @@ func parseStatsD(line, sender string, gauges map[receivedAs]float64) ([]received
 			gauge := receivedAs{name, host}
 			if text[0] == '+' || text[0] == '-' {
 				one.value += gauges[gauge]
+			}
+			if _, known := gauges[gauge]; !known && len(gauges) >= gaugesMax {
+				return nil, fmt.Errorf("%.100q: %d gauges are known already", line, gaugesMax)
+			}
+			if math.IsInf(one.value, 0) {
+				return nil, fmt.Errorf("%.100q: the gauge has moved out of all bounds", line)
 			}
 			gauges[gauge] = one.value
 		default:
@@ -259,6 +268,9 @@ func (r otlpRequest) values(sender string, now time.Time) []received {
 						}
 						one.value = value
 					default:
+						continue
+					}
+					if math.IsNaN(one.value) || math.IsInf(one.value, 0) {
 						continue
 					}
 					if nanos, err := point.Time.Int64(); err == nil && nanos > 0 {
