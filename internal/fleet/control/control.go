@@ -249,13 +249,13 @@ func (c *Control) firstAdmin(ctx context.Context) error {
 	return disk.Save(path, had)
 }
 
-// openAudit starts a log of its own for this start; the chain says whether a line was lost or changed.
+// openAudit starts a log of its own for this start, whose name sorts behind those of earlier ones; the chain says whether a line was lost or changed.
 func (c *Control) openAudit() error {
 	directory := filepath.Join(c.options.Directory, auditDirectory)
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(filepath.Join(directory, time.Now().UTC().Format("20060102T150405Z-")+c.boot[:8]+".jsonl"), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	file, err := os.OpenFile(filepath.Join(directory, time.Now().UTC().Format("20060102T150405.000000000Z-")+c.boot[:8]+".jsonl"), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
