@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"time"
 
 	"firedrill/internal/drill"
@@ -39,6 +41,37 @@ func MayCall(role, call string) bool {
 	}
 	need, known := Calls[call]
 	return known && rank(role) >= 0 && rank(role) >= rank(need)
+}
+
+// An answer can be longer than one message may be: that on ten thousand hosts is five megabytes. Then it comes in parts, in order on the same
+// subject, each with HeaderPart.
+const (
+	HeaderPart = "Firedrill-Part" // "2/5": the second of five
+	PartMax    = 512 << 10        // bytes in one; the engine takes messages up to a megabyte
+	partsMax   = 256
+)
+
+// Parts splits an answer. There is one part at least.
+func Parts(text []byte) [][]byte {
+	parts := slices.Collect(slices.Chunk(text, PartMax))
+	if len(parts) == 0 {
+		parts = [][]byte{{}}
+	}
+	return parts
+}
+
+// PartName is what stands in HeaderPart, from 1.
+func PartName(number, of int) string { return fmt.Sprintf("%d/%d", number, of) }
+
+// ReadPartName is the inverse of PartName. The empty text is the only part of an answer.
+func ReadPartName(text string) (number, of int, err error) {
+	if text == "" {
+		return 1, 1, nil
+	}
+	if _, err := fmt.Sscanf(text, "%d/%d", &number, &of); err != nil || PartName(number, of) != text || number < 1 || number > of || of > partsMax {
+		return 0, 0, fmt.Errorf("%q is no part of an answer", text)
+	}
+	return number, of, nil
 }
 
 // Reply is the control plane's answer to a call.

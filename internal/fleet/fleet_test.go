@@ -354,3 +354,29 @@ func FuzzToken(f *testing.F) {
 		_, _ = Address(text)
 	})
 }
+
+func TestLongAnswersComeInParts(t *testing.T) {
+	for _, size := range []int{0, 1, PartMax, PartMax + 1, 3*PartMax + 7} {
+		text := make([]byte, size)
+		for i := range text {
+			text[i] = byte(i % 251)
+		}
+		var whole []byte
+		parts := Parts(text)
+		for i, part := range parts {
+			number, of, err := ReadPartName(PartName(i+1, len(parts)))
+			if err != nil || number != i+1 || of != len(parts) || len(part) > PartMax {
+				t.Fatalf("%d bytes: part %d of %d with %d bytes, %v", size, number, of, len(part), err)
+			}
+			whole = append(whole, part...)
+		}
+		if string(whole) != string(text) {
+			t.Errorf("%d bytes: %d came back", size, len(whole))
+		}
+	}
+	for _, wrong := range []string{"0/1", "2/1", "1/0", "1/2 ", "x", "1/1000", "-1/2", "1//2"} {
+		if _, _, err := ReadPartName(wrong); err == nil {
+			t.Errorf("%q is taken", wrong)
+		}
+	}
+}

@@ -91,12 +91,12 @@ func (c *Client) Call(ctx context.Context, call string, asked, result any) error
 	if err != nil {
 		return err
 	}
-	message, err := c.conn.RequestWithContext(ctx, fleet.APISubject(c.key, call), text)
+	answer, err := c.request(ctx, fleet.APISubject(c.key, call), text)
 	if err != nil {
 		return &drill.Error{Op: "fleet " + call, Kind: drill.Unreachable, Err: err, Hint: "does the server run? what was ordered may have begun: see firedrill fleet runs"}
 	}
 	var reply fleet.Reply
-	if err := json.Unmarshal(message.Data, &reply); err != nil {
+	if err := json.Unmarshal(answer, &reply); err != nil {
 		return &drill.Error{Op: "fleet " + call, Kind: drill.Internal, Err: err}
 	}
 	var decodeErr error
@@ -108,3 +108,40 @@ func (c *Client) Call(ctx context.Context, call string, asked, result any) error
 	}
 	return decodeErr
 }
+
+// request asks, and puts the parts of the answer together.
+func (c *Client) request(ctx context.Context, subject string, text []byte) ([]byte, error) {
+	inbox := c.conn.NewInbox()
+	replies, err := c.conn.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = replies.Unsubscribe() }() // the connection may be gone
+	if err := c.conn.PublishRequest(subject, inbox, text); err != nil {
+		return nil, err
+	}
+	var answer []byte
+	for got := 1; ; got++ {
+		message, err := replies.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(message.Data) == 0 && message.Header.Get("Status") == noResponders {
+			return nil, nats.ErrNoResponders
+		}
+		number, of, err := fleet.ReadPartName(message.Header.Get(fleet.HeaderPart))
+		if err == nil && number != got {
+			err = fmt.Errorf("part %d of the answer was lost", got)
+		}
+		if err != nil {
+			return nil, err
+		}
+		answer = append(answer, message.Data...)
+		if number == of {
+			return answer, nil
+		}
+	}
+}
+
+// noResponders is how the engine says that nobody hears a subject.
+const noResponders = "503"

@@ -26,7 +26,7 @@ const (
 	tokenValid    = time.Hour
 	tokenValidMax = 7 * 24 * time.Hour
 	tokenUsesMax  = 10_000
-	journalShown  = 900 << 10 // an answer is one message
+	journalShown  = 32 << 20 // in one answer
 )
 
 // heardCall answers people. Each call has a goroutine of its own: one that orders takes seconds, and must not hold up one that halts.

@@ -326,11 +326,15 @@ func (c *Control) heartbeat() fleet.Pulse {
 
 func (c *Control) pulse() { c.say(fleet.SubjectPulse, c.heartbeat()) }
 
-// say publishes a message of ours, which always encodes.
+// say publishes a message of ours, which always encodes; in parts when it is long, which only answers to people are.
 func (c *Control) say(subject string, message any) {
 	text, err := json.Marshal(message)
-	if err == nil {
+	if parts := fleet.Parts(text); err == nil && len(parts) == 1 {
 		err = c.conn.Publish(subject, text)
+	} else if err == nil {
+		for i, part := range parts {
+			err = errors.Join(err, c.conn.PublishMsg(&nats.Msg{Subject: subject, Data: part, Header: nats.Header{fleet.HeaderPart: {fleet.PartName(i+1, len(parts))}}}))
+		}
 	}
 	if err != nil {
 		c.log.Warn("cannot be said", "subject", subject, "error", err) //nolint:sloglint // no request to carry

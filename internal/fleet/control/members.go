@@ -85,6 +85,18 @@ func (s *shelf[T]) values() []T {
 	return slices.Collect(maps.Values(s.all))
 }
 
+// find returns the first problem that look has with a value; ten thousand of them are not copied for it.
+func (s *shelf[T]) find(look func(T) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, value := range s.all {
+		if err := look(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // members are all who may speak.
 type members struct {
 	*shelf[fleet.Member]
@@ -95,7 +107,7 @@ type members struct {
 func (m *members) add(ctx context.Context, member fleet.Member) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
-	for _, other := range m.values() {
+	if err := m.find(func(other fleet.Member) error {
 		switch {
 		case other.Key == member.Key && other.Revoked != nil:
 			return &drill.Error{Op: "join", Kind: drill.Refused, Err: errors.New("this key was put out"), Hint: "remove the agent's directory, and join again with a fresh key"}
@@ -104,6 +116,9 @@ func (m *members) add(ctx context.Context, member fleet.Member) error {
 		case other.Key != member.Key && other.Name == member.Name && other.Revoked == nil:
 			return &drill.Error{Op: "join", Kind: drill.Refused, Err: fmt.Errorf("there is a %s %q already", other.Role, member.Name), Hint: "name it otherwise with --name, or put the old one out: firedrill fleet revoke " + member.Name}
 		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	return m.put(ctx, member.Key, member)
 }

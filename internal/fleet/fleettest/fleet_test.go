@@ -552,3 +552,28 @@ func TestOneHostHasOneAgent(t *testing.T) {
 		t.Errorf("a second agent with the same ledger: %v", err)
 	}
 }
+
+// A list of all is longer than one message of the engine may be, in a fleet that is large.
+func TestAnAnswerThatIsLongerThanAMessageArrives(t *testing.T) {
+	w := newWorld(t, nil)
+	const more = 300
+	var services []string
+	for i := range 64 {
+		services = append(services, fmt.Sprintf("%s%d", strings.Repeat("x", 100), i))
+	}
+	for i := range more {
+		_, key, err := client.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.must("add", fleet.Member{Key: key, Name: fmt.Sprintf("person%d", i), Role: fleet.RoleViewer, Services: services}, nil)
+	}
+	var members []fleet.Member
+	w.must("members", nil, &members)
+	if len(members) != more+1 {
+		t.Errorf("%d members are listed, want %d", len(members), more+1)
+	}
+	if text, err := json.Marshal(members); err != nil || len(text) < 1<<20 {
+		t.Errorf("%d bytes would fit into one message: the test tests nothing", len(text))
+	}
+}
