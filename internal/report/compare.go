@@ -4,7 +4,6 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"io"
 	"math"
 	"slices"
@@ -180,7 +179,7 @@ func WriteComparison(w io.Writer, format Format, c Comparison) error {
 	case CSV:
 		return writeRows(csv.NewWriter(w), c.rows())
 	case HTML:
-		return comparePage.Execute(w, map[string]any{"C": c, "Rows": c.rows(), "Say": c.say()})
+		return comparePage.Execute(w, map[string]any{"C": c, "Drills": c.byDrill(), "Say": c.say()})
 	case Markdown:
 		var b strings.Builder
 		fmt.Fprintf(&b, "%s\n\n", cell(c.say()))
@@ -243,16 +242,3 @@ func writeCompareText(w io.Writer, c Comparison) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
-
-var comparePage = template.Must(template.New("compare").Funcs(template.FuncMap{"last": func(row []string) string { return row[len(row)-1] }}).Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{.C.Service}}: runs compared</title>
-<style>
-:root{color-scheme:light dark;--text:#1f2937;--soft:#4b5563;--line:#d1d5db;--paper:#fff;--ground:#f3f4f6;--good:#047857;--bad:#b91c1c}
-@media (prefers-color-scheme:dark){:root{--text:#e5e7eb;--soft:#9ca3af;--line:#374151;--paper:#1f2937;--ground:#111827;--good:#34d399;--bad:#f87171}}
-body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--text);background:var(--ground)}main{max-width:76rem;margin:0 auto;padding:2rem 1rem}h1{font-size:1.7rem;margin:0 0 .3rem}p{color:var(--soft)}
-div{overflow-x:auto}table{width:100%;border-collapse:collapse;background:var(--paper);border:1px solid var(--line)}td,th{text-align:left;padding:.5rem .65rem;border-top:1px solid var(--line);vertical-align:top}
-td:nth-child(n+4){white-space:nowrap;font-variant-numeric:tabular-nums}tr.worse td:last-child{color:var(--bad);font-weight:600}tr.better td:last-child{color:var(--good);font-weight:600}@media print{body{background:#fff}}
-</style></head><body><main><h1>{{.C.Service}}: runs compared</h1><p>{{.Say}} What differs by less than the error bounds and 5 % is the same. ✗ failed, ? inconclusive.</p><div><table>
-{{range $i, $row := .Rows}}{{if eq $i 0}}<thead><tr>{{range $row}}<th>{{.}}</th>{{end}}</tr></thead><tbody>{{else}}<tr class="{{last $row}}">{{range $row}}<td>{{.}}</td>{{end}}</tr>{{end}}
-{{end}}</tbody></table></div></main></body></html>
-`))

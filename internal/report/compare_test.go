@@ -83,3 +83,29 @@ func TestCSVHasALineForEachCheck(t *testing.T) {
 		t.Errorf("a formula came through: %q", text)
 	}
 }
+
+func TestComparePageGroupsByDrillAndDrawsEachMeasure(t *testing.T) {
+	allowed := 10.0
+	of := func(values ...float64) (all []*Measured) {
+		for _, value := range values {
+			all = append(all, &Measured{Value: value, Outcome: history.Passed})
+		}
+		return all
+	}
+	c := Comparison{Service: "shop", Runs: make([]ComparedTo, 3), Rows: []Compared{
+		{Step: "drill a", Check: "RTO", Unit: "s", Allowed: &allowed, Values: of(2, 4, 8), Verdict: Worse},
+		{Step: "drill a", Check: "<b>RPO", Unit: "s", Values: append(of(1, 1), nil), Verdict: Same},
+		{Step: "drill b", Check: "RTO", Unit: "s", Values: of(0, 0, 0), Verdict: Same},
+	}}
+	var out strings.Builder
+	if err := WriteComparison(&out, HTML, c); err != nil {
+		t.Fatal(err)
+	}
+	page := out.String()
+	if strings.Count(page, "<tbody>") != 2 || strings.Count(page, "<svg") != 3 || strings.Count(page, "<circle") != 8 || strings.Contains(page, "<b>RPO") || !strings.Contains(page, `<tr class="worse">`) {
+		t.Errorf("the page:\n%s", page)
+	}
+	if got := trend(c.Rows[0]); !strings.Contains(string(got), `y1="3.0"`) || !strings.Contains(string(got), `points="3.0,19.0 60.0,15.0 117.0,7.0"`) {
+		t.Errorf("the line of what is allowed is the top, and the measure rises: %s", got)
+	}
+}
