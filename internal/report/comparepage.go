@@ -84,9 +84,9 @@ td.run,td.allowed{white-space:nowrap;text-align:right;font-variant-numeric:tabul
 svg{display:block}polyline{fill:none;stroke:var(--ink);stroke-width:1.5}circle{fill:var(--ink)}circle.failed{fill:var(--bad)}line.allowed{stroke:var(--soft);stroke-dasharray:3 3}ol{columns:22rem;color:var(--soft)}
 @media print{body{background:#fff}}
 </style></head><body><main><h1>{{.C.Service}}: runs compared</h1><p>{{.Say}} What differs by less than the error bounds and 5 % is the same. ✗ failed, ? inconclusive; dashed: what is allowed.</p>
-<ol>{{range .C.Runs}}<li>{{sign .Outcome}} {{.Outcome}}, {{.Started.UTC.Format "2006-01-02 15:04"}} UTC, {{.Name}}{{with .Revision}}, revision {{printf "%.12s" .}}{{end}}</li>{{end}}</ol>
 <div class="wide"><table><thead><tr><th scope="col">first to last</th><th scope="col">measure</th><th scope="col">all runs</th><th scope="col" class="run">allowed</th>{{range $i, $run := .C.Runs}}<th scope="col" class="run" title="{{$run.Name}}">{{number $i}}</th>{{end}}</tr></thead>
 {{$columns := len .C.Runs}}{{range .Drills}}<tbody><tr class="drill"><th scope="rowgroup" colspan="4">{{(index . 0).Step}}</th><th colspan="{{$columns}}"></th></tr>
 {{range .}}<tr class="{{.Verdict}}"><td>{{.Verdict}}</td><th scope="row">{{.Check}}</th><td>{{trend .}}</td><td class="allowed">{{allowed .}}</td>{{range .Values}}<td class="run">{{value .}}</td>{{end}}</tr>
-{{end}}</tbody>{{end}}</table></div></main></body></html>
+{{end}}</tbody>{{end}}</table></div>
+<ol>{{range .C.Runs}}<li>{{sign .Outcome}} {{.Outcome}}, {{.Started.UTC.Format "2006-01-02 15:04"}} UTC, {{.Name}}{{with .Revision}}, revision {{printf "%.12s" .}}{{end}}</li>{{end}}</ol></main></body></html>
 `))
