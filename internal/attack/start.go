@@ -145,7 +145,7 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 			}
 		})
 	}
-	options := Options{Canaries: i.Canaries, mark: i.mark, settled: func() { debug.SetGCPercent(collect) }}
+	options := Options{Canaries: i.Canaries, mark: i.mark, settled: func() { debug.SetGCPercent(collect); prefer() }}
 	// Once more when the GUID is ours: of two that start at the same time each then sees the other.
 	options.Admit = func() error { return bounds.admit(ctx, plan) }
 	if i.JSON {
