@@ -244,7 +244,17 @@ func headline(plan drill.Plan, step verdict.StepVerdict) string {
 	}
 	switch step.Kind {
 	case drill.StepDeploy, drill.StepRollback:
-		return "healthy with " + short(step.Revision)
+		text := "healthy with " + short(step.Revision)
+		var without []string
+		for _, check := range step.Checks {
+			if host, is := strings.CutPrefix(check.Name, verdict.LeftOut); is {
+				without = append(without, host)
+			}
+		}
+		if len(without) > 0 {
+			text += ", but not " + strings.Join(without, ", ")
+		}
+		return text
 	case drill.StepPromote:
 		for _, check := range step.Checks {
 			if check.Group == verdict.GroupPromote && check.Measured != nil {

@@ -69,6 +69,9 @@ func judgeDeploy(rec *record, step int) ([]Check, string) {
 	return append(checks, stepChecks(rec, step, GroupDeploy)...), revision
 }
 
+// LeftOut begins the name of the check of a host that a deployment which passed has not reached; its name follows.
+const LeftOut = "left out: "
+
 // tolerated weighs the hosts that do not run the release. Fewer than stop_at_failures may fail, each proven to be back on what it ran
 // before or never switched; they are named, and the step passes without them. As many as that, or one that is neither, fail the step.
 func tolerated(rec *record, step int, lost []Check, without []string, hosts int) []Check {
@@ -85,7 +88,7 @@ func tolerated(rec *record, step int, lost []Check, without []string, hosts int)
 			return lost
 		}
 		lost[i].Outcome = history.Passed
-		lost[i].Name = "left out: " + without[i]
+		lost[i].Name = LeftOut + without[i]
 		lost[i].Explanation = fmt.Sprintf("%s It %s. %d of %d hosts failed, and stop_at_failures is %d.", lost[i].Explanation, ran, len(lost), hosts, limit)
 	}
 	return lost

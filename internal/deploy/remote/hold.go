@@ -232,6 +232,13 @@ func (l *Lock) Script(ctx context.Context, line, input string) (output string, c
 	if errors.Is(err, io.EOF) && ctx.Err() == nil {
 		return output, 0, &drill.Error{Op: op, Host: l.client.host, Kind: drill.Unreachable, Err: l.client.untold(), Hint: "Check the host and the path to it, then start again."}
 	}
+	if cause := context.Cause(ctx); cause != nil { // what was read says only that we ended it
+		kind := drill.Interrupted
+		if errors.Is(cause, context.DeadlineExceeded) {
+			kind = drill.Timeout
+		}
+		return output, 0, &drill.Error{Op: op, Host: l.client.host, Kind: kind, Err: cause}
+	}
 	return output, 0, l.client.fail(ctx, op, err)
 }
 
