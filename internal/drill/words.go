@@ -56,3 +56,18 @@ func editDistance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// DistinctNames makes the names of steps of a run such that they can be found in other runs: without the choice of hosts in parentheses, which
+// differs, and with a number where a name comes again, as in "drill lose-db on green, 2".
+func DistinctNames(names []string) []string {
+	distinct, seen := make([]string, len(names)), map[string]int{}
+	for i, name := range names {
+		name, _, _ = strings.Cut(name, " (")
+		if seen[name]++; seen[name] > 1 {
+			distinct[i] = fmt.Sprintf("%s, %d", name, seen[name])
+		} else {
+			distinct[i] = name
+		}
+	}
+	return distinct
+}

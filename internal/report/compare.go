@@ -82,13 +82,12 @@ func Compare(names []string, verdicts []verdict.Verdict) (Comparison, error) {
 	for column, i := range order {
 		v := verdicts[i]
 		c.Runs = append(c.Runs, ComparedTo{names[i], v.Run, v.Started, v.Revision, v.Outcome})
-		seen := map[string]int{}
-		for _, step := range v.Steps {
-			name, _, _ := strings.Cut(step.Name, " (") // without the choice of hosts, which differs
-			if seen[name]++; seen[name] > 1 {
-				name = fmt.Sprintf("%s, %d", name, seen[name])
-			}
-			for _, check := range step.Checks {
+		steps := make([]string, len(v.Steps))
+		for i, step := range v.Steps {
+			steps[i] = step.Name
+		}
+		for i, name := range drill.DistinctNames(steps) {
+			for _, check := range v.Steps[i].Checks {
 				c.add(column, len(order), name, check)
 			}
 		}

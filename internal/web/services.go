@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
 )
 
@@ -146,9 +147,14 @@ func trendsOf(records []fleet.Record) []trend {
 	}
 	points := map[string][]point{}
 	for _, record := range records {
-		for _, step := range record.Steps {
-			if step.Kind == kindDrill && step.RTO != nil && len(points[step.Name]) < trendMax {
-				points[step.Name] = append(points[step.Name], point{record.Started, *step.RTO, step.Outcome})
+		steps := make([]string, len(record.Steps))
+		for i, step := range record.Steps {
+			steps[i] = step.Name
+		}
+		// On the idle environment and on the active one the same drill recovers differently.
+		for i, name := range drill.DistinctNames(steps) {
+			if step := record.Steps[i]; step.Kind == kindDrill && step.RTO != nil && len(points[name]) < trendMax {
+				points[name] = append(points[name], point{record.Started, *step.RTO, step.Outcome})
 			}
 		}
 	}
