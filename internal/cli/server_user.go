@@ -34,6 +34,13 @@ type serverUserOptions struct {
 
 func (o serverUserOptions) book() *account.Book { return account.Open(usersPath(o.data)) }
 
+const userExitStatus = `
+
+EXIT STATUS
+  0    done
+  2    usage: a wrong flag, name or password
+  70   our own fault`
+
 func newServerUserCommand(s streams) *cobra.Command {
 	o := serverUserOptions{}
 	command := &cobra.Command{
@@ -44,12 +51,7 @@ server's directory; of a password it holds an argon2id hash alone. A server that
 new password, is logged out everywhere.
 
 A viewer sees everything and halts; an operator starts attacks and releases the lever too; an admin sees who may do what. --service and --kind
-bound what a user may attack. A second factor is turned on by its owner, on the page Settings.
-
-EXIT STATUS
-  0    done
-  2    usage: a wrong flag, name or password
-  70   our own fault`,
+bound what a user may attack. A second factor is turned on by its owner, on the page Settings.` + userExitStatus,
 		Example: `  firedrill server user add ann --role admin --data /var/lib/firedrill-server
   firedrill server user add bob --role operator --service bookstore --kind blackhole --kind dns
   firedrill server user list`,
@@ -67,7 +69,7 @@ func newServerUserAddCommand(s streams, o *serverUserOptions) *cobra.Command {
 	var user account.User
 	command := &cobra.Command{
 		Use: "add NAME", Short: "Let somebody in", Args: cobra.ExactArgs(1),
-		Long: "Lets somebody log in to the dashboard. The password is asked for twice, or read from standard input.",
+		Long: "Lets somebody log in to the dashboard. The password is asked for twice, or read from standard input." + userExitStatus,
 		RunE: func(_ *cobra.Command, args []string) error {
 			user.Name = args[0]
 			password := ""
@@ -96,7 +98,7 @@ func newServerUserAddCommand(s streams, o *serverUserOptions) *cobra.Command {
 func newServerUserPasswordCommand(s streams, o *serverUserOptions) *cobra.Command {
 	command := &cobra.Command{
 		Use: "password NAME", Short: "Give a user a new password", Args: cobra.ExactArgs(1),
-		Long: "Gives a user a new password, and logs the user out everywhere. A second factor stays on; --no-factor turns it off, for who has lost the phone.",
+		Long: "Gives a user a new password, and logs the user out everywhere. A second factor stays on; --no-factor turns it off, for who has lost the phone." + userExitStatus,
 	}
 	noFactor := command.Flags().Bool("no-factor", false, "turn the second factor off")
 	command.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, passwordStdinUsage)
@@ -121,7 +123,7 @@ func newServerUserPasswordCommand(s streams, o *serverUserOptions) *cobra.Comman
 func newServerUserRemoveCommand(s streams, o *serverUserOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "remove NAME", Short: "Put a user out", Args: cobra.ExactArgs(1),
-		Long: "Puts a user out: the log-in is gone, and all sessions end at once. What the user began goes on; end it with firedrill fleet stop.",
+		Long: "Puts a user out: the log-in is gone, and all sessions end at once. What the user began goes on; end it with firedrill fleet stop." + userExitStatus,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := o.book().Remove(args[0]); err != nil {
 				return err
@@ -146,7 +148,7 @@ type listedUser struct {
 func newServerUserListCommand(s streams, o *serverUserOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List who may log in", Args: cobra.NoArgs,
-		Long: "Lists who may log in to the dashboard, as what, and what they may attack.",
+		Long: "Lists who may log in to the dashboard, as what, and what they may attack." + userExitStatus,
 		RunE: func(*cobra.Command, []string) error {
 			users, err := o.book().List()
 			if err != nil {
