@@ -129,7 +129,7 @@ const retentionYears = 5
 // momentsMax bounds the timeline; the log has all of it.
 const momentsMax = 2000
 
-// FindingID names a finding by its step and check.
+// FindingID names a finding by its step, as drill.DistinctNames calls it, and its check.
 func FindingID(step, check string) string {
 	sum := sha256.Sum256([]byte(step + "\x00" + check))
 	return "F-" + hex.EncodeToString(sum[:4])
@@ -182,18 +182,22 @@ func NewRecord(in Input) (Record, error) {
 	if err := r.read(in); err != nil {
 		return Record{}, err
 	}
-	for _, step := range v.Steps {
-		r.step(step)
+	names := make([]string, len(v.Steps))
+	for i, step := range v.Steps {
+		names[i] = step.Name
+	}
+	for i, name := range drill.DistinctNames(names) {
+		r.step(v.Steps[i], name)
 	}
 	for _, check := range v.Checks {
-		r.finding("the run", check)
+		r.finding("the run", "the run", check)
 	}
 	r.complete()
 	return r, nil
 }
 
-// step sorts the checks of a step into what is asked for.
-func (r *Record) step(step verdict.StepVerdict) {
+// step sorts the checks of a step into what is asked for. name is what the step is called in every run.
+func (r *Record) step(step verdict.StepVerdict, name string) {
 	for _, check := range step.Checks {
 		line := RecordCheck{Step: step.Name, Expected: check.Name, Actual: check.Explanation, Outcome: check.Outcome, Evidence: check.Evidence}
 		switch check.Group {
@@ -207,18 +211,18 @@ func (r *Record) step(step verdict.StepVerdict) {
 		default:
 			r.Expected = append(r.Expected, line)
 		}
-		r.finding(step.Name, check)
+		r.finding(step.Name, name, check)
 	}
 	if step.Refused {
 		r.Deviations = append(r.Deviations, step.Name+": refused: "+step.Reason)
 	}
 }
 
-func (r *Record) finding(step string, check verdict.Check) {
+func (r *Record) finding(step, name string, check verdict.Check) {
 	if check.Outcome == history.Passed {
 		return
 	}
-	found := Finding{ID: FindingID(step, check.Name), Step: step, Check: check.Name, What: check.Explanation, Outcome: check.Outcome, Missed: check.Group == verdict.GroupObjective && check.Outcome == history.Failed}
+	found := Finding{ID: FindingID(name, check.Name), Step: step, Check: check.Name, What: check.Explanation, Outcome: check.Outcome, Missed: check.Group == verdict.GroupObjective && check.Outcome == history.Failed}
 	if i := slices.IndexFunc(r.Annex.FindingsByCheck, func(a AnnexFinding) bool { return a.ID == found.ID }); i >= 0 {
 		found.AnnexFinding = r.Annex.FindingsByCheck[i]
 	}
