@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -57,6 +58,10 @@ type leading struct {
 	ended   chan error
 }
 
+// leadCollects has the heap of a server with ten thousand agents grow by half before it is collected, not to twice its size: what lives there is
+// buffers, and little is thrown away.
+const leadCollects = 50
+
 // lead starts the control plane, if one is asked for. It ends with ctx.
 func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Logger) (*leading, error) {
 	if o.listen == "" {
@@ -72,6 +77,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 		}
 		o.address = address
 	}
+	debug.SetGCPercent(leadCollects)
 	directory := filepath.Join(data, fleetDirectory)
 	book := account.Open(usersPath(data))
 	person := func(name string) (fleet.Member, bool) {

@@ -25,17 +25,21 @@ import (
 const (
 	// LeashDefault is how long after the control plane was heard last the host is as it was.
 	LeashDefault = 15 * time.Second
-	// LeashMin leaves room for a pulse that is late, and for the revert.
-	LeashMin = 9 * time.Second
+	// LeashMin leaves room for a pulse that is missed, and for the revert.
+	LeashMin = 12 * time.Second
 	// revertReserve is the part of the leash that is kept for the revert: two seconds of SIGTERM, then SIGKILL, after which the kernel reverts.
 	revertReserve = 3 * time.Second
 
 	presenceEvery = 10 * time.Second
 	dialMax       = 10 * time.Second
-	pingEvery     = 5 * time.Second
-	reconnectWait = time.Second
-	helloMax      = 10 * time.Second
-	tendEvery     = 100 * time.Millisecond
+	keepAlive     = 5 * time.Second
+	// PingEvery is rare: that the connection lives is heard in each pulse, and ten thousand agents that ping are a load.
+	PingEvery = 30 * time.Second
+	// reconnectAfter is how long a connection may be silent before another one is made.
+	reconnectAfter = 10 * time.Second
+	reconnectWait  = time.Second
+	helloMax       = 10 * time.Second
+	tendEvery      = 100 * time.Millisecond
 )
 
 // Options of an agent. The zero value of most stands for what an installed agent does.
@@ -69,6 +73,7 @@ type Agent struct {
 	local  net.Addr   // our end of the connection to the control plane, and its
 	remote net.Addr
 	heard  time.Time // when the control plane was heard last
+	since  time.Time // of this connection
 	boot   string    // of the control plane
 	epoch  uint64
 	halted bool
@@ -145,8 +150,8 @@ func (a *Agent) connect() error {
 		nats.Secure(fleet.PinnedTLS(a.id.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(a.id.Key, pair.Sign),
 		nats.Name(a.id.Name), nats.CustomInboxPrefix(fleet.Inbox(a.id.Key)), nats.SetCustomDialer(dialer{a}),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait, reconnectWait),
-		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1), // what could not be said then is not worth saying later
-		nats.ConnectHandler(func(conn *nats.Conn) { a.hello(conn, 0) }), nats.ReconnectHandler(func(conn *nats.Conn) { a.hello(conn, 0) }),
+		nats.PingInterval(PingEvery), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1), // what could not be said then is not worth saying later
+		nats.ConnectHandler(a.connected), nats.ReconnectHandler(a.connected),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { a.log.Warn("the control plane is lost", "error", err) }), //nolint:sloglint // no context
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			a.log.Warn("the control plane complains", "error", err)
@@ -169,12 +174,33 @@ func (a *Agent) connect() error {
 	return nil
 }
 
+// connected begins to wait for a word on a new connection.
+func (a *Agent) connected(conn *nats.Conn) {
+	a.mu.Lock()
+	a.since = time.Now()
+	a.mu.Unlock()
+	a.hello(conn, 0)
+}
+
+// renew makes another connection when this one is silent: a way that was cut and is whole again may carry a new one long before the old one.
+func (a *Agent) renew() {
+	a.mu.Lock()
+	silent := time.Since(a.since) > reconnectAfter && time.Since(a.heard) > reconnectAfter
+	if silent {
+		a.since = time.Now()
+	}
+	a.mu.Unlock()
+	if silent && a.conn.IsConnected() {
+		_ = a.conn.ForceReconnect() // it is closed only when we end
+	}
+}
+
 // dialer remembers both ends of the connection: an attack on the network spares it, as it spares the SSH connection of a person.
 type dialer struct{ agent *Agent }
 
 // Dial implements nats.CustomDialer.
 func (d dialer) Dial(network, address string) (net.Conn, error) {
-	conn, err := (&net.Dialer{Timeout: dialMax, KeepAlive: pingEvery}).Dial(network, address) //nolint:noctx // the library gives none
+	conn, err := (&net.Dialer{Timeout: dialMax, KeepAlive: keepAlive}).Dial(network, address) //nolint:noctx // the library gives none
 	if err == nil {
 		d.agent.mu.Lock()
 		d.agent.local, d.agent.remote = conn.LocalAddr(), conn.RemoteAddr()
@@ -281,6 +307,7 @@ func (a *Agent) tend(ctx context.Context) {
 			if silent := a.silence(); silent > a.slack() && !a.options.Unleashed {
 				a.stopAll(fmt.Sprintf("the control plane was not heard for %s", silent.Round(time.Second)))
 			}
+			a.renew()
 		case <-speak.C:
 			a.present()
 		}

@@ -37,7 +37,7 @@ type Options struct {
 	Limits    fleet.Limits
 	Log       *slog.Logger
 
-	Pulse    time.Duration // how often agents hear that we are there; default 3 s
+	Pulse    time.Duration // how often agents hear that we are there; default 4 s, so that one may be missed within the shortest leash
 	Lead     time.Duration // from order to start; default 3 s
 	RollCall time.Duration // how long hosts may take to say that they are there; default 1 s
 	Margin   time.Duration // after a deadline, before a permit is handed on or a host counts as lost; default 30 s
@@ -91,7 +91,7 @@ type Control struct {
 
 // Open starts the engine on the directory and is ready when it returns. Run keeps it going, Close ends it.
 func Open(ctx context.Context, o Options) (*Control, error) {
-	o.Pulse, o.Lead = cmp.Or(o.Pulse, 3*time.Second), cmp.Or(o.Lead, 3*time.Second)
+	o.Pulse, o.Lead = cmp.Or(o.Pulse, 4*time.Second), cmp.Or(o.Lead, 3*time.Second)
 	o.RollCall, o.Margin = cmp.Or(o.RollCall, time.Second), cmp.Or(o.Margin, 30*time.Second)
 	if err := os.MkdirAll(o.Directory, 0o700); err != nil {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}

@@ -19,7 +19,7 @@ import (
 
 const (
 	engineReady     = 15 * time.Second
-	enginePing      = 10 * time.Second // a host that lost its power is noticed within twice this
+	enginePing      = 15 * time.Second // longer than agents are silent; that a host is gone is seen by its presence
 	enginePingsOut  = 2
 	engineHandshake = 5 // seconds for TLS, and again for the log-in
 	enginePayload   = 1 << 20

@@ -226,7 +226,7 @@ func (c *crowd) connect(id agent.Identity, number, size int) (*light, error) {
 	// A client that takes longer to connect than the engine's ping interval, as on a busy machine, takes the ping for a mistake.
 	for tries := 0; l.conn == nil; tries++ {
 		l.conn, err = nats.Connect("tls://"+id.Address, nats.Secure(fleet.PinnedTLS(id.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(id.Key, pair.Sign), nats.Timeout(patience),
-			nats.Name(id.Name), nats.CustomInboxPrefix(fleet.Inbox(id.Key)), nats.PingInterval(5*time.Second), nats.MaxReconnects(0))
+			nats.Name(id.Name), nats.CustomInboxPrefix(fleet.Inbox(id.Key)), nats.PingInterval(agent.PingEvery), nats.MaxReconnects(0))
 		if err != nil && tries == crowdTries {
 			return nil, err
 		}
