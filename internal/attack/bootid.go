@@ -15,8 +15,8 @@ import (
 // ticksPerSecond is the unit of start times in /proc/PID/stat; it is part of Linux's interface on every architecture that Go knows.
 const ticksPerSecond = 100
 
-// sinceBoot is the time since boot, time asleep included. Nothing but a restart of the host moves it.
-func sinceBoot() (int64, error) {
+// SinceBoot is the time since boot in nanoseconds, time asleep included. Nothing but a restart of the host moves it.
+func SinceBoot() (int64, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		return 0, fmt.Errorf("attack: read the time since boot: %w", err)
@@ -30,7 +30,7 @@ func timeAsleep() (time.Duration, error) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &awake); err != nil {
 		return 0, fmt.Errorf("attack: read the time awake: %w", err)
 	}
-	all, err := sinceBoot()
+	all, err := SinceBoot()
 	return time.Duration(all - awake.Nano()), err
 }
 

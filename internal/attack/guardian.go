@@ -192,7 +192,7 @@ func watch(h header, alarm int, how guarding) {
 	pause := -1
 	for {
 		left := time.Duration(1)
-		if now, err := sinceBoot(); err == nil {
+		if now, err := SinceBoot(); err == nil {
 			left = time.Duration(h.Deadline - now)
 		}
 		if left <= 0 {

@@ -325,7 +325,7 @@ func lockFile(ctx context.Context, file *os.File, patience time.Duration) error 
 // headerFor says whose journal it is going to be.
 func headerFor(plan Plan, deadline time.Time) (header, error) {
 	at, err1 := here()
-	now, err2 := sinceBoot()
+	now, err2 := SinceBoot()
 	self, err3 := procs.Stat(os.Getpid())
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return header{}, err

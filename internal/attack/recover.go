@@ -127,7 +127,7 @@ func (r recovery) seize(ctx context.Context, j *Journal, at place) (bool, error)
 		return false, err
 	}
 	if h := j.record.header; h != nil {
-		now, err := sinceBoot()
+		now, err := SinceBoot()
 		if err != nil || at.elsewhere(*h) {
 			return false, err
 		}

@@ -79,7 +79,7 @@ func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, erro
 	if o.Ready != nil {
 		r.out.put(o.Ready)
 	}
-	due, err := sinceBoot()
+	due, err := SinceBoot()
 	if err != nil {
 		return r.finish(ctx, err)
 	}
@@ -210,7 +210,7 @@ func (r *run) alarm(ctx context.Context, asleep time.Duration, deadline time.Tim
 	if r.options.sleepy {
 		return ctx, func() {}, nil
 	}
-	now, err := sinceBoot()
+	now, err := SinceBoot()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -239,7 +239,7 @@ func (r *run) alarm(ctx context.Context, asleep time.Duration, deadline time.Tim
 
 // since is how long an instant is ago, in nanoseconds since boot; time asleep counts.
 func (r *run) since(instant int64) (time.Duration, error) {
-	now, err := sinceBoot()
+	now, err := SinceBoot()
 	if r.options.sleepy {
 		return time.Duration(now - instant), err
 	}

@@ -35,14 +35,10 @@ const (
 	LengthDefault = 60 * time.Second
 )
 
-func lengthRange() *drill.Range {
-	return &drill.Range{Min: LengthMin.Seconds(), Max: LengthMax.Seconds()}
-}
-
 // LengthFlag is the flag that every attack but shutdown has.
 func LengthFlag() drill.AttackFlag {
 	return drill.AttackFlag{Name: "length", Short: "l", Type: TypeSeconds, Default: "60",
-		Usage: "seconds that the impact lasts, 1 or more", Unit: "s", Range: lengthRange()}
+		Usage: "seconds that the impact lasts, 1 or more", Unit: "s", Range: &drill.Range{Min: LengthMin.Seconds(), Max: LengthMax.Seconds()}}
 }
 
 // Refuse makes the error for a wrong flag: what is wrong, and the cure.

@@ -33,13 +33,14 @@ type hooks struct {
 
 // Describe implements attack.Kind.
 func (Kind) Describe() drill.AttackKind {
+	length := attack.LengthFlag()
+	length.Usage = "seconds that the look may take at most, 1 or more"
 	return drill.AttackKind{
 		Name:    Name,
 		Group:   "state",
 		Summary: "Look whether certificates would be expired some days from now; no damage. Exit code 1: one would be",
 		Flags: []drill.AttackFlag{
-			{Name: "length", Short: "l", Type: attack.TypeSeconds, Default: "60", Usage: "seconds that the look may take at most, 1 or more",
-				Unit: "s", Range: &drill.Range{Min: attack.LengthMin.Seconds(), Max: attack.LengthMax.Seconds()}},
+			length,
 			{Name: "connect", Short: "c", Type: attack.TypeList, Usage: "TLS endpoints, as shop.example.com or db:5433; the port is 443 unless given"},
 			{Name: "file", Short: "f", Type: attack.TypeList, Usage: "PEM files with certificates, the host's own first"},
 			{Name: "days", Short: "d", Type: attack.TypeInt, Default: daysDefault, Usage: "days from now", Unit: "d", Range: &drill.Range{Max: daysMax}},

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"firedrill/internal/attack"
@@ -65,7 +66,7 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if err := flags.Check(k.Describe()); err != nil {
 		return nil, err
 	}
-	order := Order{Directory: flags.Text("dir", "/tmp"), Mode: Mode(flags.Text("mode", string(ReadWrite))), hooks: k.hooks}
+	order := Order{Directory: flags.Text("dir", "/tmp"), Mode: Mode(strings.ToLower(flags.Text("mode", string(ReadWrite)))), hooks: k.hooks}
 	var err error
 	if order.Length, err = flags.Length(); err != nil {
 		return nil, attack.Refuse(Name, "write seconds, as -l 60", "%w", err)

@@ -66,6 +66,8 @@ func untrue(kind drill.AttackKind, order func(attack.Values) (attack.Order, erro
 		}
 		for _, value := range flag.OneOf {
 			takes(flag.Name, value, true)
+			takes(flag.Name, strings.ToUpper(value), true)
+			takes(flag.Name, strings.ToLower(value), true)
 		}
 		if len(flag.OneOf) > 0 {
 			takes(flag.Name, "nonsense", false)

@@ -2,6 +2,7 @@ package reject
 
 import (
 	"slices"
+	"strings"
 
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/herd"
@@ -43,7 +44,7 @@ func (k Kind) Order(flags attack.Values) (attack.Order, error) {
 	if err != nil {
 		return nil, err
 	}
-	with := traffic.Refusal(flags.Text("with", string(traffic.RefuseICMP)))
+	with := traffic.Refusal(strings.ToLower(flags.Text("with", string(traffic.RefuseICMP))))
 	if with != traffic.RefuseICMP && with != traffic.RefuseReset {
 		return nil, attack.Refuse(Name, "write --with icmp or --with reset", "--with=%s is not a way to refuse", with)
 	}

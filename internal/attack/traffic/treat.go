@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -38,7 +39,7 @@ func WayFlag() drill.AttackFlag {
 
 // ParseWay reads the flag of WayFlag.
 func ParseWay(kind string, flags attack.Values) (Way, error) {
-	switch text := flags.Text("way", "auto"); Way(text) {
+	switch text := strings.ToLower(flags.Text("way", "auto")); Way(text) {
 	case WayNetem, WayQueue:
 		return Way(text), nil
 	case "auto":

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"firedrill/internal/attack"
 	"firedrill/internal/drill"
 )
 
@@ -43,7 +44,7 @@ func (d Duty) Early(by time.Duration) error {
 	if d.end.timer == nil {
 		return nil // a planted bug
 	}
-	now, err := sinceBoot()
+	now, err := attack.SinceBoot()
 	if err != nil {
 		return err
 	}
@@ -200,13 +201,4 @@ func (t timer) set(deadline int64) error {
 		return fmt.Errorf("worker: set the kernel's timer: %w", errno)
 	}
 	return nil
-}
-
-// sinceBoot is the time since boot in nanoseconds, time asleep included, which no change of the time of day moves.
-func sinceBoot() (int64, error) {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return 0, fmt.Errorf("worker: read the clock: %w", err)
-	}
-	return now.Nano(), nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"firedrill/internal/attack"
 	"firedrill/internal/drill"
 	"firedrill/internal/tether"
 )
@@ -80,7 +81,7 @@ func prepare(step *Step, deadline time.Time) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	now, err := sinceBoot()
+	now, err := attack.SinceBoot()
 	if err != nil {
 		return nil, err
 	}
