@@ -128,7 +128,8 @@ func (a *archive) drain() {
 
 func (a *archive) append(line []byte) error {
 	if a.size > 0 && a.size+int64(len(line)) > a.max {
-		if err := os.Rename(a.path, a.before()); err != nil {
+		// It is not there when somebody took it away, or when the last try came so far and no further.
+		if err := os.Rename(a.path, a.before()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		old := a.file

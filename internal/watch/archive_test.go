@@ -115,3 +115,27 @@ func TestHistoryThatCannotBeWrittenIsTold(t *testing.T) {
 		t.Error("a directory that is not there is taken")
 	}
 }
+
+// A turn of the files that failed half way, or a file that somebody took away, must not end the history for good.
+func TestHistoryGoesOnAfterItsFileWasTakenAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history")
+	a := opened(t, path, 200)
+	defer func() { _ = a.file.Close() }()
+	for i := range 3 {
+		a.add(answerAt(i))
+	}
+	a.drain()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for i := 3; i < 6; i++ {
+		a.add(answerAt(i))
+	}
+	a.drain()
+	if err := a.lastError(); err != nil {
+		t.Fatal(err)
+	}
+	if got := serials(t, a, time.Unix(5, 0)); len(got) != 1 || got[0] != 5 {
+		t.Errorf("of the newest event there is %v", got)
+	}
+}
