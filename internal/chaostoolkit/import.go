@@ -208,14 +208,14 @@ func (m *importer) controls(n *node) {
 
 // controlCure says what does a control's work here.
 func controlCure(module string) string {
-	for part, cure := range map[string]string{
-		"tracing": "the log of a run has every event with its time: firedrill report", "slack": "actions: tell people when alarms move",
-		"humio": "the log of a run is one JSON object a line, for any collector", "prometheus": "firedrill watch serves its metrics to Prometheus",
-		"terraform": "bring infrastructure up before the drill", "interact": "a drill asks nobody in the middle; firedrill playbook run has steps for people",
-		"safeguard": "write stop_when: in the drill", "wiremock": "there are no stubs; attack the dependency itself",
+	for _, known := range []struct{ part, cure string }{
+		{"tracing", "the log of a run has every event with its time: firedrill report"}, {"slack", "actions: tell people when alarms move"},
+		{"humio", "the log of a run is one JSON object a line, for any collector"}, {"safeguard", "write stop_when: in the drill"},
+		{"prometheus", "firedrill watch serves its metrics to Prometheus"}, {"terraform", "bring infrastructure up before the drill"},
+		{"interact", "a drill asks nobody in the middle; firedrill playbook run has steps for people"}, {"wiremock", "there are no stubs; attack the dependency itself"},
 	} {
-		if strings.Contains(module, part) {
-			return cure
+		if strings.Contains(module, known.part) {
+			return known.cure
 		}
 	}
 	return "nothing runs between the steps of a drill"

@@ -287,13 +287,7 @@ func (m *importer) httpTolerance(tolerance, expected *node) (condition, pattern 
 		}
 		m.changed(tolerance, kept, "an answer over HTTP is never equal to it")
 	case list:
-		var codes []string
-		for _, item := range tolerance.items {
-			if code, is := status(item); is {
-				codes = append(codes, code)
-			}
-		}
-		if len(codes) == len(tolerance.items) {
+		if codes, all := codesOf(tolerance, status); all {
 			m.carried(tolerance, "status "+strings.Join(codes, " or "))
 			return strings.Join(codes, "|"), ""
 		}
@@ -305,6 +299,16 @@ func (m *importer) httpTolerance(tolerance, expected *node) (condition, pattern 
 		m.objectTolerance(tolerance, kept)
 	}
 	return anyGood, ""
+}
+
+// codesOf are the items of a list that are codes, and whether all are.
+func codesOf(list *node, code func(*node) (string, bool)) (codes []string, all bool) {
+	for _, item := range list.items {
+		if text, is := code(item); is {
+			codes = append(codes, text)
+		}
+	}
+	return codes, len(codes) == len(list.items)
 }
 
 // status is a status of HTTP as text.
@@ -370,13 +374,7 @@ func (m *importer) processProbe(p *writtenProbe, activity, provider *node) []str
 		}
 		m.changed(tolerance, kept, "the outcome of a program is never equal to it")
 	case list:
-		var codes []string
-		for _, item := range tolerance.items {
-			if code, is := exitStatus(item); is {
-				codes = append(codes, code)
-			}
-		}
-		if len(codes) == len(tolerance.items) {
+		if codes, all := codesOf(tolerance, exitStatus); all {
 			m.carried(tolerance, "it ends with "+strings.Join(codes, " or "))
 			return wrap(`"$@"; case $? in ` + strings.Join(codes, "|") + `) ;; *) exit 1 ;; esac`)
 		}

@@ -118,7 +118,7 @@ func (m *importer) substituted(text string) (result string, secret bool) {
 	return result, secret
 }
 
-// said notes of a value with a secret in it that the secret was left out.
+// leftOut notes of a value with a secret in it that the secret was left out.
 func (m *importer) leftOut(n *node) {
 	m.note(Lost, n, "", "a secret stood in it: %sNAME stands there now; let the command read it from a file or from its environment", placeholder)
 }
