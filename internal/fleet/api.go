@@ -153,6 +153,7 @@ type Run struct {
 	Deadline time.Time `json:"deadline"`
 	State    string    `json:"state"`
 	Reason   string    `json:"reason,omitempty"`
+	Stopped  string    `json:"stopped_by,omitempty"` // who ended it early
 	Hosts    []RunHost `json:"hosts"`
 }
 

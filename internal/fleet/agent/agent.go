@@ -35,11 +35,11 @@ const (
 	keepAlive     = 5 * time.Second
 	// PingEvery is rare: that the connection lives is heard in each pulse, and ten thousand agents that ping are a load.
 	PingEvery = 30 * time.Second
-	// reconnectAfter is how long a connection may be silent before another one is made.
-	reconnectAfter = 10 * time.Second
-	reconnectWait  = time.Second
-	helloMax       = 10 * time.Second
-	tendEvery      = 100 * time.Millisecond
+	// reconnectMax is how long a connection may be silent at most before another one is made.
+	reconnectMax  = 10 * time.Second
+	reconnectWait = time.Second
+	helloMax      = 10 * time.Second
+	tendEvery     = 100 * time.Millisecond
 )
 
 // Options of an agent. The zero value of most stands for what an installed agent does.
@@ -54,6 +54,7 @@ type Options struct {
 	OpenOrder func(text []byte, trusted ed25519.PublicKey) (fleet.Order, error) // planted bug: instead of fleet.Open
 	Forgetful bool                                                              // planted bug: an order is taken twice
 	Unleashed bool                                                              // planted bug: a lost control plane changes nothing
+	Clinging  bool                                                              // planted bug: a silent connection is waited for
 }
 
 // Agent speaks for one host.
@@ -185,12 +186,13 @@ func (a *Agent) connected(conn *nats.Conn) {
 // renew makes another connection when this one is silent: a way that was cut and is whole again may carry a new one long before the old one.
 func (a *Agent) renew() {
 	a.mu.Lock()
-	silent := time.Since(a.since) > reconnectAfter && time.Since(a.heard) > reconnectAfter
+	limit := min(reconnectMax, a.options.Leash*2/3)
+	silent := time.Since(a.since) > limit && time.Since(a.heard) > limit
 	if silent {
 		a.since = time.Now()
 	}
 	a.mu.Unlock()
-	if silent && a.conn.IsConnected() {
+	if silent && a.conn.IsConnected() && !a.options.Clinging {
 		_ = a.conn.ForceReconnect() // it is closed only when we end
 	}
 }

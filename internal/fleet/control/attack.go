@@ -260,6 +260,9 @@ func (c *Control) change(id string, with func(*fleet.Run)) fleet.Run {
 // back.
 func (c *Control) follow(ctx context.Context, now time.Time) {
 	for _, run := range c.runs.going() {
+		if !c.options.StopsOnce {
+			c.tellStopped(run)
+		}
 		late := now.After(run.Deadline.Add(c.options.Margin))
 		open, final := 0, 0
 		for _, host := range run.Hosts {

@@ -128,7 +128,7 @@ func (c *Control) showJournal(ctx context.Context, id, name string) (string, err
 	if at < 0 {
 		return "", &drill.Error{Op: "journal", Kind: drill.Invalid, Err: fmt.Errorf("host %q is no part of run %s", name, run.ID), Hint: "see: firedrill fleet run " + run.ID}
 	}
-	text, err := c.journalLines(ctx, run.Hosts[at])
+	text, err := c.JournalText(ctx, run.Hosts[at])
 	if len(text) > journalShown {
 		return "", &drill.Error{Op: "journal", Kind: drill.Unsupported, Err: fmt.Errorf("%d bytes are more than one answer holds", len(text)), Hint: "it is whole on the host: /var/lib/firedrill-agent/journal/" + run.Hosts[at].Order + ".jsonl"}
 	}

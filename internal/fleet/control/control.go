@@ -42,13 +42,14 @@ type Options struct {
 	RollCall time.Duration // how long hosts may take to say that they are there; default 1 s
 	Margin   time.Duration // after a deadline, before a permit is handed on or a host counts as lost; default 30 s
 
-	OpenGate     bool // planted bug: an agent may say anything to anyone
-	BlindPermits bool // planted bug: a permit is taken by writing it down
 	// Person is what a person may do who has no key here, but a log-in elsewhere; nil: there are none.
 	Person func(name string) (fleet.Member, bool)
 
+	OpenGate        bool // planted bug: an agent may say anything to anyone
+	BlindPermits    bool // planted bug: a permit is taken by writing it down
 	Boundless       bool // planted bug: what a person may attack is not looked at
 	TrustingReplies bool // planted bug: a member is answered wherever it says
+	StopsOnce       bool // planted bug: a host that does not hear a stop is not told again
 }
 
 // AdminFile is the file in the directory with the credentials of the first admin, made at the first start.

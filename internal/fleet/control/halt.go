@@ -115,9 +115,17 @@ func (c *Control) Stop(by fleet.Member, id string) (fleet.Run, error) {
 	if err != nil || run.Done() {
 		return run, err
 	}
-	for _, host := range run.Hosts {
-		c.say(fleet.ToAgent(host.Key, fleet.WordCancel), fleet.Cancel{Order: host.Order, Reason: "stopped by " + by.Name})
-	}
 	c.record("%s stops run %s", by.Name, run.ID)
+	run = c.change(run.ID, func(r *fleet.Run) { r.Stopped = by.Name })
+	c.tellStopped(run)
 	return run, nil
+}
+
+// tellStopped tells the hosts of a run that was stopped, and that have not ended it. It is said again until they have: a host may be reconnecting.
+func (c *Control) tellStopped(run fleet.Run) {
+	for _, host := range run.Hosts {
+		if run.Stopped != "" && !host.Final() {
+			c.say(fleet.ToAgent(host.Key, fleet.WordCancel), fleet.Cancel{Order: host.Order, Reason: "stopped by " + run.Stopped})
+		}
+	}
 }

@@ -165,8 +165,8 @@ func accountIn(lines []string) *history.AttackAccount {
 	return nil
 }
 
-// journalLines reads the lines of a journal as they were sent.
-func (c *Control) journalLines(ctx context.Context, host fleet.RunHost) ([]byte, error) {
+// JournalText is what a host wrote down about its part in a run, as far as it was sent.
+func (c *Control) JournalText(ctx context.Context, host fleet.RunHost) ([]byte, error) {
 	subject := journalSubject(host.Key, host.Order)
 	var text bytes.Buffer
 	for next, lines := uint64(1), 0; ; {
@@ -195,14 +195,9 @@ func (c *Control) journalLines(ctx context.Context, host fleet.RunHost) ([]byte,
 
 // ReadJournal reads and verifies what a host wrote down about its part in a run.
 func (c *Control) ReadJournal(ctx context.Context, host fleet.RunHost) ([]history.Event, error) {
-	text, err := c.journalLines(ctx, host)
+	text, err := c.JournalText(ctx, host)
 	if err != nil {
 		return nil, err
 	}
 	return history.Read(bytes.NewReader(text))
-}
-
-// JournalText is what a host wrote down about its part in a run, as far as it was sent.
-func (c *Control) JournalText(ctx context.Context, host fleet.RunHost) ([]byte, error) {
-	return c.journalLines(ctx, host)
 }

@@ -107,6 +107,76 @@ func TestAHostThatLosesTheControlPlaneRevertsAndTellsLater(t *testing.T) {
 	}
 }
 
+// stoppedMeanwhile says how a run ended on a host that was reconnecting when it was stopped.
+func stoppedMeanwhile(t *testing.T, once bool) (reason string, err error) {
+	t.Helper()
+	w := newWorld(t, func(o *control.Options) { o.StopsOnce = once })
+	h := w.join("web1", web(), func(o *agent.Options) { o.Leash = 10 * leash })
+	w.join("web2", web(), nil)
+	run := w.mustAttack("cpu", "60", "web1")
+	w.await("the impact", h.inForce)
+	h.proxy.drop()
+	w.must("stop", run.ID, nil)
+	most := patience // of an impact that lasts twice as long
+	if once {
+		most = 4 * leash
+	}
+	err = awaited(h.whole, most)
+	if err == nil {
+		reason = w.ended(run.ID).Hosts[0].Reason
+	}
+	return reason, err
+}
+
+func TestAStopReachesAHostThatReconnects(t *testing.T) {
+	t.Parallel()
+	if reason, err := stoppedMeanwhile(t, false); err != nil || !strings.Contains(reason, "stopped by") {
+		t.Errorf("it ended for %q, %v", reason, err)
+	}
+}
+
+func TestAStopThatIsSaidOnceIsCaught(t *testing.T) {
+	t.Parallel()
+	if reason, err := stoppedMeanwhile(t, true); err == nil {
+		t.Errorf("the planted bug is not noticed: %s", reason)
+	}
+}
+
+// strandedAgent says whether an agent is heard again soon whose connection has died without a word, while new ones would pass.
+func strandedAgent(t *testing.T, clinging bool) error {
+	t.Helper()
+	most := patience
+	if clinging {
+		most = 4 * leash
+	}
+	w := newWorld(t, nil)
+	h := w.join("web1", web(), func(o *agent.Options) { o.Clinging = clinging })
+	h.proxy.strand()
+	since := time.Now().Add(100 * time.Millisecond) // what was on its way has come by then
+	return awaited(func() error {
+		var hosts []fleet.HostView
+		w.must("hosts", nil, &hosts)
+		if !slices.ContainsFunc(hosts, func(seen fleet.HostView) bool { return seen.Name == "web1" && seen.Heard.After(since) }) {
+			return errors.New("it is not heard")
+		}
+		return nil
+	}, most)
+}
+
+func TestAnAgentLeavesAConnectionThatIsDead(t *testing.T) {
+	t.Parallel()
+	if err := strandedAgent(t, false); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnAgentThatClingsToADeadConnectionIsCaught(t *testing.T) {
+	t.Parallel()
+	if err := strandedAgent(t, true); err == nil {
+		t.Error("the planted bug is not noticed")
+	}
+}
+
 func TestAnAgentWithoutALeashIsCaught(t *testing.T) {
 	t.Parallel()
 	w, h, run, err := cutOff(t, true)

@@ -272,6 +272,9 @@ type proxy struct {
 	mu       sync.Mutex // guards the fields below
 	cut      bool
 	healed   *sync.Cond
+	open     []net.Conn
+	opened   int // connections so far
+	stranded int // of them, those that are dead and do not know it
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -294,8 +297,13 @@ func newProxy(t *testing.T, target string) *proxy {
 				_ = near.Close()
 				continue
 			}
-			go p.carry(near, far)
-			go p.carry(far, near)
+			p.mu.Lock()
+			p.opened++
+			p.open = append(p.open, near, far)
+			number := p.opened
+			p.mu.Unlock()
+			go p.carry(near, far, number)
+			go p.carry(far, near, number)
 		}
 	}()
 	return p
@@ -310,8 +318,25 @@ func (p *proxy) set(cut bool) {
 	p.healed.Broadcast()
 }
 
+// drop ends everything that is open; new connections pass.
+func (p *proxy) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.open {
+		_ = conn.Close()
+	}
+	p.open = nil
+}
+
+// strand lets everything that is open die without a word, as when a firewall between forgets it; new connections pass.
+func (p *proxy) strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stranded = p.opened
+}
+
 // carry holds what comes while the way is cut, as a network does with what is sent again and again.
-func (p *proxy) carry(from, to net.Conn) {
+func (p *proxy) carry(from, to net.Conn, number int) {
 	defer from.Close()
 	defer to.Close()
 	buffer := make([]byte, 32<<10)
@@ -321,8 +346,9 @@ func (p *proxy) carry(from, to net.Conn) {
 		for p.cut {
 			p.healed.Wait()
 		}
+		dead := number <= p.stranded
 		p.mu.Unlock()
-		if n > 0 {
+		if n > 0 && !dead {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}
