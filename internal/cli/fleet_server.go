@@ -101,6 +101,9 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 // serve serves API and dashboard, if they are asked for, until ctx ends; then stop returns.
 func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book *account.Book, log *slog.Logger) (stop func() error, err error) {
 	if o.http == "" {
+		if len(o.files)+len(o.results) > 0 || o.provider.Issuer != "" {
+			return nil, &drill.Error{Op: "server", Kind: drill.Invalid, Err: errors.New("--service-file, --results and --oidc-issuer are for the dashboard, and there is none"), Hint: "Add --fleet-http, as :7443."}
+		}
 		return func() error { return nil }, nil
 	}
 	config, err := c.TLS()
@@ -115,7 +118,7 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", httpapi.Handler(c))
 	known := &standings{files: o.files, results: o.results, log: log}
-	pages := web.Options{Control: c, Book: book, Log: log, Results: o.results, Standings: known.last, Alarms: o.alarms}
+	pages := web.Options{Control: c, Book: book, Log: log, Results: o.results, Judge: recordOf, Standings: known.last, Alarms: o.alarms}
 	if pages.Provider, err = o.identities(); err != nil {
 		return nil, err
 	}
@@ -146,7 +149,7 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book
 
 // identities is the identity provider, if one is named.
 func (o *fleetServerOptions) identities() (*web.Provider, error) {
-	if o.provider.Issuer == "" {
+	if o.provider.Issuer+o.provider.Client+o.provider.Address+o.secretFile == "" {
 		return nil, nil //nolint:nilnil // none was named
 	}
 	if o.secretFile != "" {

@@ -120,3 +120,27 @@ func TestAReportThatCannotBeWrittenLeavesNothing(t *testing.T) {
 		t.Errorf("the old report is %q (%v)", kept, err)
 	}
 }
+
+// The dashboard believes a log and nothing beside it.
+func TestRecordOfALogIsItsVerdict(t *testing.T) {
+	for twist, want := range map[verdicttest.Twist]string{verdicttest.NoTwist: "passed", verdicttest.FrozenDNS: "failed", verdicttest.Toothless: "inconclusive"} {
+		record, err := recordOf(writeStory(t, twist))
+		if err != nil || record.Outcome != want || record.Service != "bookstore" || len(record.Steps) == 0 {
+			t.Errorf("%q: %+v, %v", twist, record, err)
+		}
+	}
+	altered := writeStory(t, verdicttest.FrozenDNS)
+	text, err := os.ReadFile(altered)
+	if err == nil {
+		err = os.WriteFile(altered, bytes.Replace(text, []byte(`"ok":false`), []byte(`"ok":true`), 1), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if record, err := recordOf(altered); err == nil {
+		t.Errorf("an altered log is %+v", record)
+	}
+	if _, err := recordOf(filepath.Join(t.TempDir(), "run.jsonl")); err == nil {
+		t.Error("a log that is not there proves something")
+	}
+}

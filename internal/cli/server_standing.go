@@ -4,6 +4,8 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"sync"
@@ -11,6 +13,7 @@ import (
 
 	"firedrill/internal/awsapi/cloudwatch"
 	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
 	"firedrill/internal/playbook"
 	"firedrill/internal/schedule"
 	"firedrill/internal/stage"
@@ -97,6 +100,23 @@ func (s *standings) evidence(file string, service drill.Service, now time.Time, 
 		standing.Books = append(standing.Books, web.Playbook{File: book.File, For: book.For, Problem: book.Problem, Missing: book.Missing, Agreed: book.AgreedAt, Expires: book.Expires, Executable: book.Executable, Steps: book.Steps})
 	}
 	return nil
+}
+
+// recordOf judges the log of a run again, for the history of the dashboard.
+func recordOf(log string) (fleet.Record, error) {
+	in, whole, err := judgeFile(streams{out: io.Discard, err: io.Discard}, log, nil)
+	if err == nil && (whole != nil || in.Plan.Service == "") {
+		err = errors.New("it is no log of drills")
+	}
+	if err != nil {
+		return fleet.Record{}, err
+	}
+	text, err := json.Marshal(in.Verdict) // which has the fields of a record, and more
+	if err != nil {
+		return fleet.Record{}, err
+	}
+	var record fleet.Record
+	return record, json.Unmarshal(text, &record)
 }
 
 // alarmsOf are the alarms of the endpoint, as the dashboard shows them.

@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -72,7 +71,7 @@ func (f attackForm) request() (fleet.AttackRequest, error) {
 	for r.Selector.Seed == 0 {
 		r.Selector.Seed = uint64(rand.Uint32()) //nolint:gosec // a choice, not a secret
 	}
-	if r.Args, err = words(f.Args); err != nil {
+	if r.Args, err = drill.ShellWords(f.Args); err != nil {
 		return bad("flags of the attack", "%w", err)
 	}
 	if f.Most != "" {
@@ -81,39 +80,6 @@ func (f attackForm) request() (fleet.AttackRequest, error) {
 		}
 	}
 	return r, nil
-}
-
-// words splits a line as a shell does, as far as quotes; nothing in it is carried out.
-func words(line string) ([]string, error) {
-	all := []string{}
-	var word strings.Builder
-	quote, begun := rune(0), false
-	for _, c := range line {
-		switch {
-		case quote != 0 && c == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(c)
-		case c == '\'' || c == '"':
-			quote, begun = c, true
-		case c == ' ' || c == '\t' || c == '\n' || c == '\r':
-			if begun {
-				all = append(all, word.String())
-				word.Reset()
-				begun = false
-			}
-		default:
-			word.WriteRune(c)
-			begun = true
-		}
-	}
-	if quote != 0 {
-		return nil, errors.New("a quote is not closed")
-	}
-	if begun {
-		all = append(all, word.String())
-	}
-	return all, nil
 }
 
 // attackView is the form with what can be chosen, and what came of it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -20,14 +21,19 @@ const (
 	resultsEvery  = 10 * time.Second
 	verdictMax    = 8 << 20 // bytes
 	verdictName   = "verdict.json"
+	logName       = "run.jsonl"
 	reportName    = "report.html"
 	reportsPolicy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
 var runDirectory = drill.Pattern(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$`)
 
-// ImportResults takes up the verdicts of runs below the directories, as firedrill pipeline, run and schedule leave them, until ctx ends. Each
-// is read once: what it says is kept in the history of the control plane.
+// Judge judges the log of a run again. An error says why it proves nothing: it was altered, or is not there.
+type Judge func(log string) (fleet.Record, error)
+
+// ImportResults takes up runs below the directories, as firedrill pipeline, run and schedule leave them, until ctx ends. Each is taken up once,
+// when its verdict is there, and judged again by its log: whoever can write a file there could write any verdict. It is kept in the history of the
+// control plane.
 func ImportResults(ctx context.Context, o Options) {
 	tick := time.NewTicker(resultsEvery)
 	defer tick.Stop()
@@ -62,6 +68,7 @@ func importFrom(ctx context.Context, o Options, directory string) error {
 		if !ok {
 			continue // no verdict yet
 		}
+		record = judged(record, filepath.Join(directory, entry.Name(), logName), o.Judge)
 		if err := o.Control.KeepRecord(ctx, record); err != nil {
 			return err
 		}
@@ -85,9 +92,24 @@ func readRecord(root *os.Root, name string) (fleet.Record, bool) {
 		return fleet.Record{}, false
 	}
 	record.ID = name
-	record.Steps = slices.DeleteFunc(record.Steps, func(step fleet.RecordStep) bool { return step.Name == "" })
 	return record, true
 }
+
+// judged is what the log of a run proves. What was written down beside it names the run, and counts for nothing else.
+func judged(written fleet.Record, log string, judge Judge) fleet.Record {
+	proven, err := judge(log)
+	if err == nil && proven.Service != written.Service {
+		err = fmt.Errorf("the log is of service %q", proven.Service)
+	}
+	if err != nil {
+		return fleet.Record{ID: written.ID, Service: written.Service, Outcome: inconclusive, Reason: "its log proves nothing: " + err.Error(), Started: written.Started, Finished: written.Finished}
+	}
+	proven.ID = written.ID
+	proven.Steps = slices.DeleteFunc(proven.Steps, func(step fleet.RecordStep) bool { return step.Name == "" })
+	return proven
+}
+
+const inconclusive = "inconclusive"
 
 // report serves the page of a run. It is a document of its own, in a sandbox: what stands in it reaches nothing of the dashboard.
 func (s *server) report(w http.ResponseWriter, r *http.Request, v *visit) {

@@ -121,11 +121,12 @@ type trend struct {
 func (s *server) service(w http.ResponseWriter, r *http.Request, v *visit) {
 	name, before := r.PathValue("service"), r.URL.Query().Get("before")
 	s.show(w, r, v, "service", name, 2*time.Second, func(context.Context) (any, error) {
-		at := slices.IndexFunc(s.serviceRows(time.Now()), func(one *serviceRow) bool { return one.Name == name })
+		rows := s.serviceRows(time.Now())
+		at := slices.IndexFunc(rows, func(one *serviceRow) bool { return one.Name == name })
 		if at < 0 {
 			return nil, notThere("service", name)
 		}
-		one := s.serviceRows(time.Now())[at]
+		one := rows[at]
 		records, all := s.Control.Records(name, before, recordsShown+1)
 		next := ""
 		if len(records) > recordsShown {

@@ -59,16 +59,25 @@ func (s *server) settings(w http.ResponseWriter, r *http.Request, v *visit) {
 	})
 }
 
-// changePassword needs the old one: who finds a screen that is not locked does not get the account.
-func (s *server) changePassword(r *http.Request, v *visit) (string, error) {
-	now, address := time.Now(), addressOf(r)
+// confirmed asks for the password once more: who finds a screen that is not locked does not get the account. op is what is to be changed.
+func (s *server) confirmed(r *http.Request, v *visit, op, password string, now time.Time) error {
+	address := addressOf(r)
 	if s.limiter.Wait(v.user.Name, address, now) > 0 {
-		return "", &drill.Error{Op: "password", Kind: drill.Refused, Err: errors.New("too many tries have failed"), Hint: "wait a minute"}
+		return &drill.Error{Op: op, Kind: drill.Refused, Err: errors.New("too many tries have failed"), Hint: "wait a minute"}
 	}
-	if !s.Book.Knows(v.user.Name, r.PostFormValue("old")) {
+	if !s.Book.Knows(v.user.Name, password) {
 		s.limiter.Failed(v.user.Name, address, now)
-		s.Control.Record("refused a new password for %s from %s: the old one is wrong", v.user.Name, address)
-		return "", &drill.Error{Op: "password", Kind: drill.Refused, Err: errors.New("the old password is wrong")}
+		s.Control.Record("refused to change the %s of %s from %s: the password is wrong", op, v.user.Name, address)
+		return &drill.Error{Op: op, Kind: drill.Refused, Err: errors.New("the password is wrong")}
+	}
+	return nil
+}
+
+// changePassword needs the old one.
+func (s *server) changePassword(r *http.Request, v *visit) (string, error) {
+	now := time.Now()
+	if err := s.confirmed(r, v, "password", r.PostFormValue("old"), now); err != nil {
+		return "", err
 	}
 	if r.PostFormValue("new") != r.PostFormValue("again") {
 		return "", &drill.Error{Op: "password", Kind: drill.Invalid, Err: errors.New("the two new passwords differ")}
@@ -133,14 +142,9 @@ func (s *server) factorPicture(w http.ResponseWriter, r *http.Request, v *visit)
 
 // changeFactor turns the second factor on with a code of it, or off with the password.
 func (s *server) changeFactor(r *http.Request, v *visit) (string, error) {
-	now, address := time.Now(), addressOf(r)
-	if s.limiter.Wait(v.user.Name, address, now) > 0 {
-		return "", &drill.Error{Op: "second factor", Kind: drill.Refused, Err: errors.New("too many tries have failed"), Hint: "wait a minute"}
-	}
-	if !s.Book.Knows(v.user.Name, r.PostFormValue("password")) {
-		s.limiter.Failed(v.user.Name, address, now)
-		s.Control.Record("refused to change the second factor of %s from %s: the password is wrong", v.user.Name, address)
-		return "", &drill.Error{Op: "second factor", Kind: drill.Refused, Err: errors.New("the password is wrong")}
+	now := time.Now()
+	if err := s.confirmed(r, v, "second factor", r.PostFormValue("password"), now); err != nil {
+		return "", err
 	}
 	secret, word := "", "off"
 	if r.PostFormValue("do") == "on" {

@@ -25,6 +25,7 @@ type Options struct {
 
 	Provider  *Provider               // of identities; nil: passwords alone
 	Results   []string                // directories below which runs with verdicts lie
+	Judge     Judge                   // judges the log of a run again; needed for Results
 	Standings func() []Standing       // what service files say; nil: none was given
 	Alarms    func() ([]Alarm, error) // nil: there are none
 
