@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"aead.dev/minisign"
@@ -88,12 +89,41 @@ func (k PrivateKey) SignText(text []byte, comment string) []byte {
 
 // Signer says by which key a signature claims to have been made: a claim, until Verify has said so.
 func Signer(signature []byte) (string, error) {
-	var parsed minisign.Signature
-	if err := parsed.UnmarshalText(signature); err != nil {
-		return "", fmt.Errorf("%s is no signature of minisign: %w", SignatureName, err)
+	parsed, err := parse(signature)
+	if err != nil {
+		return "", err
 	}
 	return keyID(parsed.KeyID), nil
 }
+
+// parse reads a signature, and refuses every way to write it but the one. The last letter of base64 has bits that say nothing (RFC 4648, 3.5):
+// with them one signature could be written in several ways, and a changed file would be told to be the one that was signed.
+func parse(signature []byte) (minisign.Signature, error) {
+	var parsed minisign.Signature
+	err := parsed.UnmarshalText(signature)
+	if err == nil && !hooks.lenient {
+		var again []byte
+		if again, err = parsed.MarshalText(); err == nil && !slices.Equal(lines(again), lines(signature)) {
+			err = errors.New("it is not written as minisign writes it")
+		}
+	}
+	if err != nil {
+		return parsed, fmt.Errorf("%s is no signature of minisign: %w", SignatureName, err)
+	}
+	return parsed, nil
+}
+
+// lines of a text, however they end.
+func lines(text []byte) []string {
+	var all []string
+	for line := range strings.Lines(strings.TrimRight(string(text), "\r\n")) {
+		all = append(all, strings.TrimRight(line, "\r\n"))
+	}
+	return all
+}
+
+// hooks are the planted bugs of tests.
+var hooks struct{ lenient bool } // planted: bits that say nothing are passed over
 
 // Verify returns nil only if the key signed exactly these bytes.
 func (k PublicKey) Verify(text, signature []byte) error {
