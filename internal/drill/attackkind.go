@@ -25,6 +25,7 @@ type AttackFlag struct {
 	Range    *Range   `json:"range,omitempty"`    // of a number
 	OneOf    []string `json:"one_of,omitempty"`   // the words that it takes, in any case of letters
 	Required bool     `json:"required,omitempty"` // the attack is refused without it
+	Needs    []string `json:"needs,omitempty"`    // of the host, beyond what the kind needs: see AttackKind.Needs
 }
 
 // Range bounds a number, in the unit of its flag.

@@ -152,10 +152,26 @@ func Alternatives(needed string) []Need {
 	return all
 }
 
-// Here decides whether a kind of attack can run on the host of these facts. It is pure: the worst of its needs decides.
+// Here decides whether a kind of attack can run on the host of these facts. It is pure: the worst of its needs decides. What only a flag needs
+// and is not here is the reason of a Yes.
 func (f Facts) Here(kind drill.AttackKind) Can {
+	can := f.all(kind.Needs)
+	for _, flag := range kind.Flags {
+		if can.State != Yes {
+			break
+		}
+		if missing := f.all(flag.Needs); missing.State != Yes {
+			can.Reason = strings.TrimPrefix(can.Reason+"; not --"+flag.Name+": it "+missing.Reason, "; ")
+			can.Cure = missing.Cure
+		}
+	}
+	return can
+}
+
+// all is the worst of several needs.
+func (f Facts) all(needs []string) Can {
 	worst := Can{State: Yes}
-	for _, needed := range kind.Needs {
+	for _, needed := range needs {
 		can := f.any(Alternatives(needed))
 		if can.State == Yes && worst.State == Yes && can.Reason != "" {
 			worst.Reason = can.Reason

@@ -37,11 +37,29 @@ var hereCases = []struct {
 	{"what no build knows", []string{"magic"}, Unknown, "nobody looked"},
 }
 
+// flagCases are kinds that need nothing, with a flag that needs what is listed.
+var flagCases = []struct {
+	name   string
+	needs  []string
+	reason string
+}{
+	{"flag: what is there", []string{"nf_tables"}, ""},
+	{"flag: what is not there", []string{"netem"}, "not --corrupt: it needs netem: seen"},
+	{"flag: one of two", []string{"netem or nf_tables"}, ""},
+	{"flag: what nobody knows", []string{"nfqueue"}, "not --corrupt: it needs nfqueue: seen"},
+}
+
 func wrongHere(here func(Facts, drill.AttackKind) Can) (wrong []string) {
 	facts := having(map[Need]State{NetAdmin: Yes, NFTables: Yes, Netem: No, Prio: No, NFQueue: Unknown})
 	for _, c := range hereCases {
 		got := here(facts, drill.AttackKind{Name: "x", Needs: c.needs})
 		if got.State != c.want || !strings.Contains(got.Reason, c.reason) || (got.State == No && got.Cure == "") {
+			wrong = append(wrong, c.name)
+		}
+	}
+	for _, c := range flagCases {
+		got := here(facts, drill.AttackKind{Name: "x", Flags: []drill.AttackFlag{{Name: "corrupt", Needs: c.needs}}})
+		if got.State != Yes || got.Reason != c.reason || (c.reason != "" && got.Cure == "" && strings.Contains(c.name, "not there")) {
 			wrong = append(wrong, c.name)
 		}
 	}
@@ -63,6 +81,13 @@ func TestWrongWaysToDecideAreCaught(t *testing.T) {
 			return blur(f, Unknown, Yes).Here(k)
 		},
 		"only the first need": func(f Facts, k drill.AttackKind) Can { k.Needs = k.Needs[:min(1, len(k.Needs))]; return f.Here(k) },
+		"flags need nothing":  func(f Facts, k drill.AttackKind) Can { k.Flags = nil; return f.Here(k) },
+		"what a flag needs, all need": func(f Facts, k drill.AttackKind) Can {
+			for _, flag := range k.Flags {
+				k.Needs = append(k.Needs, flag.Needs...)
+			}
+			return f.Here(k)
+		},
 		"alternatives all needed": func(f Facts, k drill.AttackKind) Can {
 			k.Needs = strings.Split(strings.Join(k.Needs, either), either)
 			return f.Here(k)

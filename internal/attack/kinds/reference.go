@@ -63,15 +63,22 @@ func writeKind(b *strings.Builder, kind drill.AttackKind) {
 	if len(kind.Needs) == 0 {
 		b.WriteString("* It needs nothing that a Linux host could lack.\n")
 	}
-	for _, needed := range kind.Needs {
+	writeNeeds(b, "It", kind.Needs)
+	for _, flag := range kind.Flags {
+		writeNeeds(b, "`--"+flag.Name+"`", flag.Needs)
+	}
+	b.WriteString("\n")
+}
+
+func writeNeeds(b *strings.Builder, who string, needs []string) {
+	for _, needed := range needs {
 		var parts []string
 		for _, need := range hostfacts.Alternatives(needed) {
 			use, _ := hostfacts.About(need)
 			parts = append(parts, fmt.Sprintf("`%s` (%s)", need, use))
 		}
-		fmt.Fprintf(b, "* It needs %s.\n", strings.Join(parts, ", or "))
+		fmt.Fprintf(b, "* %s needs %s.\n", who, strings.Join(parts, ", or "))
 	}
-	b.WriteString("\n")
 }
 
 // takes says what a flag takes, and from where to where.

@@ -29,10 +29,11 @@ func (Kind) Describe() drill.AttackKind {
 		Flags: append([]drill.AttackFlag{
 			attack.LengthFlag(),
 			{Name: "percent", Short: "r", Type: attack.TypeFloat, Default: "1", Usage: "share of the packets that is lost, above 0 and up to 100", Unit: "%", Range: drill.PercentRange},
-			{Name: "corrupt", Short: "c", Type: attack.TypeBool, Default: "false", Usage: "flip one bit of each instead, which its receiver finds by the checksum"},
+			{Name: "corrupt", Short: "c", Type: attack.TypeBool, Default: "false", Usage: "flip one bit of each instead, which its receiver finds by the checksum",
+				Needs: []string{"netem or nfqueue"}},
 		}, slices.Concat(attack.TargetFlagsNamed("ipaddress", "hostname", "device", "egress_port", "ipprotocol", "src_port"),
 			attack.ScopeFlags(), traffic.ShareFlags("packets"), []drill.AttackFlag{traffic.WayFlag()})...),
-		Needs:   []string{"net_admin", "nf_tables", "nf_tables_random"}, // and netem or nfqueue to corrupt; to lose, neither
+		Needs:   []string{"net_admin", "nf_tables", "nf_tables_random"},
 		Remains: string(attack.RemainsNothing),
 	}
 }

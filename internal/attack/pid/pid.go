@@ -36,18 +36,20 @@ func (h hooks) step(name string) {
 
 // Describe implements attack.Kind.
 func (Kind) Describe() drill.AttackKind {
+	inGroup := attack.CgroupFlag("the control group in which nothing more can be started")
+	inGroup.Needs = []string{"cgroup_v2 or cgroup_v1", "pidfd", "journal"}
 	return drill.AttackKind{
 		Name:    Name,
 		Group:   "resource",
 		Summary: "Use up the processes and threads of a control group, or of this host but for a reserve",
 		Flags: []drill.AttackFlag{
 			attack.LengthFlag(),
-			attack.CgroupFlag("the control group in which nothing more can be started"),
+			inGroup,
 			{Name: "free", Short: "F", Type: attack.TypeInt, Default: "0", Usage: "with --cgroup: how many more can still be started", Range: &drill.Range{Max: numbersMax}},
 			{Name: "amount", Short: "a", Type: attack.TypeInt, Usage: "threads to take away from the whole host; this or --cgroup", Range: &drill.Range{Min: 1, Max: numbersMax}},
 		},
 		Remains: string(attack.RemainsUntilStart),
-		Needs:   []string{"cgroup_v2 or cgroup_v1", "pidfd", "journal"},
+		Needs:   []string{}, // for --amount: threads of a worker are in every kernel
 	}
 }
 
