@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	"internal/attack/aim":               {"internal/attack", "internal/attack/cgroups", "internal/attack/procs", "internal/drill"},
 	"internal/attack/hoard":             {"internal/attack", "internal/attack/worker", "internal/drill"},
 	"internal/attack/shutdown":          {"internal/attack", "internal/drill", "internal/history"},
-	"internal/attack/worker":            {"internal/attack", "internal/drill", "internal/history", "internal/tether"},
+	"internal/attack/worker":            {"internal/attack/procs", "internal/attack", "internal/drill", "internal/history", "internal/tether"},
 	"internal/attack/worker/workertest": {"internal/attack/attacktest"},
 	"internal/attack/cpu":               {"internal/attack", "internal/attack/worker", "internal/drill", "internal/history"},
 	"internal/attack/memory":            {"internal/attack", "internal/attack/worker", "internal/drill", "internal/history"},

@@ -23,6 +23,8 @@ type Aim struct {
 	Group  *cgroups.Group  // all in it, instead of Which; nil for none
 	Meant  []procs.Process // at the time of the plan
 	Spared []procs.Process // likewise; no attack may touch them
+
+	census procs.Census
 }
 
 // At aims at those who match, or, when the facts are of a control group, at all in it. Nobody, or a group with somebody in it whom no attack
@@ -52,8 +54,8 @@ func (a Aim) Lines(do func(procs.Process) string, also string) []string {
 }
 
 // Now returns who is meant now, but for those that held knows already.
-func (a Aim) Now(held func(procs.ID) bool) ([]procs.Process, error) {
-	all, err := procs.Survey()
+func (a *Aim) Now(held func(procs.ID) bool) ([]procs.Process, error) {
+	all, err := a.census.Survey()
 	if err != nil {
 		return nil, err
 	}

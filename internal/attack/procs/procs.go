@@ -34,6 +34,8 @@ type Process struct {
 	GID       uint32 `json:"gid"`
 	Protected string `json:"protected,omitempty"` // why no attack may touch it; only Survey fills it in
 	Consent   bool   `json:"consent,omitempty"`   // one may touch it all the same to which a person consents
+
+	kernel bool // a thread of the kernel
 }
 
 // Stopped reports whether the process is stopped by a signal or a tracer.
@@ -105,6 +107,9 @@ func gone(err error) error {
 	return err
 }
 
+// kernelThread is PF_KTHREAD of the kernel's include/linux/sched.h, in the flags of /proc/PID/stat.
+const kernelThread = 0x00200000
+
 // parseStat reads /proc/PID/stat. The name may hold blanks and brackets, so it ends at the last bracket.
 func parseStat(text []byte) (Process, error) {
 	open, end := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
@@ -117,11 +122,12 @@ func parseStat(text []byte) (Process, error) {
 		return Process{}, fmt.Errorf("procs: %q is not the state of a process", text)
 	}
 	parent, err1 := strconv.Atoi(fields[1])
-	start, err2 := strconv.ParseUint(fields[19], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
+	flags, err2 := strconv.ParseUint(fields[6], 10, 64)
+	start, err3 := strconv.ParseUint(fields[19], 10, 64)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return Process{}, fmt.Errorf("procs: %w", err)
 	}
-	return Process{ID: ID{PID: pid, Start: start}, Name: string(text[open+1 : end]), Parent: parent, State: fields[0][0]}, nil
+	return Process{ID: ID{PID: pid, Start: start}, Name: string(text[open+1 : end]), Parent: parent, State: fields[0][0], kernel: flags&kernelThread != 0}, nil
 }
 
 // Find looks for the very process that id names. The error is ErrGone when it has ended.
@@ -156,31 +162,4 @@ func Signal(id ID, signal unix.Signal) error {
 	}
 	defer unix.Close(handle)
 	return gone(unix.PidfdSendSignal(handle, signal, nil, 0))
-}
-
-// List returns all processes that we can see, sorted by number, with their command lines. Those that end meanwhile are left out.
-func List() ([]Process, error) {
-	entries, err := os.ReadDir(proc)
-	if err != nil {
-		return nil, fmt.Errorf("procs: %w", err)
-	}
-	var all []Process
-	var buffer []byte
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		var p Process
-		if p, buffer, err = stat(pid, buffer); err != nil || p.Ended() {
-			continue
-		}
-		p.Command = p.Name
-		if buffer, err = ReadFile(proc+"/"+entry.Name()+"/cmdline", buffer); err == nil && len(buffer) > 0 {
-			p.Command = strings.TrimSpace(string(bytes.ReplaceAll(buffer, []byte{0}, []byte{' '})))
-		}
-		all = append(all, p)
-	}
-	slices.SortFunc(all, func(a, b Process) int { return a.PID - b.PID })
-	return all, nil
 }

@@ -201,11 +201,10 @@ func descend(all, roots []Process) []Process {
 
 // Survey lists all processes and says of each why no attack may touch it, if so. It never shows what could cut off the one who asked or
 // the way back: process 1, the kernel's own, us and our ancestors, sshd, and other attacks with their guardians.
-func Survey() ([]Process, error) {
-	all, err := List()
-	if err != nil {
-		return nil, err
-	}
+func Survey() ([]Process, error) { return new(Census).Survey() }
+
+// protect fills in why no attack may touch them.
+func protect(all []Process) []Process {
 	parents := map[int]int{}
 	for _, p := range all {
 		parents[p.PID] = p.Parent
@@ -220,7 +219,7 @@ func Survey() ([]Process, error) {
 		all[i].Protected = protection(p, ours, self)
 		all[i].Consent = all[i].Protected != "" && p.PID != os.Getpid() && (p.PID == 1 || isSSHD(p))
 	}
-	return all, nil
+	return all
 }
 
 // Consented returns the processes without the protection that a person's consent lifts: that of process 1 and of sshd. We, those that we
@@ -237,9 +236,6 @@ func Consented(all []Process) []Process {
 
 func isSSHD(p Process) bool { return strings.HasPrefix(p.Name, "sshd") }
 
-// kernelThreads is the process from which all threads of the kernel descend.
-const kernelThreads = 2
-
 func protection(p Process, ours map[int]bool, self string) string {
 	switch {
 	case p.PID == 1:
@@ -250,7 +246,7 @@ func protection(p Process, ours map[int]bool, self string) string {
 		return "we descend from it"
 	case isSSHD(p):
 		return "it is sshd"
-	case p.Parent == 0 && p.PID == kernelThreads && p.Name == "kthreadd", p.Parent == kernelThreads && p.Command == p.Name && executable(p.PID) == "":
+	case p.kernel:
 		return "it is a part of the kernel"
 	case strings.HasPrefix(p.Command, "firedrill: "), strings.HasPrefix(p.Command, "firedrill-worker"):
 		return "it is a part of an attack"

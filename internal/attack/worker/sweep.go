@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"firedrill/internal/attack/procs"
 )
 
 const (
@@ -67,7 +69,7 @@ func end(ctx context.Context, pid int) error {
 	}
 	defer unix.Close(handle)
 	// A handle that was taken too late could be another process's.
-	if _, ok := inspect(pid); !ok {
+	if _, ok := inspect(pid, new([]byte)); !ok {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(handle, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -100,12 +102,13 @@ func list(job string) ([]found, error) {
 		return nil, fmt.Errorf("worker: look for workers: %w", err)
 	}
 	var workers []found
+	var buffer []byte
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil {
 			continue
 		}
-		args, ok := inspect(pid)
+		args, ok := inspect(pid, &buffer)
 		if !ok || args[argJob] != job {
 			continue
 		}
@@ -117,9 +120,10 @@ func list(job string) ([]found, error) {
 	return workers, nil
 }
 
-// inspect returns the arguments of a process if it is a worker. A process that has ended has none.
-func inspect(pid int) ([]string, bool) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+// inspect returns the arguments of a process if it is a worker. A process that has ended has none. The buffer is used again for the next one.
+func inspect(pid int, buffer *[]byte) ([]string, bool) {
+	text, err := procs.ReadFile("/proc/"+strconv.Itoa(pid)+"/cmdline", *buffer)
+	*buffer = text
 	if err != nil || !strings.HasPrefix(string(text), processName+"\x00") {
 		return nil, false
 	}
