@@ -83,17 +83,6 @@ func median(d []time.Duration) time.Duration {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// ship builds the program as make build does.
-func ship(b *testing.B) string {
-	b.Helper()
-	path := filepath.Join(b.TempDir(), "firedrill")
-	build := exec.Command("go", "run", "firedrill/tools/build", "-o", path)
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("build: %v\n%s", err, out)
-	}
-	return path
-}
-
 // settle lets the kernel finish in the background what the other side's table left it to do, or each would wait for the one before it.
 const settle = 50 * time.Millisecond
 
@@ -110,7 +99,7 @@ func BenchmarkExecToDrop(b *testing.B) {
 	if err != nil {
 		b.Skip("there is no nft to compare with")
 	}
-	program := ship(b)
+	program := at.Ship(b)
 	for _, n := range []int{1, 1000, 100000} {
 		b.Run(fmt.Sprintf("addresses=%d", n), func(b *testing.B) {
 			w := at.NewWorld(b)

@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,52 +9,45 @@ import (
 	"testing"
 	"time"
 
-	"firedrill/internal/attack"
 	at "firedrill/internal/attack/attacktest"
 	"firedrill/internal/attack/worker"
 	"firedrill/internal/attack/worker/workertest"
 )
 
-// fillPairs is how often each of the two fills the volume.
-const fillPairs = 9
+const (
+	fillPairs  = 31 // how often each of the two fills the volume
+	benchShare = 95 // percent of the volume that are to be full
+	// fillLook is how exact the times are.
+	fillLook = 50 * time.Microsecond
+	// fillHeld is long after the volume is full, and before anybody lets go.
+	fillHeld = 50 * time.Millisecond
+	fillWait = 10 * time.Second
+)
 
-// BenchmarkFill prints how far from 95 % a sparse volume of 10 GiB ends up, how long that takes from the start of the worker, beside
-// fallocate for as many bytes, and how long until the room is free again after the worker is killed: medians of pairs in which now the one
-// and now the other comes first. How long each takes for next to nothing, which is to start a program, is printed too, and what is left
-// without that. What is furthest off is printed, not the median.
+// BenchmarkFill prints, in one run and by turns, the time from exec of the program as it is shipped until a sparse volume of 10 GiB is seen full
+// to 95 %, and the same for fallocate with as many bytes; how far off the share is while the attack is in force, of all rounds the worst; and how
+// long until the room is free again after the attack is killed with its worker.
 func BenchmarkFill(b *testing.B) {
+	peer, err := exec.LookPath("fallocate")
+	if err != nil {
+		b.Skip("there is no fallocate to compare with")
+	}
+	program := at.Ship(b)
 	directory := sparseVolume(b)
 	var off float64
-	of := map[string][]float64{}
-	note := func(what string, value float64) { of[what] = append(of[what], value) }
-	for range b.N {
-		for pair := range fillPairs {
-			var theirs, theirStart float64
-			peer := func() { theirStart, theirs = fallocate(b, directory, 0), fallocate(b, directory, benchShare) }
-			if pair%2 == 0 {
-				peer()
-			}
-			start, _, _ := filled(b, directory, 0)
-			took, freed, points := filled(b, directory, benchShare)
-			if pair%2 == 1 {
-				peer()
-			}
-			off = max(off, points, -points)
-			note("ms-fill", took)
-			note("ms-fill-without-start", took-start)
-			note("ms-revert", freed)
-			if theirs > 0 {
-				note("ms-fallocate", theirs)
-				note("ms-fallocate-without-start", theirs-theirStart)
-				note("x-fallocate", took/theirs)
-			}
-		}
+	var ours, theirs, freed, ratios []float64
+	for pairs := 0; pairs < fillPairs || b.Loop(); pairs++ {
+		took, points, back := filledByUs(b, program, directory)
+		other := filledBy(b, peer, directory)
+		ours, theirs, freed, ratios = append(ours, took), append(theirs, other), append(freed, back), append(ratios, took/other)
+		off = max(off, points, -points)
 	}
 	b.ReportMetric(0, "ns/op") // of no meaning here
 	b.ReportMetric(off, "points-off-worst")
-	for what, all := range of {
-		b.ReportMetric(median(all), what)
-	}
+	b.ReportMetric(median(ours), "ms-fill")
+	b.ReportMetric(median(theirs), "ms-fallocate")
+	b.ReportMetric(median(ratios), "x-fallocate")
+	b.ReportMetric(median(freed), "ms-killed-to-free")
 }
 
 func median(all []float64) float64 {
@@ -65,60 +57,73 @@ func median(all []float64) float64 {
 
 func since(began time.Time) float64 { return float64(time.Since(began).Microseconds()) / 1000 }
 
-// benchShare is the percent of the volume that is to be full.
-const benchShare = 95
+// until looks at the volume until it is as it should be.
+func until(b *testing.B, directory string, ok func(percent float64) bool) {
+	b.Helper()
+	for began := time.Now(); ; <-time.After(fillLook) {
+		volume, err := worker.Volume(directory)
+		switch {
+		case err != nil:
+			b.Fatal(err)
+		case ok(volume.Percent()):
+			return
+		case time.Since(began) > fillWait:
+			b.Fatalf("the volume stays at %.2f %%", volume.Percent())
+		}
+	}
+}
 
-// filled fills the volume once to a share, or as it is: how many milliseconds that took, how many the way back, and how many points it was off.
-func filled(b *testing.B, directory string, share float64) (took, freed, points float64) {
+func full(percent float64) bool { return percent >= benchShare-tolerance }
+
+// filledByUs fills the volume once: how many milliseconds that took, how many points it was off, and how many milliseconds the way back took.
+func filledByUs(b *testing.B, program, directory string) (took, off, freed float64) {
 	b.Helper()
 	before, err := worker.Volume(directory)
 	if err != nil {
 		b.Fatal(err)
 	}
-	if share == 0 {
-		share = before.Percent() + 0.01
-	}
-	plan, err := Order{Length: time.Minute, Directory: directory, Workers: 1, Block: 4 * kilo, Percent: share}.Plan(attack.Facts{GUID: at.GUID, Volume: before})
-	if err != nil {
-		b.Fatal(err)
-	}
+	attack := exec.Command(program, "attack", "disk", "--length=60", "--dir="+directory, "--percent="+strconv.Itoa(benchShare))
 	began := time.Now()
-	if err := plan.Steps[0].Apply(context.Background(), began.Add(time.Minute)); err != nil {
+	if err := attack.Start(); err != nil {
 		b.Fatal(err)
 	}
+	until(b, directory, full)
 	took = since(began)
-	full, err := worker.Volume(directory)
+	<-time.After(fillHeld)
+	held, err := worker.Volume(directory)
 	if err != nil {
 		b.Fatal(err)
 	}
 	began = time.Now()
-	if err := plan.Steps[0].Revert(context.Background()); err != nil {
-		b.Fatal(err)
-	}
-	return took, since(began), full.Percent() - share
+	_ = attack.Process.Kill()
+	until(b, directory, func(percent float64) bool { return percent <= before.Percent() })
+	freed = since(began)
+	_ = attack.Wait() // killed
+	return took, held.Percent() - benchShare, freed
 }
 
-// fallocate takes as many bytes as are missing to a share, or a block, and returns how many milliseconds that took; 0 where there is no such
-// program.
-func fallocate(b *testing.B, directory string, share float64) float64 {
+// filledBy fills the volume by fallocate with as many bytes as are missing.
+func filledBy(b *testing.B, peer, directory string) (took float64) {
 	b.Helper()
-	path, err := exec.LookPath("fallocate")
-	if err != nil {
-		return 0
-	}
 	before, err := worker.Volume(directory)
 	if err != nil {
 		b.Fatal(err)
 	}
 	name := filepath.Join(directory, "theirs")
+	run := exec.Command(peer, "-l", strconv.FormatInt(missing(before, benchShare), 10), name)
 	began := time.Now()
-	if out, err := exec.Command(path, "-l", strconv.FormatInt(max(missing(before, share), 4*kilo), 10), name).CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
+	if err := run.Start(); err != nil {
+		b.Fatal(err)
 	}
-	took := since(began)
+	until(b, directory, full)
+	took = since(began)
+	if err := run.Wait(); err != nil {
+		b.Fatal(err)
+	}
 	if err := os.Remove(name); err != nil {
 		b.Fatal(err)
 	}
+	until(b, directory, func(percent float64) bool { return percent <= before.Percent() })
 	return took
 }
 
