@@ -2,6 +2,8 @@ package database
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,8 +24,9 @@ type Keeper struct {
 	Mover  Mover
 	Alarms []string // none: nothing is promoted unasked
 
-	mu   sync.Mutex // guards kept
+	mu   sync.Mutex // guards the fields below
 	kept Kept
+	told map[string]attempt // of each stale primary, the last one
 }
 
 // Kept is what a Keeper knows.
@@ -125,21 +128,62 @@ func (k *Keeper) remember(ctx context.Context) {
 }
 
 // fenceStale fences a primary that was cut off while another one was promoted, and is back: a host that lost its power comes back armed, one that
-// lost its network alone has never stopped. It acts only where alarms may promote, too.
+// lost its network alone has never stopped. It acts only where alarms may promote, too. It is tried at each look, and told when it becomes something else.
 func (k *Keeper) fenceStale(ctx context.Context, status Status) {
 	if len(k.Alarms) == 0 || status.Managed {
 		return
 	}
-	for _, host := range Stale(status) {
-		k.Mover.tell(history.DatabaseOrdered, host, "it takes writes on an older timeline: another server was promoted while it was out of reach")
-		err := k.Mover.Fence(ctx, host, false)
+	stale := Stale(status)
+	k.mu.Lock()
+	maps.DeleteFunc(k.told, func(host string, last attempt) bool {
+		m := status.Member(host)
+		// One that could not be fenced and is not seen for a moment is the same trouble still.
+		return !slices.Contains(stale, host) && (last.fenced || m == nil || m.Role == Standby)
+	})
+	told := maps.Clone(k.told)
+	k.mu.Unlock()
+	for _, host := range stale {
+		mover, this := k.Mover.once(told[host])
+		mover.tell(history.DatabaseOrdered, host, "it takes writes on an older timeline: another server was promoted while it was out of reach")
+		err := mover.Fence(ctx, host, false)
+		this.fenced = err == nil
 		k.mu.Lock()
+		if k.told == nil {
+			k.told = map[string]attempt{}
+		}
+		k.told[host] = *this
 		k.kept.Refused = ""
 		if err != nil {
 			k.kept.Refused = strings.TrimSpace(err.Error() + ". " + drill.HintOf(err))
 		}
 		k.mu.Unlock()
 	}
+}
+
+// attempt is what was done about a stale primary, in order, and what came of it.
+type attempt struct {
+	steps  []string
+	fenced bool
+}
+
+// once returns a mover that tells only what differs from an earlier attempt: from the first step on that is another one, or has another reason.
+// Digits make no other reason: an error names ports and spans that are others each time. What it did is in the attempt beside it.
+func (m Mover) once(earlier attempt) (Mover, *attempt) {
+	this, same, tell := &attempt{}, true, m.Tell
+	m.Tell = func(step *history.DatabaseStep) {
+		key := step.Step + " " + strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return -1
+			}
+			return r
+		}, step.Detail)
+		n := len(this.steps)
+		this.steps = append(this.steps, key)
+		if same = same && n < len(earlier.steps) && earlier.steps[n] == key; !same && tell != nil {
+			tell(step)
+		}
+	}
+	return m, this
 }
 
 // tookOver tells of a primary that the database's own manager has put in the place of another one, and tries both.
