@@ -81,9 +81,10 @@ var mayImport = map[string][]string{
 	"internal/failover/database/databasetest": {"internal/failover/database", "internal/failover/database/pgsql", "internal/deploy/remote", "internal/drill", "internal/history", "internal/lab"},
 	// AWS's APIs: our endpoint, and the rooms that speak to Amazon as clients, which are kept apart.
 	"internal/amazon":            {"internal/drill"},
-	"internal/awsapi":            {"internal/awsapi/cloudwatch", "internal/awsapi/recovery", "internal/awsapi/route53", "internal/awsapi/sigv4", "internal/awsapi/wire", "internal/failover/authority", "internal/drill"},
+	"internal/awsapi":            {"internal/awsapi/cloudwatch", "internal/awsapi/rds", "internal/awsapi/recovery", "internal/awsapi/route53", "internal/awsapi/sigv4", "internal/awsapi/wire", "internal/failover/authority", "internal/drill"},
 	"internal/awsapi/cloudwatch": {"internal/alarm", "internal/awsapi/disk", "internal/awsapi/wire"},
 	"internal/awsapi/route53":    {"internal/alarm", "internal/awsapi/cloudwatch", "internal/awsapi/disk", "internal/awsapi/wire", "internal/failover", "internal/failover/authority"},
+	"internal/awsapi/rds":        {"internal/awsapi/disk", "internal/awsapi/wire", "internal/failover/database", "internal/drill", "internal/history"},
 	"internal/awsapi/recovery":   {"internal/awsapi/disk", "internal/awsapi/wire"},
 	"internal/awsapi/sigv4":      {"internal/drill"},
 	"internal/awsapi/wire":       {},

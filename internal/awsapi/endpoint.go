@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"firedrill/internal/awsapi/cloudwatch"
+	"firedrill/internal/awsapi/rds"
 	"firedrill/internal/awsapi/recovery"
 	"firedrill/internal/awsapi/route53"
 	"firedrill/internal/drill"
@@ -26,6 +27,7 @@ type Options struct {
 	DNSListen string // host:port for UDP and TCP; port 0 takes a free one
 	Keys      map[string]string
 	Log       *slog.Logger
+	Instances []rds.Instance // databases that are shown as RDS shows them
 
 	Now        func() time.Time // of metrics and alarms, not of signatures; default: the clock
 	Grace      time.Duration    // see cloudwatch.Options
@@ -60,6 +62,10 @@ func Open(options Options) (*Endpoint, error) {
 	if err != nil {
 		return broken(err)
 	}
+	databases, err := rds.Open(rds.Options{Directory: options.Directory, Log: options.Log, Instances: options.Instances})
+	if err != nil {
+		return broken(err)
+	}
 	hosting := authority.NewHosting(options.DNSListen, options.Log)
 	names, err := route53.Open(route53.Options{
 		Directory: options.Directory, Alarms: alarms, Hosting: hosting, Now: options.Now, Log: options.Log, CheckEvery: options.CheckEvery, ControlOff: controls.IsOff,
@@ -69,7 +75,7 @@ func Open(options Options) (*Endpoint, error) {
 	}
 	controls.OnChange(names.Look)
 	return &Endpoint{
-		Handler: &Handler{Keys: options.Keys, CloudWatch: alarms, Route53: names, Recovery: controls, Log: options.Log},
+		Handler: &Handler{Keys: options.Keys, CloudWatch: alarms, Route53: names, Recovery: controls, RDS: databases, Log: options.Log},
 		hosting: hosting,
 	}, nil
 }
@@ -92,6 +98,7 @@ func (e *Endpoint) Run(ctx context.Context) (err error) {
 	}
 	stop()
 	running.Wait()
+	e.Handler.RDS.Close()
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopMax)
 	defer cancel()
 	if err := errors.Join(err, e.hosting.Stop(ending), e.Handler.CloudWatch.Close()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"firedrill/internal/awsapi/cloudwatch"
+	"firedrill/internal/awsapi/rds"
 	"firedrill/internal/awsapi/recovery"
 	"firedrill/internal/awsapi/route53"
 	"firedrill/internal/awsapi/sigv4"
@@ -27,6 +28,7 @@ type Handler struct {
 	CloudWatch *cloudwatch.Engine
 	Route53    *route53.Service
 	Recovery   *recovery.Service
+	RDS        *rds.Service
 	Log        *slog.Logger
 	Now        func() time.Time // for signatures; default: the clock
 }
@@ -64,12 +66,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.cloudWatch(w, c)
 	case "route53":
 		h.route53(w, c)
+	case "rds":
+		h.rds(w, c)
 	case "route53-recovery-cluster":
 		h.recoveryCluster(w, c)
 	case "route53-recovery-control-config":
 		h.recoveryControl(w, c)
 	default:
-		h.refuse(w, c, &wire.Fault{Code: "UnknownService", Status: http.StatusNotFound, Message: "Service " + c.scope.Service + " is not served by this endpoint; monitoring, route53 and route53-recovery-cluster are."})
+		h.refuse(w, c, &wire.Fault{Code: "UnknownService", Status: http.StatusNotFound, Message: "Service " + c.scope.Service + " is not served by this endpoint; monitoring, rds, route53 and route53-recovery-cluster are."})
 	}
 }
 

@@ -4,11 +4,13 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"firedrill/internal/failover/database"
@@ -157,6 +159,77 @@ func TestDatabaseCommandsMoveARealPrimary(t *testing.T) {
 	got := typeOn(t, l, "database", "status", "--json")
 	if err := json.Unmarshal([]byte(got.out), &reports); err != nil || got.code != exitPassed || len(reports) != 1 || reports[0].Status.Primary() == nil || reports[0].Status.Primary().Host != "db-a" {
 		t.Errorf("at the end: exit code %d, %v", got.code, err)
+	}
+	movedAsRDS(t, l)
+}
+
+const rdsServiceFile = `service: bookstore
+endpoint: http://bookstore.example.test/
+environments: {blue: {hosts: [{name: blue, address: 10.77.1.10}]}, green: {hosts: [{name: green, address: 10.77.1.20}]}}
+aws: {region: eu-west-2, endpoint: "http://127.0.0.1:4566", credentials_file: /root/aws/credentials}
+databases:
+  books:
+    driver: rds
+    rds: {instance: books}
+    sql: {database: books, user: firedrill, password_file: password, sslmode: disable}
+`
+
+// movedAsRDS has the pair, whose primary is db-a, shown as an instance of RDS, and moves it there with Debian's command line, and back with our own
+// driver of RDS.
+func movedAsRDS(t *testing.T, l *databasetest.Lab) {
+	t.Helper()
+	if _, err := os.Stat("/usr/bin/aws"); err != nil {
+		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "awscli") {
+			t.Fatal(err)
+		}
+		return // the rest of the test has shown what it is there for
+	}
+	if err := l.WriteFile(t.Context(), "ci", "/etc/firedrill/rds.yaml", []byte(rdsServiceFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	var said bytes.Buffer
+	serving.Go(func() { // ended by us
+		_, _ = l.Exec(ctx, "ci", lab.Cmd{Args: []string{"firedrill", "server", "--data", "/root/aws", "--databases", "firedrill.yaml"}, Dir: "/etc/firedrill", Stdout: &said, Stderr: &said})
+	})
+	defer func() {
+		stop()
+		serving.Wait()
+		if t.Failed() {
+			t.Logf("the server said: %s", said.String())
+		}
+	}()
+	l.Run("ci", "until curl -so /dev/null http://127.0.0.1:4566/; do sleep 0.1; done")
+	aws := func(line string) string {
+		t.Helper()
+		return l.Run("ci", "AWS_SHARED_CREDENTIALS_FILE=/root/aws/credentials AWS_DEFAULT_REGION=eu-west-2 /usr/bin/aws --endpoint-url http://127.0.0.1:4566 --output text rds "+line)
+	}
+	const where = "describe-db-instances --db-instance-identifier books --query 'DBInstances[0].[DBInstanceStatus,AvailabilityZone,SecondaryAvailabilityZone,MultiAZ,Endpoint.Address]'"
+	if got := aws(where); got != "available\teu-west-2a\teu-west-2b\tTrue\t10.77.2.10" {
+		t.Fatalf("before: %s", got)
+	}
+	aws("reboot-db-instance --db-instance-identifier books --force-failover")
+	for got := ""; got != "available\teu-west-2b\teu-west-2a\tTrue\t10.77.2.11"; got = aws(where) {
+		if t.Context().Err() != nil {
+			t.Fatalf("it never came to an end: %s", got)
+		}
+	}
+	const moved = "Multi-AZ instance failover started.\tDB instance restarted\tMulti-AZ instance failover completed"
+	if got := aws("describe-events --source-type db-instance --source-identifier books --query 'Events[].Message'"); got != moved {
+		t.Errorf("events: %s", got)
+	}
+	for _, row := range []struct{ args, says string }{
+		{"database status --file rds.yaml", "eu-west-2b"},
+		{"database switch --file rds.yaml", "written    eu-west-2a"},
+		{"database history --file rds.yaml", "Multi-AZ instance failover completed"},
+	} {
+		if got := typeOn(t, l, strings.Fields(row.args)...); got.code != exitPassed || !strings.Contains(got.out, row.says) {
+			t.Fatalf("%s: exit code %d, want %q", row.args, got.code, row.says)
+		}
+	}
+	if got := typeOn(t, l, "database", "status"); !strings.Contains(got.out, "db-a  primary") {
+		t.Errorf("the driver of RDS did not move the pair")
 	}
 }
 

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +18,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/awsapi"
+	"firedrill/internal/awsapi/rds"
 	"firedrill/internal/awsapi/sigv4"
 	"firedrill/internal/drill"
+	"firedrill/internal/failover/database"
 )
 
 const (
@@ -30,6 +33,7 @@ const (
 
 type serverOptions struct {
 	listen, dnsListen, data, accessKey string
+	databases                          string
 	checkEvery                         time.Duration
 	fleet                              fleetServerOptions
 }
@@ -38,13 +42,13 @@ func newServerCommand(s streams) *cobra.Command {
 	var options serverOptions
 	command := &cobra.Command{
 		Use:   "server",
-		Short: "Lead a fleet of agents, and answer what AWS's clients ask of CloudWatch and Route 53",
+		Short: "Lead a fleet of agents, and answer what AWS's clients ask of CloudWatch, Route 53 and RDS",
 		Args:  cobra.NoArgs,
 		Long: `Stays on. With --fleet-listen it leads a fleet: agents dial in over TLS, each with a key of its own, and carry out what firedrill fleet
 attack orders. NATS with JetStream runs inside of this process and keeps members, runs, permits, journals and the lever in the data directory;
 docs/fleet.md says who can do what. The first start writes fleet/admin.json there: the credentials of the first admin.
 
-It also answers the operations of Amazon CloudWatch and Route 53 (and of the recovery controller's routing controls) that resiliency needs,
+It also answers the operations of Amazon CloudWatch, Route 53 (and of the recovery controller's routing controls) and RDS that resiliency needs,
 in the protocols of the AWS CLI, boto3 and the SDKs: give them --endpoint-url. Alarms are evaluated by CloudWatch's rules in real time,
 records are answered over DNS on a port, health checks are really made, and everything is kept in one directory.
 
@@ -53,6 +57,7 @@ records are answered over DNS on a port, health checks are really made, and ever
   Route 53    create-, get-, list- and delete-hosted-zone(s), list-hosted-zones-by-name, change- and list-resource-record-sets, get-change,
               test-dns-answer; create-, get-, update-, list- and delete-health-check(s), get-health-check-status
   ARC         get-, list-, update-routing-control-state(s); create-routing-control, create-safety-rule
+  RDS         describe-db-instances, reboot-db-instance --force-failover, describe-events: of the databases of a service file (--databases)
 
 Requests must be signed with a key of --access-key, a file such as ~/.aws/credentials; where there is none, a fresh key is written into it.
 Signatures prove who asks; they do not hide what is said: put TLS before it where the way is not your own.
@@ -77,13 +82,51 @@ EXIT STATUS
 	flags.StringVar(&options.dnsListen, "dns-listen", "127.0.0.1:5353", "address and port for the name server, UDP and TCP")
 	flags.StringVar(&options.data, "data", "firedrill-data", "directory in which everything is kept")
 	flags.StringVar(&options.accessKey, "access-key", "", "file with the access keys that may sign (default: credentials in the data directory)")
+	flags.StringVar(&options.databases, "databases", "", "service file whose databases are shown as instances of RDS")
 	flags.DurationVar(&options.checkEvery, "check-every", 0, "make health checks this often, whatever interval they name: for rehearsals that cannot wait")
 	options.fleet.flags(flags)
 	flags.Bool("help", false, "show this help")
 	command.AddCommand(newServerUserCommand(s))
 	_ = command.MarkFlagDirname("data") // these fail only for a flag that is not defined
 	_ = command.MarkFlagFilename("access-key")
+	_ = command.MarkFlagFilename("databases", "yaml", "yml")
 	return command
+}
+
+// postgresPort is where PostgreSQL listens unless the service file says otherwise.
+const postgresPort = 5432
+
+// rdsInstances are the databases of a service file as RDS would show them.
+func rdsInstances(file string) ([]rds.Instance, error) {
+	if file == "" {
+		return nil, nil
+	}
+	service, err := loadService(file)
+	if err != nil {
+		return nil, err
+	}
+	var instances []rds.Instance
+	for _, d := range service.Databases {
+		if d.Driver == drill.DatabaseRDS {
+			return nil, &drill.Error{Op: "--databases", Kind: drill.Invalid, Err: fmt.Errorf("database %s is one of RDS already", d.Name), Hint: "Name a service file whose databases have another driver."}
+		}
+		driver, err := openDatabase(d, file)
+		if err != nil {
+			return nil, err
+		}
+		one := rds.Instance{Name: d.Name, Port: postgresPort, Driver: driver, Policy: database.Policy{LagMax: uint64(d.LagMax)}}
+		switch {
+		case d.PostgreSQL != nil:
+			one.User, one.Database, one.Port = d.PostgreSQL.User, d.PostgreSQL.Database, cmp.Or(d.PostgreSQL.Port, postgresPort)
+		case d.SQL != nil:
+			one.User, one.Database, one.Port = d.SQL.User, d.SQL.Database, cmp.Or(d.SQL.Port, postgresPort)
+		}
+		for _, host := range d.Hosts {
+			one.Hosts = append(one.Hosts, rds.Host{Name: host.Name, Address: host.Address})
+		}
+		instances = append(instances, one)
+	}
+	return instances, nil
 }
 
 func runServer(ctx context.Context, s streams, options serverOptions) error {
@@ -93,7 +136,11 @@ func runServer(ctx context.Context, s streams, options serverOptions) error {
 	if options.checkEvery < 0 || options.checkEvery > 0 && options.checkEvery < 10*time.Millisecond {
 		return &drill.Error{Op: "--check-every", Kind: drill.Invalid, Err: fmt.Errorf("%s; write 10ms or more", options.checkEvery)}
 	}
-	endpoint, err := awsapi.Open(awsapi.Options{Directory: options.data, DNSListen: options.dnsListen, Log: log, CheckEvery: options.checkEvery})
+	instances, err := rdsInstances(options.databases)
+	if err != nil {
+		return err
+	}
+	endpoint, err := awsapi.Open(awsapi.Options{Directory: options.data, DNSListen: options.dnsListen, Log: log, CheckEvery: options.checkEvery, Instances: instances})
 	if err != nil {
 		return err
 	}

@@ -47,14 +47,22 @@ func (q queryDecoder) structure(prefix string, into reflect.Value) error {
 		if prefix != "" {
 			name = prefix + "." + name
 		}
-		if err := q.value(name, into.Field(i)); err != nil {
+		if err := q.value(name, item(into.Type().Field(i)), into.Field(i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (q queryDecoder) value(name string, into reflect.Value) error {
+// item is what the elements of a list are called: "member", or what the field's tag says.
+func item(field reflect.StructField) string {
+	if name := field.Tag.Get("item"); name != "" {
+		return name
+	}
+	return "member"
+}
+
+func (q queryDecoder) value(name, item string, into reflect.Value) error {
 	if !q.there[name] {
 		return nil
 	}
@@ -74,7 +82,7 @@ func (q queryDecoder) value(name string, into reflect.Value) error {
 	case reflect.Struct:
 		return q.structure(name, into)
 	case reflect.Slice:
-		return q.list(name, into)
+		return q.list(name, item, into)
 	case reflect.String:
 		into.SetString(text)
 	case reflect.Int, reflect.Int32, reflect.Int64:
@@ -101,14 +109,14 @@ func (q queryDecoder) value(name string, into reflect.Value) error {
 	return nil
 }
 
-func (q queryDecoder) list(name string, into reflect.Value) error {
+func (q queryDecoder) list(name, item string, into reflect.Value) error {
 	for i := 1; i <= membersMax; i++ {
-		member := fmt.Sprintf("%s.member.%d", name, i)
+		member := fmt.Sprintf("%s.%s.%d", name, item, i)
 		if !q.there[member] {
 			break
 		}
 		one := reflect.New(into.Type().Elem()).Elem()
-		if err := q.value(member, one); err != nil {
+		if err := q.value(member, "member", one); err != nil {
 			return err
 		}
 		into.Set(reflect.Append(into, one))
@@ -137,11 +145,11 @@ func encodeFields(text *bytes.Buffer, value reflect.Value) {
 		if omits := strings.Contains(field.Tag.Get("json"), "omitempty"); omits && value.Field(i).IsZero() {
 			continue
 		}
-		encodeValue(text, field.Name, value.Field(i))
+		encodeValue(text, field.Name, item(field), value.Field(i))
 	}
 }
 
-func encodeValue(text *bytes.Buffer, name string, value reflect.Value) {
+func encodeValue(text *bytes.Buffer, name, item string, value reflect.Value) {
 	if value.Kind() == reflect.Pointer {
 		if value.IsNil() {
 			return
@@ -160,7 +168,7 @@ func encodeValue(text *bytes.Buffer, name string, value reflect.Value) {
 	case reflect.Slice:
 		text.WriteString("<" + name + ">")
 		for i := range value.Len() {
-			encodeValue(text, "member", value.Index(i))
+			encodeValue(text, item, "member", value.Index(i))
 		}
 		text.WriteString("</" + name + ">")
 	case reflect.Float64:
