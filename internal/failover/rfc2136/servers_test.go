@@ -3,6 +3,7 @@ package rfc2136
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -295,6 +296,25 @@ func meddle(server string, to netip.Addr) error {
 	return err
 }
 
+// awaitAll waits until every server has heard of an address. A secondary that hears of it only after it was put right again shows it for a moment then,
+// and nobody can help that.
+func awaitAll(ctx context.Context, servers []string, to netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, server := range servers {
+		for {
+			got, err := asked(ctx, server)
+			if err == nil && slices.Equal(got, []netip.Addr{to}) {
+				break
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("%s leads to %v, %w; want %s", server, got, err, to)
+			}
+		}
+	}
+	return nil
+}
+
 // asked returns the addresses that a client gets, over UDP.
 func asked(ctx context.Context, server string) ([]netip.Addr, error) {
 	client := dns.Client{Timeout: patience}
@@ -336,8 +356,10 @@ func TestContractHolds(t *testing.T) {
 				Another: mustNew(t, Options{Server: servers[0], Servers: servers, TTL: time.Second, Zone: zoneName}),
 				Lagging: mustNew(t, Options{Server: servers[0], Servers: append([]string{static}, servers...), Verify: 2 * time.Second}),
 				Laggard: static, Name: "bookstore.example.test", Blue: netip.MustParseAddr("10.77.1.10"), Green: netip.MustParseAddr("10.77.1.20"),
-				Ask:    func(ctx context.Context) ([]netip.Addr, error) { return asked(ctx, servers[0]) },
-				Meddle: func(to netip.Addr) error { return meddle(servers[0], to) },
+				Ask: func(ctx context.Context) ([]netip.Addr, error) { return asked(ctx, servers[0]) },
+				Meddle: func(to netip.Addr) error {
+					return errors.Join(meddle(servers[0], to), awaitAll(t.Context(), servers, to))
+				},
 				Others: func(ctx context.Context) (string, error) { return others(ctx, servers[0]) },
 			})
 			followed(t, all)
