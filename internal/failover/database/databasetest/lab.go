@@ -46,6 +46,24 @@ func RequirePostgreSQL(t *testing.T) {
 	t.Skip("needs root and PostgreSQL 15: apt-get install postgresql-15")
 }
 
+// RequirePatroni is RequirePostgreSQL for a cluster under Patroni, with etcd.
+func RequirePatroni(t *testing.T) {
+	t.Helper()
+	missing := ""
+	for _, program := range []string{"/usr/bin/patroni", "/usr/bin/etcd", "/usr/lib/postgresql/15/bin/initdb", "/usr/lib/python3/dist-packages/etcd/__init__.py", "/usr/bin/curl"} {
+		if _, err := os.Stat(program); err != nil {
+			missing = program
+		}
+	}
+	switch {
+	case missing == "" && os.Getuid() == 0:
+	case strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "patroni"):
+		t.Fatalf("FIREDRILL_REQUIRE asks for Patroni, and root (%s): apt-get install patroni etcd-server python3-etcd postgresql-15 curl", missing)
+	default:
+		t.Skip("needs root, Patroni, etcd and PostgreSQL 15: apt-get install patroni etcd-server python3-etcd postgresql-15 curl")
+	}
+}
+
 // dialer reads "NUMBER ADDRESS" from the socket, connects, and sends back "NUMBER" with the connection, or "NUMBER REASON" without.
 func dialer(control *os.File) int {
 	conn, err := net.FileConn(control)

@@ -25,23 +25,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func requirePatroni(t *testing.T) {
-	t.Helper()
-	missing := ""
-	for _, program := range []string{"/usr/bin/patroni", "/usr/bin/etcd", "/usr/lib/postgresql/15/bin/initdb", "/usr/lib/python3/dist-packages/etcd/__init__.py"} {
-		if _, err := os.Stat(program); err != nil {
-			missing = program
-		}
-	}
-	switch {
-	case missing == "" && os.Getuid() == 0:
-	case strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "patroni"):
-		t.Fatalf("FIREDRILL_REQUIRE asks for Patroni, and root (%s): apt-get install patroni etcd-server python3-etcd postgresql-15", missing)
-	default:
-		t.Skip("needs root, Patroni, etcd and PostgreSQL 15: apt-get install patroni etcd-server python3-etcd postgresql-15")
-	}
-}
-
 const etcdLine = "exec etcd --data-dir /var/lib/etcd --unsafe-no-fsync --listen-client-urls http://0.0.0.0:2379 --advertise-client-urls http://10.77.2.9:2379 --listen-peer-urls http://127.0.0.1:2380 --log-level error"
 
 func server(name, address, after string) lab.Host {
@@ -55,7 +38,7 @@ func server(name, address, after string) lab.Host {
 // cluster on lab hosts: etcd, and two servers of which db-a is the primary.
 func start(t *testing.T) (*databasetest.Lab, *Driver, *databasetest.Subject) {
 	t.Helper()
-	requirePatroni(t)
+	databasetest.RequirePatroni(t)
 	l := databasetest.Up(t,
 		lab.Host{Name: "dcs", Address: netip.MustParseAddr("10.77.2.9"), Services: []lab.Service{{Name: "etcd", Run: etcdLine, Restart: lab.RestartAlways}}},
 		server("db-a", "10.77.2.10", ""), server("db-b", "10.77.2.11", "10.77.2.10"))

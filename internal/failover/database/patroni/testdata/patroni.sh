@@ -1,5 +1,6 @@
 #!/bin/sh
-# PostgreSQL 15 under Patroni, for tests: `patroni.sh NAME ADDRESS [AFTER]`. The first start waits until AFTER is the primary.
+# PostgreSQL 15 under Patroni, for tests: `patroni.sh NAME ADDRESS [AFTER]`. The first start waits until AFTER is the primary. SYNCHRONOUS=true is
+# Patroni's synchronous mode, TTL how many seconds its leader lock lasts.
 set -eu
 dir=/var/lib/books
 if [ "$(id -u)" = 0 ]; then
@@ -15,10 +16,11 @@ restapi: {listen: "$2:8008", connect_address: "$2:8008", authentication: {userna
 etcd3: {hosts: ["10.77.2.9:2379"]}
 bootstrap:
   dcs:
-    ttl: 6
+    ttl: ${TTL:-6}
     loop_wait: 1
     retry_timeout: 2
     maximum_lag_on_failover: 1048576
+    synchronous_mode: ${SYNCHRONOUS:-false}
     postgresql: {use_pg_rewind: true, use_slots: true}
   initdb: [{encoding: UTF8}, {auth: trust}]
   post_bootstrap: $0 bootstrap
