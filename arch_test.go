@@ -91,7 +91,8 @@ var mayImport = map[string][]string{
 	"internal/awsapi/disk":       {},
 	// The fleet: what is said and decided; who leads, who carries out, who asks, which know each other by the wire alone.
 	"internal/fleet":           {"internal/drill"},
-	"internal/fleet/control":   {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history", "internal/schedule"},
+	"internal/fleet/permits":   {"internal/drill"},
+	"internal/fleet/control":   {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/fleet/permits", "internal/history", "internal/schedule"},
 	"internal/fleet/agent":     {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
 	"internal/fleet/client":    {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
 	"internal/fleet/httpapi":   {"internal/drill", "internal/fleet", "internal/fleet/control"},
@@ -106,7 +107,7 @@ var mayImport = map[string][]string{
 	"internal/tether":                   {},
 	"internal/deploy/remote/remotetest": {"internal/deploy/remote", "internal/drill"},
 	"internal/conductor":                {"internal/drill", "internal/history", "internal/guard"},
-	"internal/schema":                   {"internal/drill", "internal/history", "internal/verdict"},
+	"internal/schema":                   {"internal/attest", "internal/drill", "internal/history", "internal/playbook", "internal/report", "internal/stage", "internal/verdict"},
 	"internal/ready":                    {"drills", "internal/drill"},
 	"internal/prove":                    {"internal/conductor", "internal/drill", "internal/history", "internal/verdict"},
 	"internal/watch":                    {"internal/drill", "internal/history", "internal/alarm", "internal/failover", "internal/failover/database", "internal/probe", "internal/source"},

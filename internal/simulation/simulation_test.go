@@ -34,6 +34,7 @@ const eventsMax = 200_000
 
 func play(t *testing.T, seed uint64) *world {
 	t.Helper()
+	playCrowd(t, seed)
 	w := newWorld(seed, bug{})
 	w.run(eventsMax)
 	if w.broken == nil && !w.over {

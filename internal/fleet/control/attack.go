@@ -12,6 +12,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
+	"firedrill/internal/fleet/permits"
 )
 
 const (
@@ -73,7 +74,7 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	if request.DryRun {
 		return run, nil
 	}
-	if err := c.permits.take(ctx, run.Services, permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
+	if err := c.permits.Take(ctx, run.Services, permits.Permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
 		return fleet.Run{}, err
 	}
 	if err := c.runs.put(ctx, run); err != nil {
@@ -231,7 +232,7 @@ func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.
 func (c *Control) yieldAll(ctx context.Context, run fleet.Run) error {
 	var err error
 	for _, service := range run.Services {
-		err = errors.Join(err, c.permits.yield(ctx, service, run.ID))
+		err = errors.Join(err, c.permits.Yield(ctx, service, run.ID))
 	}
 	return err
 }

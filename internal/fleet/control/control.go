@@ -26,6 +26,7 @@ import (
 	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
+	"firedrill/internal/fleet/permits"
 	"firedrill/internal/history"
 )
 
@@ -68,7 +69,7 @@ type Control struct {
 	js        jetstream.JetStream
 	members   *members
 	tokens    *tokens
-	permits   *permits
+	permits   *permits.Store
 	runs      *runBook
 	levers    *shelf[fleet.Lever]
 	records   *records
@@ -150,10 +151,10 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 		return err
 	}
 	c.members, c.tokens = &members{shelf: known}, &tokens{shelf: leaves}
-	if c.permits, err = openPermits(ctx, c.js); err != nil {
+	if c.permits, err = permits.Open(ctx, c.js); err != nil {
 		return err
 	}
-	c.permits.blind = c.options.BlindPermits
+	c.permits.Blind = c.options.BlindPermits
 	if c.runs, err = openRuns(ctx, c.js); err != nil {
 		return err
 	}
