@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -32,8 +33,41 @@ EXIT STATUS
   70   our own fault
   130  the run was interrupted, its impact reverted`
 
+// opening opens a log from its begin.
+type opening func() (io.ReadCloser, error)
+
+// openLog opens the log of a name, once where it is "-", which is standard input.
+func openLog(s streams, name string) opening {
+	if name == "-" {
+		return func() (io.ReadCloser, error) { return io.NopCloser(s.in), nil }
+	}
+	return func() (io.ReadCloser, error) { return os.Open(name) }
+}
+
+// spooled puts a log from standard input, which can be read only once, into a file without a name, so that it can be read again and need not
+// lie in memory. Whoever calls closes the file.
+func spooled(from io.Reader) (opening, io.Closer, error) {
+	file, err := os.CreateTemp("", "firedrill-log-*")
+	if err == nil {
+		_, copyErr := io.Copy(file, from)
+		if err = errors.Join(os.Remove(file.Name()), copyErr); err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}
+	if err != nil {
+		return nil, nil, &drill.Error{
+			Op: "read the log", Kind: drill.Invalid, Err: fmt.Errorf("keep standard input to read it twice: %w", err), Hint: "Make room in " + os.TempDir() + ", name another directory in TMPDIR, or give the log as a file.",
+		}
+	}
+	return func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(file, 0, math.MaxInt64)), nil }, file, nil
+}
+
 // judgeFile judges a log while it is read. A log of a rehearsal, or one without a plan, is returned whole instead.
 func judgeFile(s streams, name string, named []string) (in report.Input, whole []history.Event, err error) {
+	return judgeLog(s, name, openLog(s, name), named)
+}
+
+func judgeLog(s streams, name string, open opening, named []string) (in report.Input, whole []history.Event, err error) {
 	var reading *verdict.Reading
 	var plan drill.Plan
 	head := ""
@@ -57,14 +91,10 @@ func judgeFile(s streams, name string, named []string) (in report.Input, whole [
 			return nil
 		})
 	}
-	if name == "-" {
-		head, err = read(s.in)
-	} else {
-		var file *os.File
-		if file, err = os.Open(name); err == nil {
-			defer file.Close()
-			head, err = read(file)
-		}
+	log, err := open()
+	if err == nil {
+		defer log.Close()
+		head, err = read(log)
 	}
 	if err := readable(s, err, len(whole) > 0); err != nil {
 		return report.Input{}, nil, err
@@ -259,7 +289,16 @@ func newReportCommand(s streams) *cobra.Command {
 			if compare {
 				return compareRuns(s, args, report.Format(format), out)
 			}
-			in, err := judgedForReport(s, args[0], earlier)
+			open := openLog(s, args[0])
+			if args[0] == "-" {
+				again, kept, err := spooled(s.in)
+				if err != nil {
+					return err
+				}
+				defer kept.Close()
+				open = again
+			}
+			in, err := judgedForReport(s, args[0], open, earlier)
 			if err != nil {
 				return err
 			}
@@ -280,7 +319,7 @@ func newReportCommand(s streams) *cobra.Command {
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)
 	_ = command.MarkFlagFilename("earlier", "jsonl") // fails only for a flag that is not defined
-	flags.StringVar(&annex, "annex", "", "YAML file with what people add to a record: participants, approvals, owners and dates of findings")
+	flags.StringVar(&annex, "annex", "", "YAML file with what people add to a record: participants, approvals, owners and dates of findings; a page shows the latter")
 	_ = command.MarkFlagFilename("annex", "yaml", "yml") // fails only for a flag that is not defined
 	flags.StringVar(&link, "link", "", "where the page can be reached, for markdown")
 	_ = command.RegisterFlagCompletionFunc("format", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -293,11 +332,11 @@ func newReportCommand(s streams) *cobra.Command {
 	return command
 }
 
-// annexed adds to a record what people know, and says how many things keep it from being complete.
+// annexed adds to a record or a page what people know, and says how many things keep a record from being complete.
 func annexed(s streams, in *report.Input, format report.Format, name string) error {
-	if format != report.RecordJSON {
+	if format != report.RecordJSON && format != report.HTML {
 		if name != "" {
-			return &drill.Error{Op: "report", Kind: drill.Invalid, Err: errors.New("--annex is for a record"), Hint: "Add --format record."}
+			return &drill.Error{Op: "report", Kind: drill.Invalid, Err: errors.New("--annex is for a record, and for a page"), Hint: "Add --format record, or --format html."}
 		}
 		return nil
 	}
@@ -310,6 +349,9 @@ func annexed(s streams, in *report.Input, format report.Format, name string) err
 			return err
 		}
 	}
+	if format == report.HTML {
+		return nil // the page says it
+	}
 	record, err := report.NewRecord(*in)
 	if err == nil && !record.Complete {
 		fmt.Fprintf(s.err, "firedrill: the record is INCOMPLETE: %d things are missing, see its field missing\n", len(record.Missing))
@@ -317,16 +359,9 @@ func annexed(s streams, in *report.Input, format report.Format, name string) err
 	return err
 }
 
-// judgedForReport judges a log. One that is a file is read again for what the report shows of it; standard input can only be read once.
-func judgedForReport(s streams, name string, earlier []string) (report.Input, error) {
-	if name == "-" {
-		log, err := readLog(s, name)
-		if err != nil {
-			return report.Input{}, err
-		}
-		return judgeRun(s, log, name, earlier)
-	}
-	in, whole, err := judgeFile(s, name, earlier)
+// judgedForReport judges a log. It is opened again for what the report shows of it, so that none is held in memory.
+func judgedForReport(s streams, name string, open opening, earlier []string) (report.Input, error) {
+	in, whole, err := judgeLog(s, name, open, earlier)
 	if err != nil {
 		return report.Input{}, err
 	}
@@ -335,12 +370,12 @@ func judgedForReport(s streams, name string, earlier []string) (report.Input, er
 		return report.Input{}, err
 	}
 	in.Events = func(take func(history.Event) error) error {
-		file, err := os.Open(name)
+		log, err := open()
 		if err != nil {
 			return err
 		}
-		defer file.Close()
-		if _, err = history.Scan(file, take); errors.Is(err, history.ErrTorn) {
+		defer log.Close()
+		if _, err = history.Scan(log, take); errors.Is(err, history.ErrTorn) {
 			return nil // said already, when it was judged
 		}
 		return err

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,46 @@ func TestReportWritesEveryFormat(t *testing.T) {
 		if written, err := os.ReadFile(file); err != nil || string(written) != onScreen {
 			t.Errorf("%s: the file differs from standard output (%v)", format, err)
 		}
+	}
+}
+
+// A log from standard input is read as often as one that is a file, lies in no memory, and leaves nothing behind.
+func TestALogFromStandardInputIsReportedLikeAFile(t *testing.T) {
+	name := writeStory(t, verdicttest.FrozenDNS)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spool := t.TempDir()
+	t.Setenv("TMPDIR", spool)
+	for _, format := range report.Formats {
+		_, want, _ := runJudgeOrReport(t, "", "report", name, "--format", string(format))
+		code, got, errOut := runJudgeOrReport(t, string(text), "report", "-", "--format", string(format))
+		if want = strings.ReplaceAll(want, name, "-"); code != exitPassed || got != want {
+			t.Errorf("%s: exit code %d, %d bytes where the file gives %d: %s", format, code, len(got), len(want), errOut)
+		}
+	}
+	open, kept, err := spooled(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := judgedForReport(streams{err: io.Discard}, "-", open, nil)
+	if err != nil || len(in.Log) > 0 || in.Events == nil {
+		t.Errorf("%d events are held in memory (%v)", len(in.Log), err)
+	}
+	if err := kept.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(spool); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+	torn := text[:len(text)-20]
+	if code, out, errOut := runJudgeOrReport(t, string(torn), "report", "-", "--format", "csv"); code != exitPassed || out == "" || !strings.Contains(errOut, "power cut") {
+		t.Errorf("a torn log: exit code %d, %q", code, errOut)
+	}
+	t.Setenv("TMPDIR", filepath.Join(spool, "gone"))
+	if code, _, errOut := runJudgeOrReport(t, string(text), "report", "-"); code != exitUsage || !strings.Contains(errOut, "TMPDIR") {
+		t.Errorf("no room for it: exit code %d, %q", code, errOut)
 	}
 }
 

@@ -42,6 +42,8 @@ type page struct {
 	HasGaps   bool
 	Steps     []stepView
 	RunChecks []group
+	Findings  []findingView
+	Unowned   int // findings that nobody has taken care of
 	Plan      []fact
 	Setting   []fact
 	Clocks    []clockView
@@ -73,6 +75,19 @@ type stepView struct {
 type canaryView struct {
 	Host string
 	verdict.CanaryLine
+}
+
+// findingView is a finding with who takes care of it, or that nobody does.
+type findingView struct {
+	ID, Severity, Class, Sign, Word string
+	Check, Step, What, Action       string
+	Owner, Due, Retest              owed
+}
+
+// owed is what must be said of a finding, or what stands there until it is.
+type owed struct {
+	Text    string
+	Missing bool
 }
 
 // group is the checks of one question.
@@ -123,8 +138,36 @@ func newPage(in Input, s *scanned) page {
 			p.Steps = append(p.Steps, stepViewOf(in, i, step))
 		}
 	}
+	for _, finding := range Findings(v, in.Annex) {
+		p.Findings = append(p.Findings, findingViewOf(finding))
+		if len(finding.Lacks()) > 0 {
+			p.Unowned++
+		}
+	}
 	p.Plan, p.Setting = planFacts(in.Plan), settingFacts(in, s)
 	return p
+}
+
+func findingViewOf(f Finding) findingView {
+	say := func(text, without string) owed {
+		if text == "" {
+			return owed{without, true}
+		}
+		return owed{text, false}
+	}
+	view := findingView{
+		ID: f.ID, Severity: f.Severity, Class: outcomeClass(f.Outcome), Sign: sign(f.Outcome), Word: word(f.Outcome), Check: f.Check, Step: f.Step, What: f.What, Action: f.Action,
+		Owner: say(f.Owner, "nobody yet"), Due: say(f.Due, "no date"), Retest: say(f.Retest, "to be done"),
+	}
+	if !f.Missed && f.Retest == "" {
+		view.Retest = owed{"–", false}
+	}
+	if f.AcceptedBy != "" {
+		view.Owner, view.Due = owed{"risk accepted by " + f.AcceptedBy, false}, owed{orDash(f.Due), false}
+		view.Retest.Missing = false
+		view.Retest.Text = orDash(f.Retest)
+	}
+	return view
 }
 
 func stepClass(step verdict.StepVerdict) string {

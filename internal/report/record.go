@@ -15,7 +15,7 @@ import (
 )
 
 // Annex is what only people know of a run: who took part, what it was about, who owns which finding until when. It is written beside the
-// log, in YAML, and never changes a verdict.
+// log, in YAML, and never changes a verdict. A page shows of it what is said of findings.
 type Annex struct {
 	Type            string         `yaml:"type" json:"type,omitempty"`                       // exercise or test
 	Function        string         `yaml:"function" json:"function,omitempty"`               // of the business, that the service serves
@@ -123,6 +123,25 @@ type Finding struct {
 	AnnexFinding
 }
 
+// Lacks says what is missing until somebody takes care of the finding: an owner and a due date, or that the risk is accepted; and for a missed
+// objective a retest.
+func (f Finding) Lacks() []string {
+	if f.AcceptedBy != "" {
+		return nil
+	}
+	var all []string
+	if f.Owner == "" {
+		all = append(all, "has no owner")
+	}
+	if _, err := time.Parse(time.DateOnly, f.Due); err != nil {
+		all = append(all, "has no due date, as 2026-12-31")
+	}
+	if f.Missed && f.Retest == "" {
+		all = append(all, "is a missed objective without a retest")
+	}
+	return all
+}
+
 // retentionYears is how long a record is kept when nobody says otherwise: the longest that is asked for.
 const retentionYears = 5
 
@@ -155,7 +174,7 @@ func NewRecord(in Input) (Record, error) {
 	sum := sha256.Sum256(plan)
 	r := Record{
 		ID: v.Run, Hashes: RecordHashes{Plan: hex.EncodeToString(sum[:]), Log: in.Head}, Service: v.Service, Environment: in.Plan.Tier, Started: v.Started, Finished: v.Finished,
-		Verdict: v.Outcome, Reason: v.Reason, Annex: in.Annex, RetentionYears: in.Annex.RetentionYears, Missing: []string{}, Findings: []Finding{}, Deviations: []string{}, Integrity: []RecordCheck{}, Failback: []RecordCheck{},
+		Verdict: v.Outcome, Reason: v.Reason, Annex: in.Annex, RetentionYears: in.Annex.RetentionYears, Missing: []string{}, Deviations: []string{}, Integrity: []RecordCheck{}, Failback: []RecordCheck{},
 	}
 	if r.RetentionYears == 0 {
 		r.RetentionYears = retentionYears
@@ -182,22 +201,16 @@ func NewRecord(in Input) (Record, error) {
 	if err := r.read(in); err != nil {
 		return Record{}, err
 	}
-	names := make([]string, len(v.Steps))
-	for i, step := range v.Steps {
-		names[i] = step.Name
+	for _, step := range v.Steps {
+		r.step(step)
 	}
-	for i, name := range drill.DistinctNames(names) {
-		r.step(v.Steps[i], name)
-	}
-	for _, check := range v.Checks {
-		r.finding("the run", "the run", check)
-	}
+	r.Findings = Findings(v, in.Annex)
 	r.complete()
 	return r, nil
 }
 
-// step sorts the checks of a step into what is asked for. name is what the step is called in every run.
-func (r *Record) step(step verdict.StepVerdict, name string) {
+// step sorts the checks of a step into what is asked for.
+func (r *Record) step(step verdict.StepVerdict) {
 	for _, check := range step.Checks {
 		line := RecordCheck{Step: step.Name, Expected: check.Name, Actual: check.Explanation, Outcome: check.Outcome, Evidence: check.Evidence}
 		switch check.Group {
@@ -211,20 +224,39 @@ func (r *Record) step(step verdict.StepVerdict, name string) {
 		default:
 			r.Expected = append(r.Expected, line)
 		}
-		r.finding(step.Name, name, check)
 	}
 	if step.Refused {
 		r.Deviations = append(r.Deviations, step.Name+": refused: "+step.Reason)
 	}
 }
 
-func (r *Record) finding(step, name string, check verdict.Check) {
-	if check.Outcome == history.Passed {
-		return
+// Findings are the checks of a run that do not hold, with what the annex says of who takes care of them. None is an empty list.
+func Findings(v verdict.Verdict, annex Annex) []Finding {
+	all := []Finding{}
+	add := func(step, name string, check verdict.Check) {
+		if check.Outcome != history.Passed {
+			all = append(all, findingOf(step, name, check, annex))
+		}
 	}
+	names := make([]string, len(v.Steps))
+	for i, step := range v.Steps {
+		names[i] = step.Name
+	}
+	for i, name := range drill.DistinctNames(names) { // what a step is called in every run
+		for _, check := range v.Steps[i].Checks {
+			add(v.Steps[i].Name, name, check)
+		}
+	}
+	for _, check := range v.Checks {
+		add("the run", "the run", check)
+	}
+	return all
+}
+
+func findingOf(step, name string, check verdict.Check, annex Annex) Finding {
 	found := Finding{ID: FindingID(name, check.Name), Step: step, Check: check.Name, What: check.Explanation, Outcome: check.Outcome, Missed: check.Group == verdict.GroupObjective && check.Outcome == history.Failed}
-	if i := slices.IndexFunc(r.Annex.FindingsByCheck, func(a AnnexFinding) bool { return a.ID == found.ID }); i >= 0 {
-		found.AnnexFinding = r.Annex.FindingsByCheck[i]
+	if i := slices.IndexFunc(annex.FindingsByCheck, func(a AnnexFinding) bool { return a.ID == found.ID }); i >= 0 {
+		found.AnnexFinding = annex.FindingsByCheck[i]
 	}
 	if found.Severity == "" {
 		found.Severity = "medium"
@@ -232,7 +264,7 @@ func (r *Record) finding(step, name string, check verdict.Check) {
 			found.Severity = "high"
 		}
 	}
-	r.Findings = append(r.Findings, found)
+	return found
 }
 
 // read takes out of the log what the verdict does not hold.
@@ -322,11 +354,9 @@ func (r *Record) complete() {
 		}
 	}
 	for _, f := range r.Findings {
-		accepted := f.AcceptedBy != ""
-		_, errDue := time.Parse(time.DateOnly, f.Due)
-		want(accepted || f.Owner != "", f.ID+" ("+f.Step+": "+f.Check+") has no owner")
-		want(accepted || errDue == nil, f.ID+" ("+f.Step+": "+f.Check+") has no due date, as 2026-12-31")
-		want(!f.Missed || accepted || f.Retest != "", f.ID+" ("+f.Step+": "+f.Check+") is a missed objective without a retest")
+		for _, lack := range f.Lacks() {
+			r.Missing = append(r.Missing, f.ID+" ("+f.Step+": "+f.Check+") "+lack)
+		}
 	}
 	for _, a := range r.Annex.FindingsByCheck {
 		want(slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.ID == a.ID }), a.ID+" is in the annex, and no finding of this run")

@@ -83,6 +83,41 @@ func TestARecordIsCompleteOnlyWithAllThatIsAskedFor(t *testing.T) {
 	}
 }
 
+// The page lists what the record lists, and says of each who takes care of it, or that nobody does.
+func TestThePageSaysWhoTakesCareOfEachFinding(t *testing.T) {
+	in := told(verdicttest.DeadStandby)
+	findings := recordOf(t, in).Findings
+	bare := render(t, report.HTML, in)
+	for _, finding := range findings {
+		if !strings.Contains(bare, `id="`+finding.ID+`"`) {
+			t.Errorf("%s (%s) is not on the page", finding.ID, finding.Check)
+		}
+	}
+	if got := strings.Count(bare, "nobody yet"); got != len(findings) || strings.Count(bare, "no date") != len(findings) || !strings.Contains(bare, "to be done") {
+		t.Errorf("%d of %d findings have nobody, on a page without an annex", got, len(findings))
+	}
+	in.Annex = whole(recordOf(t, in))
+	in.Annex.FindingsByCheck[0].Action = "shorter <b>period</b>"
+	full := render(t, report.HTML, in)
+	if strings.Contains(full, "nobody yet") || strings.Contains(full, `class="missing"`) || strings.Count(full, ">platform<") != len(findings) || strings.Count(full, ">2026-12-31<") != len(findings) {
+		t.Error("with a whole annex not every finding has its owner and its date")
+	}
+	if strings.Contains(full, "<b>period") || !strings.Contains(full, "To do: shorter") {
+		t.Error("the action is not shown, or as a tag")
+	}
+	in.Annex.FindingsByCheck[0].Owner = "" // planted
+	if page := render(t, report.HTML, in); strings.Count(page, "nobody yet") != 1 || !strings.Contains(page, "1 of them is not taken care of") {
+		t.Error("one finding without an owner is not told")
+	}
+	in.Annex.FindingsByCheck[0].AcceptedBy = "the owner of the shop"
+	if page := render(t, report.HTML, in); strings.Contains(page, `class="missing"`) || !strings.Contains(page, "risk accepted by the owner of the shop") {
+		t.Error("an accepted risk is told as missing")
+	}
+	if page := render(t, report.HTML, told(verdicttest.NoTwist)); strings.Contains(page, "Findings") {
+		t.Error("a page without findings has a list of them")
+	}
+}
+
 func TestARecordHoldsWhatHappened(t *testing.T) {
 	in := told(verdicttest.NoTwist)
 	in.Head = "abc"

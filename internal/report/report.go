@@ -44,7 +44,7 @@ type Input struct {
 	Link    string // Markdown only: where the page lies, if it can be reached
 	Head    string // hash of the last line of the log, if known: so that a log cut at its end is noticed
 
-	Annex Annex // record only: what people add
+	Annex Annex // record and HTML only: what people add
 
 	// Events reads the log again, in place of Log, which may be larger than memory should hold. take must keep no event: what it is given
 	// holds until it returns. It ends at the first error of take, and returns it.
