@@ -495,6 +495,12 @@ func databaseArm(ctx context.Context, s streams, options databaseOptions) error 
 	return nil
 }
 
+// rebuildPlan is what a rebuild would do.
+type rebuildPlan struct {
+	From string `json:"from"` // the primary
+	Host string `json:"host"` // that becomes its standby
+}
+
 func databaseRebuild(ctx context.Context, s streams, options databaseOptions, host string) error {
 	d, err := options.only()
 	if err != nil {
@@ -507,7 +513,7 @@ func databaseRebuild(ctx context.Context, s streams, options databaseOptions, ho
 			return err
 		}
 		if options.asJSON {
-			return printJSON(s, map[string]string{"host": host, "from": from})
+			return printJSON(s, rebuildPlan{From: from, Host: host})
 		}
 		fmt.Fprintf(s.out, "would make %s a standby of %s, throwing away what only %s has; nothing was done\n", host, from, host)
 		return nil

@@ -503,6 +503,17 @@ func printLever(s streams, o fleetOptions, lever fleet.Lever) error {
 	return nil
 }
 
+// joinToken is what a host joins with.
+type joinToken struct {
+	Address string `json:"address"`
+	Token   string `json:"token"`
+}
+
+// apiToken is what a program speaks to the HTTPS API with.
+type apiToken struct {
+	Token string `json:"token"`
+}
+
 func newFleetTokenCommand(s streams, o *fleetOptions) *cobra.Command {
 	var request fleet.TokenRequest
 	valid := "1h"
@@ -522,7 +533,7 @@ func newFleetTokenCommand(s streams, o *fleetOptions) *cobra.Command {
 			return err
 		}
 		if o.json {
-			return printJSON(s, map[string]string{"token": token, "address": credentials.Address})
+			return printJSON(s, joinToken{Address: credentials.Address, Token: token})
 		}
 		fmt.Fprintf(s.out, "firedrill agent join %s %s\n", credentials.Address, token)
 		return nil
@@ -547,7 +558,7 @@ once. What there is to be asked is described at /v1/openapi.json. firedrill flee
 			return err
 		}
 		if o.json {
-			return printJSON(s, map[string]string{"token": token})
+			return printJSON(s, apiToken{Token: token})
 		}
 		fmt.Fprintln(s.out, token)
 		return nil

@@ -48,6 +48,13 @@ func newRootCommand(s streams) *cobra.Command {
 	return root
 }
 
+// versionInfo is what version prints as JSON.
+type versionInfo struct {
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	Version  string `json:"version"`
+}
+
 func newVersionCommand(s streams) *cobra.Command {
 	var asJSON bool
 	command := &cobra.Command{
@@ -57,7 +64,7 @@ func newVersionCommand(s streams) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return printJSON(s, map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+				return printJSON(s, versionInfo{Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Version: version()})
 			}
 			fmt.Fprintf(s.out, "firedrill %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil

@@ -17,7 +17,7 @@ import (
 
 // The scripts are in testdata/script. Beside testscript's own commands they know:
 //
-//	exits CODE firedrill ARG...   run it; the exit code must be this one, and nothing may be a fault of our own
+//	exits CODE firedrill ARG...   run it; the exit code must be this one, nothing may be a fault of our own, and JSON must be as its schema says
 //	json FILE                     the file (or stdout) must be valid JSON, or JSON lines
 //
 // In each script's directory lie logs of runs that tell a story: passed.jsonl, failed.jsonl, inconclusive.jsonl, residue.jsonl.
@@ -67,6 +67,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if code != want {
 		ts.Fatalf("exit code %d, not %d", code, want)
+	}
+	if args[1] == "firedrill" {
+		ts.Check(fits(args[2:], ts.ReadFile("stdout")))
 	}
 	if told := ts.ReadFile("stderr"); want != exitInternal && (strings.Contains(told, "fault of our own") || strings.Contains(told, "goroutine ")) {
 		ts.Fatalf("it broke:\n%s", told)

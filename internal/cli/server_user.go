@@ -178,9 +178,15 @@ func newServerUserListCommand(s streams, o *serverUserOptions) *cobra.Command {
 	}
 }
 
+// userChange is what was done to a user.
+type userChange struct {
+	Done string `json:"done"`
+	Name string `json:"name"`
+}
+
 func (o serverUserOptions) said(s streams, text, name string) error {
 	if o.json {
-		return printJSON(s, map[string]string{"name": name, "done": text})
+		return printJSON(s, userChange{Done: text, Name: name})
 	}
 	fmt.Fprintln(s.out, text)
 	return nil

@@ -11,7 +11,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// runRoot runs the whole command line in this process; change may take away what a test must not start.
+// runRoot runs the whole command line in this process, and holds what it prints as JSON against its schema; change may take away what a test
+// must not start.
 func runRoot(change func(*cobra.Command), args ...string) (code int, out, errOut string) {
 	var stdout, stderr bytes.Buffer
 	s := streams{in: strings.NewReader(""), out: &stdout, err: &stderr}
@@ -21,6 +22,9 @@ func runRoot(change func(*cobra.Command), args ...string) (code int, out, errOut
 	}
 	root.SetArgs(args)
 	code = finish(s, root.Execute())
+	if err := fits(args, stdout.String()); err != nil {
+		return exitInternal, stdout.String(), "it printed JSON that is not as its schema says: " + err.Error()
+	}
 	return code, stdout.String(), stderr.String()
 }
 

@@ -320,10 +320,16 @@ func (v *view) deploy(fact *history.Deploy) {
 	v.line(code, "%s", text)
 }
 
+// runEnd is the last line of a run in JSON.
+type runEnd struct {
+	Directory string          `json:"directory"` // of the log and the reports
+	Verdict   verdict.Verdict `json:"verdict"`
+}
+
 // verdict prints the end: what was found, and where the reports lie.
 func (v *view) verdict(judged verdict.Verdict, log []history.Event, directory string) {
 	if v.json {
-		if text, err := json.Marshal(map[string]any{"verdict": judged, "directory": directory}); err == nil {
+		if text, err := json.Marshal(runEnd{Directory: directory, Verdict: judged}); err == nil {
 			fmt.Fprintf(v.out, "%s\n", text)
 		}
 		return

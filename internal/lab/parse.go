@@ -60,6 +60,9 @@ type (
 	}
 )
 
+// FileForm is what a topology file is read into, for its JSON Schema.
+func FileForm() any { return topologyFile{} }
+
 // Values that read themselves.
 type (
 	networkWord struct{ prefix netip.Prefix }
@@ -77,6 +80,11 @@ func (w *networkWord) DecodeNode(node *yaml.Node) error {
 	return nil
 }
 
+// JSONSchema says what DecodeNode takes.
+func (*networkWord) JSONSchema() map[string]any {
+	return map[string]any{"type": "string", "pattern": `^[0-9.]+/[0-9]+$`}
+}
+
 // DecodeNode reads true, false, built-in or openssh.
 func (w *sshWord) DecodeNode(node *yaml.Node) error {
 	switch node.Value {
@@ -92,6 +100,11 @@ func (w *sshWord) DecodeNode(node *yaml.Node) error {
 	return nil
 }
 
+// JSONSchema says what DecodeNode takes.
+func (*sshWord) JSONSchema() map[string]any {
+	return map[string]any{"enum": []any{true, false, string(SSHBuiltIn), string(SSHOpenSSH), "true", "false"}}
+}
+
 // DecodeNode reads permissions such as "0600".
 func (w *modeWord) DecodeNode(node *yaml.Node) error {
 	mode, err := strconv.ParseUint(node.Value, 8, 32)
@@ -100,6 +113,11 @@ func (w *modeWord) DecodeNode(node *yaml.Node) error {
 	}
 	w.mode = fs.FileMode(mode)
 	return nil
+}
+
+// JSONSchema says what DecodeNode takes.
+func (*modeWord) JSONSchema() map[string]any {
+	return map[string]any{"type": []string{"string", "integer"}, "pattern": "^[0-7]+$"}
 }
 
 // Parse reads a topology file. name is what the file is called in errors; relative paths in it are below its directory. Mistakes are

@@ -12,19 +12,21 @@ import (
 	"firedrill/internal/history"
 )
 
+// Listed is a sabotage as List writes it in JSON.
+type Listed struct {
+	Case     string            `json:"case"`
+	Breaks   string            `json:"breaks"`
+	Expected []history.Outcome `json:"expected"`
+	Caught   []string          `json:"noticed_by,omitempty"`
+	Own      bool              `json:"on_your_service"`
+}
+
 // List writes the sabotages, one a line, or as JSON.
 func List(out io.Writer, cases []Case, asJSON bool) error {
-	type listed struct {
-		Case     string            `json:"case"`
-		Breaks   string            `json:"breaks"`
-		Expected []history.Outcome `json:"expected"`
-		Caught   []string          `json:"noticed_by,omitempty"`
-		Own      bool              `json:"on_your_service"`
-	}
 	if asJSON {
-		all := []listed{}
+		all := []Listed{}
 		for _, c := range cases {
-			all = append(all, listed{c.Name, c.Breaks, c.Want, c.Caught, c.Own})
+			all = append(all, Listed{c.Name, c.Breaks, c.Want, c.Caught, c.Own})
 		}
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -10,45 +11,91 @@ import (
 	"strings"
 	"time"
 
+	"firedrill/internal/attest"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
+	"firedrill/internal/playbook"
+	"firedrill/internal/report"
+	"firedrill/internal/stage"
 	"firedrill/internal/verdict"
 )
 
-// Names are the schemas that there are.
-var Names = []string{"service", "plan", "event", "verdict"}
+// document is a format that has a name of its own.
+type document struct {
+	name, title string
+	of          reflect.Type
+	file        bool // a person writes it in YAML
+}
+
+var documents = []document{
+	{"service", "firedrill service file", reflect.TypeFor[drill.Service](), true},
+	{"plan", "firedrill plan, as firedrill plan --json prints it", reflect.TypeFor[drill.Plan](), false},
+	{"event", "one line of a run's log, or of --json", reflect.TypeFor[history.Event](), false},
+	{"verdict", "firedrill verdict, as firedrill judge --json prints it", reflect.TypeFor[verdict.Verdict](), false},
+	{"record", "a run for auditors and supervisors, as firedrill report --format record writes it", reflect.TypeFor[report.Record](), false},
+	{"annex", "what people add to a record (firedrill report --annex)", reflect.TypeFor[report.Annex](), true},
+	{"comparison", "runs side by side, as firedrill report --compare --format json writes them", reflect.TypeFor[report.Comparison](), false},
+	{"playbook", "what stands between the two lines of dashes that open a playbook", reflect.TypeFor[playbook.Head](), true},
+	{"approval", "one line of the file that says who agreed to a playbook", reflect.TypeFor[playbook.Approval](), false},
+	{"rehearsal", "what the log of a rehearsal proves (rehearsal.json)", reflect.TypeFor[playbook.Verdict](), false},
+	{"attestation", "what the files of a run hold (attestation.json)", reflect.TypeFor[attest.Statement](), false},
+	{"stage", "the checklist of the stages, as firedrill stage --json prints it", reflect.TypeFor[stage.Result](), false},
+}
+
+// Names lists the formats that have a name of their own, the service file first.
+func Names() []string {
+	var names []string
+	for _, known := range documents {
+		names = append(names, known.name)
+	}
+	return names
+}
 
 // Schema is a JSON Schema.
 type Schema map[string]any
 
 const dialect = "https://json-schema.org/draft/2020-12/schema"
 
-// Of returns the schema of one of Names. kinds is the catalogue of attacks.
+// Of returns the schema of one of Names. kinds is the catalogue of attacks. An unknown name is an error of kind drill.Invalid.
 func Of(name string, kinds []drill.AttackKind) (Schema, error) {
-	m := maker{kinds: kinds, definitions: Schema{}}
-	var made Schema
-	switch name {
-	case "service":
-		m.file = true
-		made = m.structure(reflect.TypeFor[drill.Service]())
-		made["title"] = "firedrill service file"
-	case "plan":
-		made = m.structure(reflect.TypeFor[drill.Plan]())
-		made["title"] = "firedrill plan, as firedrill plan --json prints it"
-	case "verdict":
-		made = m.structure(reflect.TypeFor[verdict.Verdict]())
-		made["title"] = "firedrill verdict, as firedrill judge --json prints it"
-	case "event":
-		made = m.event()
-		made["title"] = "one line of a run's log, or of --json"
-	default:
-		return nil, &drill.Error{Op: "schema", Kind: drill.Invalid, Err: fmt.Errorf("there is no schema of %q", name), Hint: drill.Suggest(name, Names)}
+	for _, known := range documents {
+		if known.name == name && known.file {
+			return OfFile(known.title, known.of, kinds), nil
+		} else if known.name == name {
+			return OfOutput(known.title, known.of), nil
+		}
 	}
-	made["$schema"] = dialect
+	return nil, &drill.Error{Op: "schema", Kind: drill.Invalid, Err: fmt.Errorf("there is no schema of %q", name), Hint: drill.Suggest(name, Names())}
+}
+
+// OfFile is the schema of what drill.Decode reads into a struct. kinds is the catalogue of attacks, where the file may order any.
+func OfFile(title string, of reflect.Type, kinds []drill.AttackKind) Schema {
+	m := maker{file: true, kinds: kinds, definitions: Schema{}}
+	return m.whole(title, m.structure(of))
+}
+
+// OfOutput is the schema of a JSON value that is one of some types.
+func OfOutput(title string, of ...reflect.Type) Schema {
+	m := maker{definitions: Schema{}}
+	if len(of) == 1 && of[0].Kind() == reflect.Struct && of[0] != reflect.TypeFor[history.Event]() {
+		return m.whole(title, m.structure(of[0]))
+	}
+	var each []Schema
+	for _, t := range of {
+		each = append(each, m.value(t))
+	}
+	if len(each) == 1 {
+		return m.whole(title, each[0])
+	}
+	return m.whole(title, Schema{"anyOf": each})
+}
+
+func (m *maker) whole(title string, made Schema) Schema {
+	made["title"], made["$schema"] = title, dialect
 	if len(m.definitions) > 0 {
 		made["$defs"] = m.definitions
 	}
-	return made, nil
+	return made
 }
 
 // maker makes schemas of types: as a person writes them in YAML (file), or as programs exchange them in JSON.
@@ -74,6 +121,11 @@ func (m *maker) special(t reflect.Type) (Schema, bool) {
 			return written(durationPattern), true
 		}
 		return Schema{"type": "number"}, true
+	case reflect.TypeFor[drill.CatchUp]():
+		if m.file {
+			return Schema{"anyOf": []Schema{{"const": "never"}, written(durationPattern)}}, true
+		}
+		return Schema{"type": "number"}, true
 	case reflect.TypeFor[drill.Percent]():
 		if m.file {
 			return Schema{"type": []string{"string", "number"}, "pattern": sharePattern, "minimum": 0, "maximum": 100}, true
@@ -93,9 +145,17 @@ func (m *maker) special(t reflect.Type) (Schema, bool) {
 		return Schema{"type": "string", "format": "date-time"}, true
 	case reflect.TypeFor[json.RawMessage]():
 		return Schema{}, true
+	case reflect.TypeFor[history.Event]():
+		return m.event(), true
+	}
+	if describes, is := reflect.New(t).Interface().(describer); is {
+		return Schema(describes.JSONSchema()), true
 	}
 	return nil, false
 }
+
+// describer is a type that reads itself, and says what it takes.
+type describer interface{ JSONSchema() map[string]any }
 
 func (m *maker) value(t reflect.Type) Schema {
 	if t.Kind() == reflect.Pointer {
@@ -108,13 +168,20 @@ func (m *maker) value(t reflect.Type) Schema {
 	case reflect.Struct:
 		return m.defined(t)
 	case reflect.Slice:
-		items := m.value(t.Elem())
+		if t.Elem().Kind() == reflect.Uint8 {
+			return Schema{"type": []string{"string", "null"}, "contentEncoding": "base64"}
+		}
+		items := m.element(t.Elem())
 		if m.file { // one value stands for a list of one
 			return Schema{"anyOf": []Schema{{"type": "array", "items": items}, items}}
 		}
 		return Schema{"type": []string{"array", "null"}, "items": items}
 	case reflect.Map:
-		return Schema{"type": "object", "additionalProperties": m.value(t.Elem())}
+		made := Schema{"type": "object", "additionalProperties": m.element(t.Elem())}
+		if !m.file {
+			made["type"] = []string{"object", "null"}
+		}
+		return made
 	case reflect.String:
 		if m.file { // YAML takes 7 for a number where a word is meant
 			return Schema{"type": []string{"string", "number", "boolean"}}
@@ -130,6 +197,15 @@ func (m *maker) value(t reflect.Type) Schema {
 	return Schema{"type": "integer"}
 }
 
+// element is what a list or a mapping holds.
+func (m *maker) element(t reflect.Type) Schema {
+	made := m.value(t)
+	if !m.file && t.Kind() == reflect.Pointer {
+		return Schema{"anyOf": []Schema{made, {"type": "null"}}}
+	}
+	return made
+}
+
 // defined puts the schema of a struct among the definitions, once, and refers to it.
 func (m *maker) defined(t reflect.Type) Schema {
 	name := path.Base(t.PkgPath()) + "." + t.Name() // plans and logs both have alarms, hosts and deployments
@@ -140,26 +216,46 @@ func (m *maker) defined(t reflect.Type) Schema {
 	return Schema{"$ref": "#/$defs/" + name}
 }
 
-func (m *maker) structure(t reflect.Type) Schema {
-	properties, required := Schema{}, []string{}
+// property is a field of a struct under the name that it has in the document.
+type property struct {
+	reflect.StructField
+	of            reflect.Type // whose field it is
+	name, options string
+}
+
+// fields are those that are read or written, as the decoder of files or encoding/json takes them: what is embedded belongs to the whole.
+func (m *maker) fields(t reflect.Type) []property {
 	tag := "json"
 	if m.file {
 		tag = "yaml"
 	}
+	var all []property
 	for i := range t.NumField() {
 		field := t.Field(i)
 		name, options, _ := strings.Cut(field.Tag.Get(tag), ",")
-		if name == "" || name == "-" || !field.IsExported() {
-			continue
+		switch {
+		case name == "-", m.file && name == "":
+		case field.Anonymous && name == "" && field.Type.Kind() == reflect.Struct:
+			all = append(all, m.fields(field.Type)...)
+		case field.IsExported():
+			all = append(all, property{field, t, cmp.Or(name, field.Name), options})
 		}
+	}
+	return all
+}
+
+func (m *maker) structure(t reflect.Type) Schema {
+	properties, required := Schema{}, []string{}
+	for _, field := range m.fields(t) {
+		name, options := field.name, field.options
 		made := m.value(field.Type)
 		switch {
 		case m.file && strings.Contains(options, "keyed"):
 			made = Schema{"type": "object", "additionalProperties": Schema{"anyOf": []Schema{m.value(field.Type.Elem()), {"type": "null"}}}}
-		case m.file && t == reflect.TypeFor[drill.Drill]() && name == "expect":
+		case m.file && field.of == reflect.TypeFor[drill.Drill]() && name == "expect":
 			one := sentences(drill.ExpectPatterns())
 			made = Schema{"anyOf": []Schema{{"type": "array", "items": one}, one}}
-		case m.file && t == reflect.TypeFor[drill.Drill]() && name == "stop_when":
+		case m.file && field.of == reflect.TypeFor[drill.Drill]() && name == "stop_when":
 			one := sentences(drill.StopPatterns())
 			made = Schema{"anyOf": []Schema{{"type": "array", "items": one}, one}}
 		case !m.file && field.Type.Kind() == reflect.Pointer && !strings.Contains(options, "omit"):

@@ -65,6 +65,18 @@ func (r *rule[T]) DecodeNode(node *yaml.Node) error {
 	return reader.readText(text)
 }
 
+// JSONSchema says what DecodeNode takes.
+func (*list[T, P]) JSONSchema() map[string]any {
+	return map[string]any{"anyOf": []any{map[string]any{"type": "array", "minItems": 1, "items": oneValue()}, oneValue()}}
+}
+
+// JSONSchema says what DecodeNode takes.
+func (*rule[T]) JSONSchema() map[string]any { return oneValue() }
+
+func oneValue() map[string]any {
+	return map[string]any{"type": []string{"string", "number"}, "minLength": 1}
+}
+
 func readRule[T any, P textReader[T]](r *rule[T], node *yaml.Node) error {
 	line := node.Line
 	if node.Kind == yaml.AliasNode {

@@ -126,6 +126,9 @@ type failoverFile struct {
 	Initial []netip.Addr   `yaml:"initial,required"`
 }
 
+// FileForm is what a zone file is read into, for its JSON Schema.
+func FileForm() any { return zoneFile{} }
+
 // ParseZone reads a zone file. file is its name in error messages. The error is a *drill.Error of kind Invalid that names line, column
 // and cure of each mistake.
 func ParseZone(text []byte, file string) (*Zone, error) {
