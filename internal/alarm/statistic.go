@@ -248,7 +248,10 @@ func rounded(value float64) float64 {
 	if math.IsInf(scale, 0) || scale == 0 {
 		return value
 	}
-	return math.Round(value*scale) / scale
+	if near := math.Round(value*scale) / scale; !math.IsInf(near, 0) {
+		return near
+	}
+	return value
 }
 
 func (d *distribution) sorted() (all []weighted, total float64) {
