@@ -23,7 +23,7 @@ func TestExamplesOfTheAlarmsPageAreUnderstood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(service.Metrics) != 9 || len(service.Alarms) != 6 || service.Objectives.Level == nil || len(service.Actions) != 2 || len(ExpandAlarms(service)) != 10 {
+	if len(service.Metrics) != 9 || len(service.Alarms) != 6 || service.Objectives.Level == nil || len(service.Actions) != 3 || len(ExpandAlarms(service)) != 10 {
 		t.Errorf("%d metrics, %d alarms, %d with hosts, level %v", len(service.Metrics), len(service.Alarms), len(ExpandAlarms(service)), service.Objectives.Level)
 	}
 }

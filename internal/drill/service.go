@@ -196,11 +196,12 @@ type PagerAction struct {
 
 // EmailAction sends mail by SMTP.
 type EmailAction struct {
-	Server       string   `yaml:"server,required" json:"server"` // host:port
+	Server       string   `yaml:"server,required" json:"server"` // host:port; at port 465 TLS comes first, elsewhere STARTTLS where it is offered
 	From         string   `yaml:"from,required" json:"from"`
 	To           []string `yaml:"to,required" json:"to"`
 	User         string   `yaml:"user" json:"user,omitempty"`
 	PasswordFile string   `yaml:"password_file" json:"password_file,omitempty"`
+	CAFile       string   `yaml:"ca_file" json:"ca_file,omitempty"` // PEM; who signed the server's certificate; default: those whom this machine trusts
 }
 
 // Datapoints is M of N.

@@ -2,14 +2,18 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/smtp"
@@ -79,7 +83,9 @@ func newChannel(action drill.Action, directory string) (channel, error) {
 		return &webhook{url: to, body: func(n Notice) any { return pagerDutyBody(key, n) }}, err
 	case action.Email != nil:
 		password, err := secret(action.Email.PasswordFile)
-		return &mail{settings: *action.Email, password: password}, err
+		roots, rootsErr := trusted(action.Email.CAFile, directory)
+		_, port, _ := net.SplitHostPort(action.Email.Server) // a server that is wrong is told of when it is called
+		return &mail{settings: *action.Email, password: password, roots: roots, tlsFirst: port == submissions}, errors.Join(err, rootsErr)
 	case action.SNS != nil:
 		return newTopic(*action.SNS, directory)
 	case len(action.Exec) > 0:
@@ -162,10 +168,15 @@ func (w *webhook) send(ctx context.Context, notice Notice) error {
 	return permanent{fmt.Errorf("the receiver answers %s", answer.Status)}
 }
 
+// submissions is the port at which a mail server speaks TLS from the first byte (RFC 8314).
+const submissions = "465"
+
 // mail sends by SMTP, encrypted where the server offers it, and always when there is a password.
 type mail struct {
 	settings drill.EmailAction
 	password string
+	roots    *x509.CertPool // who may have signed the server's certificate; nil: whom this machine trusts
+	tlsFirst bool           // TLS comes before SMTP
 }
 
 func (m *mail) send(ctx context.Context, notice Notice) error {
@@ -182,6 +193,9 @@ func (m *mail) send(ctx context.Context, notice Notice) error {
 		if err := conn.SetDeadline(deadline); err != nil {
 			return errors.Join(err, conn.Close())
 		}
+	}
+	if m.tlsFirst {
+		conn = tls.Client(conn, m.tls(host)) // it shakes hands with the first read
 	}
 	client, err := smtp.NewClient(conn, host)
 	if err != nil {
@@ -214,9 +228,9 @@ func (m *mail) send(ctx context.Context, notice Notice) error {
 }
 
 func (m *mail) greet(client *smtp.Client, host string) error {
-	encrypted := false
-	if offered, _ := client.Extension("STARTTLS"); offered {
-		if err := client.StartTLS(tlsFor(host)); err != nil {
+	encrypted := m.tlsFirst
+	if offered, _ := client.Extension("STARTTLS"); offered && !encrypted {
+		if err := client.StartTLS(m.tls(host)); err != nil {
 			return err
 		}
 		encrypted = true
@@ -237,12 +251,21 @@ func (m *mail) message(n Notice) []byte {
 	}
 	header("From", m.settings.From)
 	header("To", strings.Join(m.settings.To, ", "))
-	header("Subject", headline(n))
+	header("Subject", mime.QEncoding.Encode("utf-8", strings.NewReplacer("\r", " ", "\n", " ").Replace(headline(n))))
 	header("Date", n.At.Format(time.RFC1123Z))
+	header("Message-ID", m.id(n))
+	header("MIME-Version", "1.0")
 	header("Content-Type", "text/plain; charset=utf-8")
 	header("Auto-Submitted", "auto-generated")
 	fmt.Fprintf(&b, "\r\n%s went from %s to %s at %s.\r\n\r\n%s\r\n", n.Alarm, n.From, n.To, n.At.UTC().Format(time.RFC3339), n.Reason)
 	return b.Bytes()
+}
+
+// id names a notice, the same at each try: a mail that arrived although nobody said so is shown once.
+func (m *mail) id(n Notice) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{n.Service, n.Alarm, n.From, n.To, n.At.UTC().Format(time.RFC3339Nano)}, "\x00")))
+	_, domain, _ := strings.Cut(m.settings.From, "@")
+	return "<" + hex.EncodeToString(sum[:16]) + "@" + cmp.Or(strings.Trim(domain, "<> "), "firedrill.invalid") + ">"
 }
 
 // program is started with the notice as JSON on standard input and its parts in the environment.
