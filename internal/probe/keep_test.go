@@ -1,14 +1,20 @@
 package probe
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
+	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
 
@@ -99,5 +105,83 @@ func TestHungConnectionIsLeft(t *testing.T) {
 	})
 	if !slices.ContainsFunc(samples, func(s history.Sample) bool { return s.Cause == history.CauseTimeout }) {
 		t.Error("nothing hung")
+	}
+}
+
+// pairOfServers are two on one port, of different addresses of this host, as a name leads to one or the other.
+func pairOfServers(t *testing.T, blue, green http.HandlerFunc) (first, second *httptest.Server, port string) {
+	t.Helper()
+	for range 20 { // until a port is free at both
+		one, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ = net.SplitHostPort(one.Addr().String())
+		two, err := net.Listen("tcp", "127.0.0.2:"+port)
+		if err != nil {
+			_ = one.Close()
+			continue
+		}
+		first, second = httptest.NewUnstartedServer(blue), httptest.NewUnstartedServer(green)
+		for server, listener := range map[*httptest.Server]net.Listener{first: one, second: two} {
+			_ = server.Listener.Close()
+			server.Listener = listener
+			server.Start()
+			t.Cleanup(server.Close)
+		}
+		return first, second, port
+	}
+	t.Fatal("no port is free at two addresses")
+	return nil, nil, ""
+}
+
+// A side is ill and the name is led to the other one: who connects anew is served at once, who keeps connections stays with the ill side until that
+// closes them. Both are shown, because a failover by name alone is over for the first only.
+func TestClientsThatKeepConnectionsFailOverLater(t *testing.T) {
+	var ill atomic.Bool
+	blue, _, port := pairOfServers(t, func(w http.ResponseWriter, _ *http.Request) {
+		if ill.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		fmt.Fprint(w, "blue")
+	}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "green") })
+	server := nameServer(t, func(w dns.ResponseWriter, q *dns.Msg) {
+		address := "127.0.0.1"
+		if ill.Load() {
+			address = "127.0.0.2"
+		}
+		reply(w, q, "api.example.test. 0 A "+address)
+	})
+	spec := Spec{Name: "x", Kind: HTTP, URL: "http://api.example.test:" + port, Resolver: server, Every: second, Timeout: drill.Seconds(patience)}
+	kept := spec
+	kept.Keep = true
+	keeps, is := (&runner{}).task(kept).(*keeper)
+	if !is {
+		t.Fatal("a client that keeps its connections is none")
+	}
+	defer keeps.stop(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	led := func(r result) string {
+		host, _, _ := strings.Cut(strings.TrimPrefix(fmt.Sprint(r.address), "127.0.0."), ":")
+		return strings.TrimSpace(map[string]string{"1": "blue", "2": "green"}[host] + " " + r.cause)
+	}
+	both := func(times int) string {
+		var said []string
+		for range times {
+			said = append(said, led(try(t, spec))+"/"+led(keeps.attempt(ctx)))
+		}
+		return strings.Join(said, ", ")
+	}
+	if got := both(2); got != "blue/blue, blue/blue" {
+		t.Errorf("before: %s", got)
+	}
+	ill.Store(true)
+	if got, want := both(3), "green/blue status, green/blue status, green/blue status"; got != want {
+		t.Errorf("once the name has moved: %s; want %s", got, want)
+	}
+	blue.CloseClientConnections()
+	if got := both(2); got != "green/green, green/green" {
+		t.Errorf("once the ill side has closed its connections: %s", got)
 	}
 }

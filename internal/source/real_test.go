@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/history"
+	"firedrill/internal/probe"
 	"firedrill/internal/source"
 	"firedrill/internal/source/sourcetest"
 	"firedrill/internal/tether"
@@ -160,6 +162,7 @@ func TestPrometheusAndAlertmanagerKeepTheContract(t *testing.T) {
 		}
 		t.Error("Prometheus's own error was never told")
 	})
+	t.Run("a metric is one number of a query", func(t *testing.T) { metricsAreAsked(t, "http://"+prometheusAt) })
 	// Alertmanager first: it learns from Prometheus, which is silenced at the end of its own contract.
 	t.Run("alertmanager", func(t *testing.T) {
 		silenceAlerts(t, managerAt)
@@ -178,6 +181,38 @@ func TestPrometheusAndAlertmanagerKeepTheContract(t *testing.T) {
 			Silence: func() error { return freeze(prometheus) },
 		})
 	})
+}
+
+// metricsAreAsked has the probe of metrics ask a real Prometheus, once it has scraped.
+func metricsAreAsked(t *testing.T, server string) {
+	t.Helper()
+	ask := func(query string) string {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		said := "nothing"
+		spec := probe.Spec{Name: "m", Kind: probe.Query, URL: server, Query: query, Every: drill.Seconds(100 * time.Millisecond), Timeout: drill.Seconds(10 * time.Second)}
+		err := probe.Run(ctx, "here", []probe.Spec{spec}, func(e history.Event) {
+			sample, is := e.Fact.(*history.Sample)
+			if !is || sample.Cause == history.CauseProber || ctx.Err() != nil {
+				return
+			}
+			if said = sample.Cause + " " + sample.Detail; sample.OK && sample.Value != nil {
+				said = fmt.Sprint(*sample.Value)
+			}
+			if said == "0" || query != "bookstore_broken" { // which is not there before the first scrape
+				cancel()
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return said
+	}
+	for _, row := range [][2]string{{"bookstore_broken", "0"}, {"sum(bookstore_twice)", "2"}, {"bookstore_twice", "put sum()"}, {"bookstore_absent", "0 series"}, {"bookstore_(", "parse error"}} {
+		if got := ask(row[0]); !strings.Contains(got, row[1]) {
+			t.Errorf("%s: %s; want %s", row[0], got, row[1])
+		}
+	}
 }
 
 // freeze stops a program, and waits until every thread of it has stopped: until then it may still answer.
