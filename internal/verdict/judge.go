@@ -42,10 +42,15 @@ func judge(plan drill.Plan, recorded func() *record, earlier []Earlier) (verdict
 
 // JudgeStep says what one step proved, without asking whether the run or the step was closed in the log: a conductor asks before it
 // writes that. It never panics.
-func JudgeStep(plan drill.Plan, log []history.Event, step int) StepVerdict {
+func JudgeStep(plan drill.Plan, log []history.Event, step int) (judged StepVerdict) {
 	if step < 0 || step >= len(plan.Steps) {
 		return StepVerdict{Step: step, Outcome: history.Inconclusive, Reason: fmt.Sprintf("The plan has no step %d.", step)}
 	}
+	defer func() {
+		if caught := recover(); caught != nil {
+			judged = StepVerdict{Step: step, Outcome: history.Inconclusive, Reason: fmt.Sprintf("Judging the log broke, so nothing is proven: %v.", caught)}
+		}
+	}()
 	return judgeStep(newRecord(plan, log), step)
 }
 
