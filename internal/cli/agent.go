@@ -59,8 +59,8 @@ func newJoinCommand(s streams, state *string) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "join ADDRESS TOKEN",
 		Short: "Let this host into a fleet",
-		Long: `Makes a key for this host and hands it to the server at ADDRESS (host:port) with a TOKEN from firedrill fleet token. The token also says which
-server is meant, so that no other can take its place. Joined again it keeps its key.
+		Long: `Makes a key for this host and hands it to the server at ADDRESS (host:port; of several servers one will do, or some with commas between) with a
+TOKEN from firedrill fleet token. The token also says which server is meant, so that no other can take its place. Joined again it keeps its key.
 
 EXIT STATUS
   0    joined
@@ -71,7 +71,7 @@ EXIT STATUS
 		Example: "  firedrill agent join control.example.com:7422 fdj.TOKEN --tag service=bookstore --zone eu-1a",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(command *cobra.Command, args []string) error {
-			address, err := fleet.Address(args[0])
+			address, err := fleet.Addresses(args[0])
 			if err != nil {
 				return err
 			}

@@ -26,11 +26,13 @@ import (
 )
 
 const (
-	fleetCallMax  = 90 * time.Second
-	fleetLookAt   = 500 * time.Millisecond
-	fleetStopMax  = time.Minute
-	envFleet      = "FIREDRILL_FLEET"
-	serverStateOf = "/var/lib/firedrill-server"
+	fleetCallMax     = 90 * time.Second
+	fleetLookAt      = 500 * time.Millisecond
+	fleetStopMax     = time.Minute
+	fleetAskMax      = 5 * time.Second // a server that goes down takes a question with it
+	fleetTakeoverMax = time.Minute
+	envFleet         = "FIREDRILL_FLEET"
+	serverStateOf    = "/var/lib/firedrill-server"
 )
 
 const fleetExitStatus = `
@@ -103,7 +105,7 @@ agent). docs/fleet.md tells how to set it up, and who can do what.` + fleetExitS
 	}
 	command.PersistentFlags().StringVar(&o.credentials, "fleet", "", credentialsUsage)
 	command.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
-	command.AddCommand(newFleetHostsCommand(s, &o), newFleetAttackCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
+	command.AddCommand(newFleetHostsCommand(s, &o), newFleetServersCommand(s, &o), newFleetAttackCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
 		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o))
 	return command
 }
@@ -140,6 +142,34 @@ func newFleetHostsCommand(s streams, o *fleetOptions) *cobra.Command {
 				fmt.Fprintln(s.out, "no host has joined yet; make a token: firedrill fleet token")
 			}
 			return nil
+		})
+}
+
+func newFleetServersCommand(s streams, o *fleetOptions) *cobra.Command {
+	return fleetCommand("servers", "List the servers that lead the fleet together, and which of them leads now",
+		"Lists the servers that lead the fleet together: where each is reached, since when it runs, and which of them leads now. The others answer too, and take\nover when it goes down.", cobra.NoArgs,
+		func(ctx context.Context, _ []string) error {
+			var servers []fleet.Server
+			if err := o.call(ctx, "servers", nil, &servers); err != nil {
+				return err
+			}
+			if o.json {
+				return printJSON(s, servers)
+			}
+			table := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(table, "SERVER\tADDRESS\tSTARTED\tLEADS")
+			for _, one := range servers {
+				leads := "-"
+				if one.Leads {
+					leads = "yes"
+				}
+				started := "-"
+				if !one.Since.IsZero() {
+					started = one.Since.Local().Format(time.RFC3339)
+				}
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", one.Name, one.Address, started, leads)
+			}
+			return table.Flush()
 		})
 }
 
@@ -277,6 +307,7 @@ func runFleetAttack(ctx context.Context, s streams, o fleetOptions, request flee
 func followRun(ctx context.Context, s streams, o fleetOptions, c *client.Client, run fleet.Run, caught *caughtSignal) error {
 	told := map[string]string{}
 	stopped := false
+	takeovers := 0
 	tick := time.NewTicker(fleetLookAt)
 	defer tick.Stop()
 	var late <-chan time.Time
@@ -290,16 +321,22 @@ func followRun(ctx context.Context, s streams, o fleetOptions, c *client.Client,
 			stopped = true
 			late = time.After(fleetStopMax)
 			fmt.Fprintln(s.err, "firedrill: stopping the run on all hosts")
-			if err := askIn(c, "stop", run.ID, nil); err != nil {
+			if err := askSoon(c, "stop", run.ID, nil); err != nil {
 				return err
 			}
 		case <-late:
 			return &drill.Error{Op: "fleet attack", Kind: drill.NotReverted, Err: errors.New("not every host has said that it reverted"), Hint: "see: firedrill fleet run " + run.ID}
 		case <-tick.C:
 		}
-		if err := askIn(c, "run", run.ID, &run); err != nil {
+		if err := askSoon(c, "run", run.ID, &run); err != nil {
 			return err
 		}
+		for _, t := range run.Takeovers[min(takeovers, len(run.Takeovers)):] {
+			if !o.json {
+				fmt.Fprintf(s.out, "%s  %s\n", time.Now().Format(time.TimeOnly), takeoverText(t))
+			}
+		}
+		takeovers = len(run.Takeovers)
 		for _, h := range run.Hosts {
 			if text := hostText(h); told[h.Key] != text && !o.json {
 				fmt.Fprintf(s.out, "%s  %s: %s\n", time.Now().Format(time.TimeOnly), h.Name, text)
@@ -317,9 +354,28 @@ func followRun(ctx context.Context, s streams, o fleetOptions, c *client.Client,
 
 // askIn is a short call, which an interrupt does not end.
 func askIn(c *client.Client, call string, asked, result any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), fleetCallMax)
+	return askFor(c, fleetCallMax, call, asked, result)
+}
+
+func askFor(c *client.Client, most time.Duration, call string, asked, result any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	return c.Call(ctx, call, asked, result)
+}
+
+// askSoon is askIn for a run that goes on: of several servers another one takes over within seconds.
+func askSoon(c *client.Client, call string, asked, result any) error {
+	for began := time.Now(); ; {
+		err := askFor(c, fleetAskMax, call, asked, result)
+		if err == nil || drill.KindOf(err) != drill.Unreachable || time.Since(began) > fleetTakeoverMax || !c.Several() {
+			return err
+		}
+		<-time.After(fleetLookAt)
+	}
+}
+
+func takeoverText(t fleet.Takeover) string {
+	return fmt.Sprintf("%s took over from %s at %s: %s", t.By, t.From, t.At.Local().Format(time.TimeOnly), t.What)
 }
 
 // runOutcome is what the exit code of a run follows from.
@@ -366,6 +422,9 @@ func hostText(h fleet.RunHost) string {
 func printRun(s streams, run fleet.Run) {
 	fmt.Fprintf(s.out, "run %s by %s: %s %s, %s %s\n", run.ID, run.By, run.Kind, strings.Join(run.Args, " "), run.State, run.Reason)
 	fmt.Fprintf(s.out, "start %s, deadline %s, services %s, seed %d\n", run.Start.Local().Format(time.RFC3339), run.Deadline.Local().Format(time.RFC3339), strings.Join(run.Services, ", "), run.Seed)
+	for _, t := range run.Takeovers {
+		fmt.Fprintln(s.out, "  "+takeoverText(t))
+	}
 	printRunHosts(s, run)
 }
 

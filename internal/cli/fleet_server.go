@@ -25,6 +25,9 @@ import (
 	"firedrill/internal/web/account"
 )
 
+// defaultClusterPort is where servers of a fleet find each other.
+const defaultClusterPort = "7423"
+
 // fleetDirectory lies below the server's data directory.
 const fleetDirectory = "fleet"
 
@@ -35,11 +38,25 @@ type fleetServerOptions struct {
 	provider              *web.Provider
 	secretFile            string
 	alarms                func() ([]web.Alarm, error)
+
+	name     string
+	cluster  control.Cluster
+	external control.External
+	replicas int
 }
 
 func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "fleet-listen", "", "address and port for agents and firedrill fleet, as :"+fleet.DefaultPort+" (default: no fleet)")
 	flags.StringVar(&o.address, "fleet-address", "", "host:port under which they reach it (default: the name of this host)")
+	flags.StringVar(&o.name, "server-name", "", "name of this server among several that lead the fleet (default: the name of this host)")
+	flags.StringVar(&o.cluster.Listen, "cluster-listen", ":"+defaultClusterPort, "address and port for the other servers, with --cluster-peers")
+	flags.StringSliceVar(&o.cluster.Peers, "cluster-peers", nil, "host:port of all servers that lead the fleet together, this one included; three or more (default: this one alone)")
+	flags.StringSliceVar(&o.external.URLs, "nats", nil, "address of a NATS with JetStream that others run, as nats://n1.example.com:4222; more with commas between (default: inside of this process)")
+	flags.StringVar(&o.external.Credentials, "nats-creds", "", "file with this server's credentials for --nats, as nsc writes them")
+	flags.StringVar(&o.external.CA, "nats-ca", "", "file with the authorities that may vouch for --nats, PEM (default: those of this host)")
+	flags.StringVar(&o.external.Certificate, "nats-cert", "", "file with the certificate that this server shows to --nats, PEM")
+	flags.StringVar(&o.external.Key, "nats-key", "", "file with the key of --nats-cert, PEM")
+	flags.IntVar(&o.replicas, "replicas", 0, "how often everything is kept, with --cluster-peers or --nats: 1, 3 or 5 (default: 3 where there are servers for it, or 1)")
 	flags.StringVar(&o.http, "fleet-http", "", "address and port for the dashboard and the HTTPS API of the fleet, as :7443 (default: none); docs/fleet.md")
 	flags.StringArrayVar(&o.files, "service-file", nil, "service file whose stage, next drill and playbooks the dashboard shows; repeat for more")
 	flags.StringArrayVar(&o.results, "results", nil, "directory of runs (--out of firedrill pipeline, run and schedule) whose verdicts the dashboard shows; repeat for more")
@@ -65,6 +82,9 @@ const leadCollects = 50
 // lead starts the control plane, if one is asked for. It ends with ctx.
 func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Logger) (*leading, error) {
 	if o.listen == "" {
+		if len(o.cluster.Peers)+len(o.external.URLs) > 0 {
+			return nil, &drill.Error{Op: "server", Kind: drill.Invalid, Err: errors.New("--cluster-peers and --nats are for the fleet, and there is none"), Hint: "Add --fleet-listen, as :" + fleet.DefaultPort + "."}
+		}
 		return nil, nil //nolint:nilnil // none was asked for
 	}
 	if !(o.percent > 0 && o.percent <= 100) {
@@ -84,7 +104,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 		user, known := book.Find(name)
 		return user.Member(), known
 	}
-	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Limits: fleet.Limits{Percent: o.percent}, Person: person, Log: log})
+	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Person: person, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,10 @@ func newServerCommand(s streams) *cobra.Command {
 attack orders. NATS with JetStream runs inside of this process and keeps members, runs, permits, journals and the lever in the data directory;
 docs/fleet.md says who can do what. The first start writes fleet/admin.json there: the credentials of the first admin.
 
+Three servers with --cluster-peers keep all of that together, and lead in turn: when the one that leads goes down, another one takes over within ten
+seconds as a rule, and runs go on. All have the same fleet/identity.json, which the first one writes: copy it before the others are started. With --nats
+everything is kept in a NATS with JetStream that others run; agents come in by --fleet-listen all the same.
+
 It also answers the operations of Amazon CloudWatch, Route 53 (and of the recovery controller's routing controls) and RDS that resiliency needs,
 in the protocols of the AWS CLI, boto3 and the SDKs: give them --endpoint-url. Alarms are evaluated by CloudWatch's rules in real time,
 records are answered over DNS on a port, health checks are really made, and everything is kept in one directory.
@@ -71,6 +75,8 @@ EXIT STATUS
   3    a socket broke while serving
   4    an address cannot be listened on`,
 		Example: `  firedrill server --data /var/lib/firedrill-server --fleet-listen :7422 --fleet-address control.example.com:7422
+  firedrill server --fleet-listen :7422 --fleet-address c1.example.com:7422 --server-name c1 --cluster-peers c1.example.com:7423,c2.example.com:7423,c3.example.com:7423
+  firedrill server --fleet-listen :7422 --nats tls://n1.example.com:4222,tls://n2.example.com:4222 --nats-creds /etc/firedrill/nats.creds
   firedrill server --data /var/lib/firedrill/aws --listen 127.0.0.1:4566 --dns-listen 127.0.0.1:5353
   export AWS_SHARED_CREDENTIALS_FILE=/var/lib/firedrill/aws/credentials AWS_DEFAULT_REGION=us-west-2
   aws --endpoint-url http://127.0.0.1:4566 cloudwatch describe-alarms

@@ -22,7 +22,7 @@ const (
 
 // Calls of the API, with the least role that may make them.
 var Calls = map[string]string{
-	"hosts": RoleViewer, "runs": RoleViewer, "run": RoleViewer, "journal": RoleViewer, "members": RoleViewer, "lever": RoleViewer,
+	"hosts": RoleViewer, "runs": RoleViewer, "run": RoleViewer, "journal": RoleViewer, "members": RoleViewer, "lever": RoleViewer, "servers": RoleViewer,
 	"halt": RoleViewer, "stop": RoleViewer, "attack": RoleOperator, "release": RoleOperator,
 	"scheduled": RoleViewer, "schedule": RoleOperator, "unschedule": RoleOperator,
 	"token": RoleAdmin, "apitoken": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
@@ -155,6 +155,26 @@ type Run struct {
 	Reason   string    `json:"reason,omitempty"`
 	Stopped  string    `json:"stopped_by,omitempty"` // who ended it early
 	Hosts    []RunHost `json:"hosts"`
+
+	Term      uint64     `json:"term,omitempty"`      // of the server that wrote it last, of several
+	Takeovers []Takeover `json:"takeovers,omitempty"` // each time another server went on with it
+}
+
+// Takeover says that a server went on with what another one had begun.
+type Takeover struct {
+	At   time.Time `json:"at"`
+	By   string    `json:"by"`
+	From string    `json:"from"`
+	What string    `json:"what"` // became of the run by it
+}
+
+// Server is one of several that lead a fleet together.
+type Server struct {
+	Name    string    `json:"name"`
+	Address string    `json:"address"` // where agents and people reach it
+	Boot    string    `json:"boot"`    // of its last start
+	Since   time.Time `json:"since"`   // of that start
+	Leads   bool      `json:"leads"`
 }
 
 // RunHost is one host of a run.

@@ -29,19 +29,20 @@ const (
 
 // Order is one attack on one host.
 type Order struct {
-	ID       string    `json:"id"`       // a UUID; names the attack on the host too
-	Run      string    `json:"run"`      // what it is a part of
-	Fleet    string    `json:"fleet"`    // whose control plane
-	Host     string    `json:"host"`     // public key of the one agent that it is for
-	Kind     string    `json:"kind"`     // as after "firedrill attack"
-	Args     []string  `json:"args"`     // likewise; never what the agent decides: --guid, --json, --yes, --dry-run
-	Consent  bool      `json:"consent"`  // a person said --yes
-	By       string    `json:"by"`       // who asked
-	Epoch    uint64    `json:"epoch"`    // of the lever: an order that was given before a halt is not carried out after it
-	Issued   time.Time `json:"issued"`   //
-	Start    time.Time `json:"start"`    // the same for all hosts of a run
-	Expires  time.Time `json:"expires"`  // not begun by then: never
-	Deadline time.Time `json:"deadline"` // the host ends it then, whoever says what
+	ID       string    `json:"id"`             // a UUID; names the attack on the host too
+	Run      string    `json:"run"`            // what it is a part of
+	Fleet    string    `json:"fleet"`          // whose control plane
+	Host     string    `json:"host"`           // public key of the one agent that it is for
+	Kind     string    `json:"kind"`           // as after "firedrill attack"
+	Args     []string  `json:"args"`           // likewise; never what the agent decides: --guid, --json, --yes, --dry-run
+	Consent  bool      `json:"consent"`        // a person said --yes
+	By       string    `json:"by"`             // who asked
+	Epoch    uint64    `json:"epoch"`          // of the lever: an order that was given before a halt is not carried out after it
+	Issued   time.Time `json:"issued"`         //
+	Start    time.Time `json:"start"`          // the same for all hosts of a run
+	Expires  time.Time `json:"expires"`        // not begun by then: never
+	Deadline time.Time `json:"deadline"`       // the host ends it then, whoever says what
+	Term     uint64    `json:"term,omitempty"` // of the server that orders, of several: one that leads no more is not heeded
 }
 
 // signed is an order on the wire. The bytes are what is signed, so nobody has to encode them the same way again.
@@ -148,6 +149,7 @@ type Self struct {
 	Host   string // its public key
 	Epoch  uint64 // the highest that it has heard of
 	Halted bool   // the lever is engaged
+	Term   uint64 // the highest that it has heard of
 }
 
 // Admit decides whether a host may begin an order at now, by the host's clock. Whether it was taken before is the ledger's to say.
@@ -160,6 +162,8 @@ func (o Order) Admit(now time.Time, self Self) error {
 		why = "it is for another host"
 	case o.Epoch != self.Epoch:
 		why = fmt.Sprintf("it was given in epoch %d of the lever, and this is %d", o.Epoch, self.Epoch)
+	case o.Term < self.Term:
+		why = fmt.Sprintf("it is of a server that leads no more: term %d, and this is %d", o.Term, self.Term)
 	case self.Halted:
 		why = "the lever is engaged: no new attacks"
 	case o.Issued.After(now.Add(SkewMax)):

@@ -43,6 +43,14 @@ func PinnedTLS(pin string) *tls.Config {
 	}
 }
 
+// MutualTLS is how servers of one fleet speak to each other: both sides hold the key of the fleet, and show it.
+func MutualTLS(own *tls.Config, pin string) *tls.Config {
+	mutual := PinnedTLS(pin)
+	mutual.Certificates = own.Certificates
+	mutual.ClientAuth = tls.RequireAnyClientCert // which one, VerifyConnection says
+	return mutual
+}
+
 const tokenPrefix = "fdj"
 
 // Token is leave to join, as a person hands it from the control plane to a host.
@@ -100,3 +108,19 @@ func Address(text string) (string, error) {
 	}
 	return net.JoinHostPort(host, port), nil
 }
+
+// Addresses reads where the servers of a control plane are: addresses as Address reads them, with commas between.
+func Addresses(text string) (string, error) {
+	var all []string
+	for one := range strings.SplitSeq(text, ",") {
+		address, err := Address(strings.TrimSpace(one))
+		if err != nil {
+			return "", err
+		}
+		all = append(all, address)
+	}
+	return strings.Join(all, ","), nil
+}
+
+// URLs are addresses as the engine's client takes them.
+func URLs(addresses string) string { return "tls://" + strings.ReplaceAll(addresses, ",", ",tls://") }

@@ -62,6 +62,7 @@ type Pulse struct {
 	At     time.Time `json:"at"`
 	Epoch  uint64    `json:"epoch"`
 	Halted bool      `json:"halted"`
+	Term   uint64    `json:"term,omitempty"` // of the server that leads, of several; the one before has a lower one
 }
 
 // Halt ends everything on every host.
@@ -180,6 +181,7 @@ type Joined struct {
 	Fleet    string `json:"fleet"`
 	OrderKey []byte `json:"order_key"` // whose signature makes an order
 	Name     string `json:"name"`
+	Servers  string `json:"servers,omitempty"` // where all servers are, host:port with commas between
 	Error    string `json:"error,omitempty"`
 	Cure     string `json:"cure,omitempty"`
 }

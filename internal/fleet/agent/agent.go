@@ -54,6 +54,7 @@ type Options struct {
 	OpenOrder func(text []byte, trusted ed25519.PublicKey) (fleet.Order, error) // planted bug: instead of fleet.Open
 	Forgetful bool                                                              // planted bug: an order is taken twice
 	Unleashed bool                                                              // planted bug: a lost control plane changes nothing
+	Termless  bool                                                              // planted bug: who leads by now does not matter
 	Clinging  bool                                                              // planted bug: a silent connection is waited for
 }
 
@@ -77,6 +78,7 @@ type Agent struct {
 	since  time.Time // of this connection
 	boot   string    // of the control plane
 	epoch  uint64
+	term   uint64 // the highest of a server that led
 	halted bool
 	tasks  map[string]*task
 	halts  map[string]*fleet.Halted // that were carried out
@@ -147,7 +149,7 @@ func (a *Agent) connect() error {
 	if err != nil {
 		return &drill.Error{Op: "agent", Kind: drill.Invalid, Err: err, Hint: "remove the agent's directory and join again"}
 	}
-	a.conn, err = nats.Connect("tls://"+a.id.Address,
+	a.conn, err = nats.Connect(fleet.URLs(a.id.Address),
 		nats.Secure(fleet.PinnedTLS(a.id.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(a.id.Key, pair.Sign),
 		nats.Name(a.id.Name), nats.CustomInboxPrefix(fleet.Inbox(a.id.Key)), nats.SetCustomDialer(dialer{a}),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait, reconnectWait),
@@ -254,7 +256,7 @@ func (a *Agent) heardPulse(message *nats.Msg) {
 		return
 	}
 	a.mu.Lock()
-	known := a.boot == pulse.Boot
+	known := a.boot == pulse.Boot || a.late(pulse)
 	a.mu.Unlock()
 	if !known {
 		a.hello(a.conn, helloSpread)
@@ -271,6 +273,8 @@ func (a *Agent) hear(pulse fleet.Pulse) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
+	case a.late(pulse):
+		return
 	case a.boot != pulse.Boot:
 		a.boot, a.epoch, a.halted = pulse.Boot, pulse.Epoch, pulse.Halted
 	case pulse.Epoch >= a.epoch:
@@ -278,7 +282,23 @@ func (a *Agent) hear(pulse fleet.Pulse) {
 	default:
 		return // said before a halt that we have heard already
 	}
+	a.term = pulse.Term
 	a.heard = time.Now()
+}
+
+// late reports whether a pulse is of a server that leads no more and does not know it yet. Who has heard nothing for a leash begins anew: nothing is in
+// force then, and what is kept may have been made anew. The lock is held.
+func (a *Agent) late(pulse fleet.Pulse) bool {
+	return pulse.Term < a.term && time.Since(a.heard) < a.options.Leash && !a.options.Termless
+}
+
+// self is what is known here when an order is decided about. The lock is held.
+func (a *Agent) self() fleet.Self {
+	self := fleet.Self{Fleet: a.id.Fleet, Host: a.id.Key, Epoch: a.epoch, Halted: a.halted, Term: a.term}
+	if a.options.Termless {
+		self.Term = 0
+	}
+	return self
 }
 
 // silence is how long the control plane was not heard; it is long when it never was.

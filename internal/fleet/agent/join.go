@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -66,6 +68,12 @@ func Join(ctx context.Context, directory, address string, token fleet.Token, as 
 		return as, err
 	}
 	as.Fleet, as.OrderKey, as.Name = joined.Fleet, joined.OrderKey, joined.Name
+	// The way that was named comes first: it is known to lead there.
+	for _, other := range strings.Split(joined.Servers, ",") {
+		if address, err := fleet.Address(other); err == nil && !slices.Contains(strings.Split(as.Address, ","), address) && strings.Contains(joined.Servers, ",") {
+			as.Address += "," + address
+		}
+	}
 	return as, disk.Save(filepath.Join(directory, identityFile), as)
 }
 
@@ -78,7 +86,7 @@ func ask(ctx context.Context, as Identity, token fleet.Token) (fleet.Joined, err
 	if err != nil {
 		return fleet.Joined{}, err
 	}
-	conn, err := nats.Connect("tls://"+as.Address, nats.Secure(fleet.PinnedTLS(as.Pin)), nats.TLSHandshakeFirst(), nats.Token(token.Secret), nats.Timeout(joinMax),
+	conn, err := nats.Connect(fleet.URLs(as.Address), nats.Secure(fleet.PinnedTLS(as.Pin)), nats.TLSHandshakeFirst(), nats.Token(token.Secret), nats.Timeout(joinMax),
 		nats.MaxReconnects(0), nats.CustomInboxPrefix(fleet.Inbox("join-"+token.ID())), nats.Name("join "+as.Name))
 	if err != nil {
 		return fleet.Joined{}, unreachable("agent join", as.Address, err)

@@ -89,7 +89,7 @@ func (a *Agent) take(order fleet.Order) error {
 			return refuse("an attack on the clock is in force, so the times of an order mean nothing")
 		}
 	}
-	if err := order.Admit(time.Now(), fleet.Self{Fleet: a.id.Fleet, Host: a.id.Key, Epoch: a.epoch, Halted: a.halted}); err != nil {
+	if err := order.Admit(time.Now(), a.self()); err != nil {
 		return err
 	}
 	if err := a.ledger.take(order.ID, order.Expires); err != nil {
@@ -244,7 +244,7 @@ func (a *Agent) awaitStart(t *task) string {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := t.order.Admit(time.Now(), fleet.Self{Fleet: a.id.Fleet, Host: a.id.Key, Epoch: a.epoch, Halted: a.halted}); err != nil {
+	if err := t.order.Admit(time.Now(), a.self()); err != nil {
 		return err.Error()
 	}
 	return ""

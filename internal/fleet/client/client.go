@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,8 +21,9 @@ const connectMax = 10 * time.Second
 
 // Client is a connection to a control plane. Its methods may be called at the same time.
 type Client struct {
-	conn *nats.Conn
-	key  string
+	conn    *nats.Conn
+	key     string
+	several bool
 }
 
 // Load reads credentials. Their file must be readable by its owner alone.
@@ -67,8 +69,8 @@ func Connect(c fleet.Credentials) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := nats.Connect("tls://"+c.Address, nats.Secure(fleet.PinnedTLS(c.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(key, pair.Sign),
-		nats.Name(c.Name), nats.CustomInboxPrefix(fleet.Inbox(key)), nats.Timeout(connectMax), nats.MaxReconnects(0))
+	conn, err := nats.Connect(fleet.URLs(c.Address), nats.Secure(fleet.PinnedTLS(c.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(key, pair.Sign),
+		nats.Name(c.Name), nats.CustomInboxPrefix(fleet.Inbox(key)), nats.Timeout(connectMax), again(c.Address))
 	if err != nil {
 		known := &drill.Error{Op: "fleet", Kind: drill.Unreachable, Err: fmt.Errorf("%s: %w", c.Address, err), Hint: "does the server run? systemctl status firedrill-server"}
 		switch {
@@ -79,8 +81,25 @@ func Connect(c fleet.Credentials) (*Client, error) {
 		}
 		return nil, known
 	}
-	return &Client{conn: conn, key: key}, nil
+	return &Client{conn: conn, key: key, several: strings.Contains(c.Address, ",")}, nil
 }
+
+// again has a connection to one of several servers go on at another one. Who knows one alone is told at once that it is gone.
+func again(address string) nats.Option {
+	return func(o *nats.Options) error {
+		o.MaxReconnect, o.ReconnectWait, o.ReconnectBufSize = 0, reconnectWait, -1
+		if strings.Contains(address, ",") {
+			o.MaxReconnect, o.IgnoreAuthErrorAbort = -1, true // one that has just come up may not know us yet
+		}
+		return nil
+	}
+}
+
+// reconnectWait is between two tries at the same server.
+const reconnectWait = 250 * time.Millisecond
+
+// Several reports whether the fleet has more than one server, as far as the credentials know.
+func (c *Client) Several() bool { return c.several }
 
 // Close ends the connection.
 func (c *Client) Close() { c.conn.Close() }

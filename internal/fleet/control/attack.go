@@ -45,6 +45,9 @@ func (c *Control) Attack(ctx context.Context, by fleet.Member, request fleet.Att
 func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.AttackRequest) (fleet.Run, error) {
 	c.ordering.Lock()
 	defer c.ordering.Unlock()
+	if !c.lead.leads() {
+		return fleet.Run{}, c.lead.lost(c.lead.leader())
+	}
 	lever := c.lever()
 	if lever.Engaged {
 		return fleet.Run{}, leverEngaged(lever)
@@ -68,6 +71,7 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	run := fleet.Run{ID: uuid.Must(uuid.NewV7()).String(), By: by.Name, Kind: request.Kind, Args: request.Args, Seed: request.Selector.Seed, Services: fleet.ServicesOf(chosen),
 		Issued: now, Start: now.Add(c.options.Lead + time.Duration(len(chosen))*leadPerHost), State: fleet.RunStarting}
 	run.Deadline = run.Start.Add(most)
+	run.Term, _ = c.lead.holds()
 	for _, host := range chosen {
 		run.Hosts = append(run.Hosts, fleet.RunHost{Key: host.Key, Name: host.Name, Order: uuid.Must(uuid.NewV7()).String(), State: fleet.HostOrdered, Code: -1})
 	}
@@ -80,7 +84,11 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	if err := c.runs.put(ctx, run); err != nil {
 		return fleet.Run{}, errors.Join(err, c.yieldAll(ctx, run))
 	}
-	c.hold(run)
+	// The run is on the disk: who leads after this moment knows of it. Who led before is not to order any more.
+	if err := c.lead.confirm(ctx); err != nil && !c.options.Unfenced && !c.options.Stubborn {
+		_, given := c.giveUp(ctx, run, err.Error())
+		return fleet.Run{}, errors.Join(err, given)
+	}
 	c.record("%s orders %s %q on %d hosts: run %s, seed %d", by.Name, run.Kind, run.Args, len(run.Hosts), run.ID, run.Seed)
 	return run, nil
 }
@@ -113,11 +121,14 @@ func (c *Control) hold(run fleet.Run) {
 	defer c.mu.Unlock()
 	for _, host := range run.Hosts {
 		h := c.hosts[host.Key]
+		if h == nil && (host.Final() || run.Done()) {
+			continue
+		}
 		if h == nil {
 			h = &seen{}
 			c.hosts[host.Key] = h
 		}
-		if !host.Final() {
+		if !host.Final() && !run.Done() {
 			h.run = run.ID
 		} else if h.run == run.ID {
 			h.run = ""
@@ -136,7 +147,7 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 	lever := c.lever()
 	for _, host := range run.Hosts {
 		text, err := fleet.Sign(fleet.Order{ID: host.Order, Run: run.ID, Fleet: c.id.Fleet, Host: host.Key, Kind: run.Kind, Args: run.Args, Consent: request.Consent, By: run.By,
-			Epoch: lever.Epoch, Issued: run.Issued, Start: run.Start, Expires: run.Start.Add(startGrace), Deadline: run.Deadline}, c.id.orderKey())
+			Epoch: lever.Epoch, Issued: run.Issued, Start: run.Start, Expires: run.Start.Add(startGrace), Deadline: run.Deadline, Term: run.Term}, c.id.orderKey())
 		if err == nil {
 			err = c.conn.Publish(fleet.ToAgent(host.Key, fleet.WordOrder), text)
 		}
@@ -171,7 +182,12 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 	if now := c.lever(); now.Engaged || now.Epoch != lever.Epoch {
 		return c.giveUp(ctx, run, "the lever was engaged")
 	}
-	run = c.change(run.ID, func(r *fleet.Run) { r.State = fleet.RunRunning })
+	// It is on the disk before anybody is told to go: whoever takes over from here knows by it that hosts may have begun.
+	running, err := c.changeRun(run.ID, func(r *fleet.Run) { r.State = fleet.RunRunning })
+	if err != nil {
+		return c.giveUp(ctx, run, err.Error())
+	}
+	run = running
 	for _, host := range run.Hosts {
 		c.say(fleet.ToAgent(host.Key, fleet.WordGo), fleet.Go{Order: host.Order})
 	}
@@ -239,28 +255,52 @@ func (c *Control) yieldAll(ctx context.Context, run fleet.Run) error {
 
 // change changes a run and keeps it. A run that cannot be kept is said so in the log: what happens on hosts does not depend on it.
 func (c *Control) change(id string, with func(*fleet.Run)) fleet.Run {
+	run, err := c.changeRun(id, with)
+	if err != nil {
+		c.log.Error("a run cannot be kept", "run", id, "error", err) //nolint:sloglint // no request to carry
+	}
+	return run
+}
+
+// changeRun is change with the reason why the run was not kept. A server that leads no more changes nothing.
+func (c *Control) changeRun(id string, with func(*fleet.Run)) (fleet.Run, error) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	run, ok := c.runs.get(id)
+	had, ok := c.runs.get(id)
 	if !ok {
-		return run
+		return had, fmt.Errorf("fleet: there is no run %s", id)
 	}
-	run.Hosts = slices.Clone(run.Hosts)
-	with(&run)
 	ctx, cancel := context.WithTimeout(context.Background(), storeMax)
 	defer cancel()
-	if err := c.runs.put(ctx, run); err != nil {
-		c.log.ErrorContext(ctx, "a run cannot be kept", "run", id, "error", err)
+	var fenced error
+	run, err := c.runs.shelf.change(ctx, id, func(run fleet.Run, _ bool) (fleet.Run, error) {
+		term, holds := c.lead.holds()
+		if fenced = nil; !c.options.Unfenced && (!holds || run.Term > term) {
+			fenced = c.lead.lost(c.lead.leader())
+			return run, fenced
+		}
+		run.Hosts = slices.Clone(run.Hosts)
+		run.Takeovers = slices.Clone(run.Takeovers)
+		with(&run)
+		run.Term = max(run.Term, term)
+		return run, nil
+	})
+	if err != nil && fenced == nil {
+		c.hold(run)
+		c.changed("run", run)
 	}
-	c.hold(run)
-	c.changed("run", run)
-	return run
+	return run, err
 }
 
 // follow looks after runs: a host that is silent past the deadline and a margin is lost, and a run whose hosts are all final gives its permits
 // back.
 func (c *Control) follow(ctx context.Context, now time.Time) {
 	for _, run := range c.runs.going() {
+		if term, _ := c.lead.holds(); run.Term < term {
+			// The leader before wrote it last, and it came late.
+			c.adopt(ctx, run, "the server that led before")
+			continue
+		}
 		if !c.options.StopsOnce {
 			c.tellStopped(run)
 		}
@@ -276,7 +316,7 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 		if open > 0 && !late && (run.State != fleet.RunStarting || now.Before(run.Start.Add(c.options.Margin))) {
 			continue
 		}
-		run = c.change(run.ID, func(r *fleet.Run) {
+		run, err := c.changeRun(run.ID, func(r *fleet.Run) {
 			for i := range r.Hosts {
 				if h := &r.Hosts[i]; !h.Final() {
 					h.State, h.Reason = fleet.HostLost, "not heard of since; by its deadline the host has ended it by itself"
@@ -284,6 +324,10 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 			}
 			r.State = fleet.RunEnded
 		})
+		if err != nil {
+			c.log.WarnContext(ctx, "the end of a run cannot be kept yet", "run", run.ID, "error", err)
+			continue
+		}
 		c.record("run %s has ended: %d hosts gave account, %d did not", run.ID, final, open)
 		if open > 0 && !late {
 			continue // the permit holds until the deadline: a host that is not heard of may have begun
@@ -291,12 +335,5 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 		if err := c.yieldAll(ctx, run); err != nil {
 			c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "run", run.ID, "error", err)
 		}
-	}
-}
-
-// remember takes up the runs of before this start: their hosts stay held until they are final.
-func (c *Control) remember() {
-	for _, run := range c.runs.going() {
-		c.hold(run)
 	}
 }

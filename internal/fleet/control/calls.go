@@ -61,6 +61,9 @@ func (c *Control) Call(ctx context.Context, by fleet.Member, call string, text [
 		c.record("refused %s to %s, who is %s", call, by.Name, by.Role)
 		return nil, &drill.Error{Op: call, Kind: drill.Refused, Err: fmt.Errorf("%s is %s, and that needs %s", by.Name, by.Role, cmp.Or(fleet.Calls[call], "a call that exists")), Hint: "ask an admin: firedrill fleet members"}
 	}
+	if !here[call] && !c.lead.leads() {
+		return c.forward(ctx, by, call, text)
+	}
 	result, err := c.carryOut(ctx, by, call, text)
 	if err != nil && kindOf(err) == drill.Refused {
 		c.record("refused %s to %s: %v", call, by.Name, err)
@@ -75,13 +78,15 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 	case "runs":
 		return c.runs.newest("", runsShown, nil), nil
 	case "run":
-		return with(text, func(id string) (any, error) { return c.runs.find(id) })
+		return with(text, func(id string) (any, error) { return c.findSoon(ctx, id) })
 	case "journal":
 		return with(text, func(asked [2]string) (any, error) { return c.showJournal(ctx, asked[0], asked[1]) })
 	case "members":
 		return c.members.list(func(fleet.Member) bool { return true }), nil
 	case "lever":
 		return c.lever(), nil
+	case "servers":
+		return c.Servers(), nil
 	case "halt":
 		return with(text, func(r fleet.HaltRequest) (any, error) { return c.Halt(ctx, by, r) })
 	case "stop":
@@ -108,6 +113,20 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 	return nil, fmt.Errorf("fleet: call %s has no hand", call)
 }
 
+// findSoon is find for who may have been told of the run by another server a moment ago.
+func (c *Control) findSoon(ctx context.Context, id string) (fleet.Run, error) {
+	for began := time.Now(); ; {
+		run, err := c.runs.find(id)
+		if err == nil || c.lead.alone || time.Since(began) > soon || ctx.Err() != nil {
+			return run, err
+		}
+		<-time.After(overtakenAgain)
+	}
+}
+
+// soon is how long what another server wrote may be on its way here.
+const soon = time.Second
+
 // with reads what a call is given. Unknown fields may bound what is asked for, so they refuse it.
 func with[T any](text []byte, do func(T) (any, error)) (any, error) {
 	var asked T
@@ -120,7 +139,7 @@ func with[T any](text []byte, do func(T) (any, error)) (any, error) {
 }
 
 func (c *Control) showJournal(ctx context.Context, id, name string) (string, error) {
-	run, err := c.runs.find(id)
+	run, err := c.findSoon(ctx, id)
 	if err != nil {
 		return "", err
 	}
@@ -196,6 +215,9 @@ func (c *Control) revoke(ctx context.Context, by fleet.Member, name string) (fle
 
 // cutOff ends all connections of a member.
 func (c *Control) cutOff(key string) error {
+	if c.engine == nil {
+		return nil
+	}
 	open, err := c.engine.Connz(&server.ConnzOptions{Username: true, User: key, Limit: connectionsMax})
 	if err != nil {
 		return err

@@ -13,8 +13,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,6 +41,12 @@ type Options struct {
 	Limits    fleet.Limits
 	Log       *slog.Logger
 
+	Name     string   // of this server among others; default: the name of this host
+	Cluster  Cluster  // the servers that keep everything together; no peers: this one is alone, or has an engine that others run
+	External External // an engine that others run; no addresses: it is in this process
+	Replicas int      // how often everything is kept; 0: three times where there are servers for it, or once
+
+	Lease    time.Duration // how long a server that is not heard still leads; default 5 s
 	Pulse    time.Duration // how often agents hear that we are there; default 4 s, so that one may be missed within the shortest leash
 	Lead     time.Duration // from order to start; default 3 s
 	RollCall time.Duration // how long hosts may take to say that they are there; default 1 s
@@ -51,6 +60,9 @@ type Options struct {
 	Boundless       bool // planted bug: what a person may attack is not looked at
 	TrustingReplies bool // planted bug: a member is answered wherever it says
 	StopsOnce       bool // planted bug: a host that does not hear a stop is not told again
+	Stubborn        bool // planted bug: a server leads though its lease was not renewed
+	Unfenced        bool // planted bug: what a server writes and orders counts, whoever leads by now
+	Leaderless      bool // planted bug: each server does what the one that leads should do
 }
 
 // AdminFile is the file in the directory with the credentials of the first admin, made at the first start.
@@ -64,9 +76,10 @@ type Control struct {
 	pin     string
 	boot    string
 
-	engine    *server.Server
-	conn      *nats.Conn
-	js        jetstream.JetStream
+	engine    *server.Server // where members come in
+	conn      *nats.Conn     // to where everything is kept
+	store     *store
+	lead      *leadership
 	members   *members
 	tokens    *tokens
 	permits   *permits.Store
@@ -74,12 +87,17 @@ type Control struct {
 	levers    *shelf[fleet.Lever]
 	records   *records
 	schedule  *shelf[fleet.Scheduled]
+	servers   *shelf[fleet.Server]
 	apiTokens *shelf[apiToken]
 	journal   jetstream.Stream
 	audit     *history.Writer
 	closers   []func() error
 
+	opened  atomic.Bool
+	closing chan struct{}
+
 	due      sync.WaitGroup // what the schedule begins
+	beside   sync.WaitGroup // taking over, and what is looked after once
 	ordering sync.Mutex     // one run is admitted at a time, so that each sees the ones before
 
 	changing sync.Mutex // one change of a run or of the lever at a time
@@ -91,19 +109,61 @@ type Control struct {
 	watchers map[chan Change]bool
 }
 
-// Open starts the engine on the directory and is ready when it returns. Run keeps it going, Close ends it.
+// Open starts the engine on the directory, or finds the one that others run, and is ready when it returns. Run keeps it going, Close ends it. One of
+// several servers waits for as many of the others as it takes to keep anything, until ctx ends.
 func Open(ctx context.Context, o Options) (*Control, error) {
 	o.Pulse, o.Lead = cmp.Or(o.Pulse, 4*time.Second), cmp.Or(o.Lead, 3*time.Second)
 	o.RollCall, o.Margin = cmp.Or(o.RollCall, time.Second), cmp.Or(o.Margin, 30*time.Second)
+	o.Lease = cmp.Or(o.Lease, leaseDefault)
+	if o.Name == "" {
+		o.Name, _ = os.Hostname()
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(o.Directory, 0o700); err != nil {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
-	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{}}
+	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
+
+// alone reports whether there is one server, with everything in its own directory.
+func (o Options) alone() bool { return len(o.Cluster.Peers) == 0 && len(o.External.URLs) == 0 }
+
+func (o Options) check() error {
+	wrong := func(op, hint, format string, args ...any) error {
+		return &drill.Error{Op: op, Kind: drill.Invalid, Err: fmt.Errorf(format, args...), Hint: hint}
+	}
+	switch {
+	case len(o.Cluster.Peers) > 0 && len(o.External.URLs) > 0:
+		return wrong("--nats", "servers keep everything among themselves, or in an engine that others run", "--nats and --cluster-peers are both given")
+	case len(o.Cluster.Peers) > 0 && len(o.Cluster.Peers) < clusterMin:
+		return wrong("--cluster-peers", "name all of them, this one included: three survive the loss of one, five of two", "%d servers are no cluster", len(o.Cluster.Peers))
+	case o.Replicas < 0 || o.Replicas > replicasMax || o.Replicas > 0 && o.Replicas%2 == 0:
+		return wrong("--replicas", "write 1, 3 or 5; 0 is as many as fit", "%d", o.Replicas)
+	case o.alone() && o.Replicas > 1:
+		return wrong("--replicas", "they need --cluster-peers or --nats", "%d replicas on one server", o.Replicas)
+	}
+	if err := fleet.CheckName("a server", o.Name); err != nil && !o.alone() {
+		return wrong("--server-name", "", "%w", err)
+	}
+	if err := o.External.check(); err != nil {
+		return err
+	}
+	for _, peer := range o.Cluster.Peers {
+		if _, _, err := net.SplitHostPort(peer); err != nil {
+			return wrong("--cluster-peers", "write HOST:PORT of each, as control1.example.com:7423", "%q: %w", peer, err)
+		}
+	}
+	return nil
+}
+
+// clusterMin is the least number of servers of which one may go.
+const clusterMin = 3
 
 func (c *Control) open(ctx context.Context) error {
 	var err error
@@ -119,66 +179,162 @@ func (c *Control) open(ctx context.Context) error {
 		return err
 	}
 	guard := &gate{secret: rand.Text(), open: c.options.OpenGate}
-	if c.engine, err = startEngine(c.options.Listen, filepath.Join(c.options.Directory, "engine"), tlsConfig, guard, c.log); err != nil {
-		return err
-	}
-	c.closers = append(c.closers, func() error { c.engine.Shutdown(); c.engine.WaitForShutdown(); return nil })
-	if c.conn, err = within(c.engine, guard.secret); err != nil {
-		return fmt.Errorf("fleet: %w", err)
-	}
-	c.closers = append(c.closers, func() error { c.conn.Close(); return nil })
-	if c.js, err = jetstream.New(c.conn); err != nil {
+	if err := c.openEngine(ctx, guard, tlsConfig); err != nil {
 		return err
 	}
 	if err := c.openShelves(ctx, guard); err != nil {
+		if drill.KindOf(err) != drill.Internal {
+			return err
+		}
 		return &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "is the disk full? what is kept lies in " + c.options.Directory}
 	}
-	if err := c.firstAdmin(ctx); err != nil {
-		return err
+	if c.lead.alone {
+		if err := c.firstAdmin(ctx); err != nil {
+			return err
+		}
+		c.beside.Go(func() { c.freeOrphans(context.WithoutCancel(ctx), 0) })
 	}
-	c.remember()
+	c.opened.Store(true)
 	return c.listen()
 }
 
+// openEngine starts the engine in this process, and connects to where everything is kept.
+func (c *Control) openEngine(ctx context.Context, guard *gate, tlsConfig *tls.Config) error {
+	o := engineOptions{listen: c.options.Listen, advertise: c.options.Advertise, directory: filepath.Join(c.options.Directory, "engine"), tls: tlsConfig, gate: guard, log: c.log, name: "firedrill"}
+	if !c.options.alone() {
+		o.name = c.options.Name
+	}
+	if len(c.options.Cluster.Peers) > 0 {
+		o.cluster, o.routes, o.directory = c.options.Cluster, fleet.MutualTLS(tlsConfig, c.pin), filepath.Join(c.options.Directory, "cluster")
+	}
+	if len(c.options.External.URLs) > 0 {
+		o.directory = ""
+	}
+	if err := c.settle(o.directory); err != nil {
+		return err
+	}
+	var err error
+	if c.engine, err = startEngine(o); err != nil {
+		return err
+	}
+	c.closers = append(c.closers, func() error { c.engine.Shutdown(); c.engine.WaitForShutdown(); return nil })
+	door, err := within(c.engine, guard.secret, inboxOfServers+"."+c.boot)
+	if err != nil {
+		return fmt.Errorf("fleet: %w", err)
+	}
+	c.closers = append(c.closers, func() error { door.Close(); return nil })
+	c.conn = door
+	c.store = &store{log: c.log, replicas: c.options.Replicas, unfenced: c.options.Unfenced, cure: func(error) error { return nil }, what: func() string { return "the engine" }}
+	switch {
+	case len(c.options.External.URLs) > 0:
+		if err := c.openExternal(ctx, door); err != nil {
+			return err
+		}
+	case len(c.options.Cluster.Peers) > 0:
+		c.store.what = func() string {
+			return fmt.Sprintf("%d servers; %d others are known; is identity.json the same on all, and can they reach each other?", len(c.options.Cluster.Peers), c.engine.NumRoutes())
+		}
+	default:
+		c.store.replicas = 1
+	}
+	c.store.js, err = jetstream.New(c.conn)
+	return err
+}
+
+// inboxOfServers is where servers are answered. No member hears or speaks there.
+const inboxOfServers = "fd.server"
+
 // openShelves reads what is kept. Until it is done the gate's lists are empty, so nobody is in yet.
 func (c *Control) openShelves(ctx context.Context, guard *gate) error {
-	known, err := openShelf[fleet.Member](ctx, c.js, "members")
+	if err := c.store.claim(ctx, c.id.Fleet); err != nil {
+		return err
+	}
+	known, err := openShelf(ctx, c.store, "members", c.memberChanged)
 	if err != nil {
 		return err
 	}
-	leaves, err := openShelf[leave](ctx, c.js, "tokens")
+	leaves, err := openShelf[leave](ctx, c.store, "tokens", nil)
 	if err != nil {
 		return err
 	}
 	c.members, c.tokens = &members{shelf: known}, &tokens{shelf: leaves}
-	if c.permits, err = permits.Open(ctx, c.js); err != nil {
+	kept, err := c.store.bucket(ctx, "permits")
+	if err != nil {
 		return err
 	}
+	c.permits = permits.Over(kept)
 	c.permits.Blind = c.options.BlindPermits
-	if c.runs, err = openRuns(ctx, c.js); err != nil {
+	if c.runs, err = openRuns(ctx, c.store, func(run fleet.Run) { c.hold(run); c.changed("run", run) }); err != nil {
 		return err
 	}
-	if c.levers, err = openShelf[fleet.Lever](ctx, c.js, "lever"); err != nil {
+	if c.levers, err = openShelf(ctx, c.store, "lever", func(_ string, lever fleet.Lever) { c.changed("lever", lever) }); err != nil {
 		return err
 	}
-	if c.records, err = openRecords(ctx, c.js); err != nil {
+	if c.records, err = openRecords(ctx, c.store); err != nil {
 		return err
 	}
-	if c.schedule, err = openShelf[fleet.Scheduled](ctx, c.js, "schedule"); err != nil {
+	if c.schedule, err = openShelf(ctx, c.store, "schedule", func(_ string, one fleet.Scheduled) { c.changed("schedule", one) }); err != nil {
 		return err
 	}
-	if c.apiTokens, err = openShelf[apiToken](ctx, c.js, "api_tokens"); err != nil {
+	if c.apiTokens, err = openShelf[apiToken](ctx, c.store, "api_tokens", nil); err != nil {
 		return err
 	}
-	if c.journal, err = c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "JOURNALS", Subjects: []string{"fd.kept.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew}); err != nil {
+	if c.journal, err = c.store.stream(ctx, jetstream.StreamConfig{Name: "JOURNALS", Subjects: []string{"fd.kept.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew}); err != nil {
 		return err
 	}
 	guard.fill(c.members, c.tokens)
+	return c.openLead(ctx)
+}
+
+// openLead joins those who may lead.
+func (c *Control) openLead(ctx context.Context) error {
+	c.lead = &leadership{length: c.options.Lease, alone: c.options.alone() || c.options.Leaderless, stubborn: c.options.Stubborn, self: lease{Server: c.boot, Name: c.options.Name}}
+	if c.options.alone() {
+		return nil
+	}
+	var err error
+	if c.servers, err = openShelf[fleet.Server](ctx, c.store, "servers", nil); err != nil {
+		return err
+	}
+	if _, err := c.servers.change(ctx, c.options.Name, func(fleet.Server, bool) (fleet.Server, error) {
+		return fleet.Server{Name: c.options.Name, Address: c.ownAddress(), Boot: c.boot, Since: time.Now()}, nil
+	}); err != nil {
+		return err
+	}
+	c.lead.bucket, err = c.store.bucket(ctx, "leader")
+	return err
+}
+
+// memberChanged cuts off who was put out, whichever server did it.
+func (c *Control) memberChanged(key string, member fleet.Member) {
+	if member.Revoked != nil && c.opened.Load() {
+		if err := c.cutOff(key); err != nil {
+			c.log.Warn("a member that was put out is not cut off", "member", member.Name, "error", err) //nolint:sloglint // no request to carry
+		}
+	}
+}
+
+// settle keeps a directory to one way of keeping things: what is kept in another way would seem to be lost.
+func (c *Control) settle(directory string) error {
+	ways := map[string]string{"engine": "one server", "cluster": "one of several servers (--cluster-peers)"}
+	for name, way := range ways {
+		path := filepath.Join(c.options.Directory, name)
+		if _, err := os.Stat(path); err == nil && path != directory {
+			return &drill.Error{Op: "fleet", Kind: drill.Refused, Err: fmt.Errorf("%s is what %s keeps", path, way), Hint: "start it in that way, or move the directory away and begin a fleet that knows nothing of it"}
+		}
+	}
 	return nil
 }
 
 // Close ends the control plane. Agents end what they do when they hear nothing more.
 func (c *Control) Close() error {
+	c.opened.Store(false)
+	select {
+	case <-c.closing:
+	default:
+		close(c.closing)
+	}
+	c.beside.Wait()
 	var err error
 	for i := len(c.closers) - 1; i >= 0; i-- {
 		err = errors.Join(err, c.closers[i]())
@@ -187,8 +343,22 @@ func (c *Control) Close() error {
 	return err
 }
 
-// Address is where agents and people reach it.
+// Address is where agents and people reach it: of several servers all, this one first.
 func (c *Control) Address() string {
+	all := []string{c.ownAddress()}
+	if c.servers != nil {
+		others := c.servers.values()
+		slices.SortFunc(others, func(a, b fleet.Server) int { return strings.Compare(a.Name, b.Name) })
+		for _, other := range others {
+			if !slices.Contains(all, other.Address) {
+				all = append(all, other.Address)
+			}
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+func (c *Control) ownAddress() string {
 	_, port, _ := net.SplitHostPort(c.engine.Addr().String())
 	if c.options.Advertise != "" {
 		return c.options.Advertise
@@ -230,6 +400,9 @@ func (c *Control) firstAdmin(ctx context.Context) error {
 		return &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "remove the file if you have other credentials"}
 	}
 	if had.Seed == "" {
+		if !c.lead.alone && len(c.members.list(func(m fleet.Member) bool { return m.Role == fleet.RoleAdmin })) > 0 {
+			return nil // made by another server, and kept there
+		}
 		if len(c.members.list(func(m fleet.Member) bool { return m.Role == fleet.RoleAdmin && m.Revoked == nil })) > 0 {
 			return nil // handed over and removed, on purpose
 		}
@@ -278,40 +451,61 @@ func (c *Control) record(format string, args ...any) {
 	}
 }
 
-// listen takes what members say.
+// listen takes what members say. All servers hear it; the one that leads acts on it.
 func (c *Control) listen() error {
 	for subject, handle := range map[string]nats.MsgHandler{
 		fleet.FromAgent("*", fleet.WordHello):    c.heardHello,
 		fleet.FromAgent("*", fleet.WordPresence): c.heardPresence,
 		fleet.FromAgent("*", fleet.WordAnswer):   c.heardAnswer,
 		fleet.FromAgent("*", fleet.WordHalted):   c.heardHalted,
-		fleet.FromAgent("*", fleet.WordJournal):  c.heardJournal,
-		"fd.join.*":                              c.heardJoin,
-		"fd.api.*.*":                             c.heardCall,
+		fleet.FromAgent("*", fleet.WordJournal):  c.leading(c.heardJournal),
+		"fd.join.*":                              c.leading(c.heardJoin),
+		"fd.history.*":                           c.heardRecord,
+		leadSubject(c.boot):                      c.heardForwarded,
 	} {
 		if _, err := c.conn.Subscribe(subject, handle); err != nil {
 			return err
 		}
 	}
+	// Any server answers a person.
+	if _, err := c.conn.QueueSubscribe("fd.api.*.*", "servers", c.heardCall); err != nil {
+		return err
+	}
 	return c.conn.Flush()
 }
 
-// Run keeps agents told that we are there, and follows runs to their end, until ctx ends.
+// leading is a handler that is silent while another server leads.
+func (c *Control) leading(handle nats.MsgHandler) nats.MsgHandler {
+	return func(message *nats.Msg) {
+		if c.lead.leads() {
+			handle(message)
+		}
+	}
+}
+
+// Run keeps agents told that we are there, and follows runs to their end, until ctx ends; of several servers the one that leads does.
 func (c *Control) Run(ctx context.Context) error {
 	pulse, look := time.NewTicker(c.options.Pulse), time.NewTicker(min(time.Second, c.options.Margin))
 	defer pulse.Stop()
 	defer look.Stop()
+	var campaign sync.WaitGroup
+	campaign.Go(func() { c.campaign(ctx) })
 	c.pulse()
 	for {
 		select {
 		case <-ctx.Done():
+			campaign.Wait()
+			close(c.closing)
 			c.due.Wait()
+			c.beside.Wait()
 			return nil
 		case <-pulse.C:
 			c.pulse()
 		case <-look.C:
-			c.follow(context.WithoutCancel(ctx), time.Now())
-			c.carryOutDue(context.WithoutCancel(ctx), time.Now())
+			if c.lead.leads() {
+				c.follow(context.WithoutCancel(ctx), time.Now())
+				c.carryOutDue(context.WithoutCancel(ctx), time.Now())
+			}
 		}
 	}
 }
@@ -323,10 +517,16 @@ func (c *Control) lever() fleet.Lever {
 
 func (c *Control) heartbeat() fleet.Pulse {
 	lever := c.lever()
-	return fleet.Pulse{Boot: c.boot, At: time.Now(), Epoch: lever.Epoch, Halted: lever.Engaged}
+	term, _ := c.lead.holds()
+	return fleet.Pulse{Boot: c.boot, At: time.Now(), Epoch: lever.Epoch, Halted: lever.Engaged, Term: term}
 }
 
-func (c *Control) pulse() { c.say(fleet.SubjectPulse, c.heartbeat()) }
+// pulse says that the server that leads is there.
+func (c *Control) pulse() {
+	if c.lead.leads() {
+		c.say(fleet.SubjectPulse, c.heartbeat())
+	}
+}
 
 // say publishes a message of ours, which always encodes; in parts when it is long, which only answers to people are.
 func (c *Control) say(subject string, message any) {

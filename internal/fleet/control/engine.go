@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +27,22 @@ const (
 	connectionsMax  = 20_000
 )
 
+// engineOptions are what differs between engines.
+type engineOptions struct {
+	listen    string
+	advertise string // where clients learn that this engine is; may be empty
+	directory string // of what it keeps; empty: it keeps nothing, and is a door alone
+	tls       *tls.Config
+	gate      server.Authentication
+	log       *slog.Logger
+	name      string
+	cluster   Cluster
+	routes    *tls.Config // how engines of a cluster know each other
+}
+
 // startEngine starts NATS in this process. Every acknowledged write is on the disk: what is kept here is evidence and locks, not traffic.
-func startEngine(listen, directory string, tlsConfig *tls.Config, gate server.Authentication, log *slog.Logger) (*server.Server, error) {
+func startEngine(o engineOptions) (*server.Server, error) {
+	listen, log := o.listen, o.log
 	host, portText, err := net.SplitHostPort(listen)
 	if err != nil {
 		return nil, badListen(listen, err)
@@ -47,13 +62,19 @@ func startEngine(listen, directory string, tlsConfig *tls.Config, gate server.Au
 	if err := probe.Close(); err != nil {
 		return nil, err
 	}
-	engine, err := server.NewServer(&server.Options{
-		ServerName: "firedrill", Host: host, Port: port, NoSigs: true, DisableJetStreamBanner: true,
-		JetStream: true, StoreDir: directory, SyncAlways: true,
-		TLSConfig: tlsConfig, TLSHandshakeFirst: true, TLSTimeout: engineHandshake, AuthTimeout: engineHandshake,
-		CustomClientAuthentication: gate, AlwaysEnableNonce: true,
+	options := &server.Options{
+		ServerName: o.name, Host: host, Port: port, NoSigs: true, DisableJetStreamBanner: true, ClientAdvertise: o.advertise,
+		JetStream: o.directory != "", StoreDir: o.directory, SyncAlways: true,
+		TLSConfig: o.tls, TLSHandshakeFirst: true, TLSTimeout: engineHandshake, AuthTimeout: engineHandshake,
+		CustomClientAuthentication: o.gate, AlwaysEnableNonce: true,
 		MaxPayload: enginePayload, MaxConn: connectionsMax, PingInterval: enginePing, MaxPingsOut: enginePingsOut,
-	})
+	}
+	if len(o.cluster.Peers) > 0 {
+		if err := o.cluster.join(options, o.routes); err != nil {
+			return nil, err
+		}
+	}
+	engine, err := server.NewServer(options)
 	if err != nil {
 		return nil, fmt.Errorf("fleet: engine: %w", err)
 	}
@@ -66,13 +87,46 @@ func startEngine(listen, directory string, tlsConfig *tls.Config, gate server.Au
 	return engine, nil
 }
 
+// Cluster is what servers need to know to keep everything together.
+type Cluster struct {
+	Listen string   // address and port for the other servers
+	Peers  []string // host:port of all of them, this one included
+}
+
+// clusterName is the same for all: what tells fleets apart is their key.
+const clusterName = "firedrill"
+
+// join has an engine find the others. They speak TLS, and each has the key of the fleet or is not let in.
+func (c Cluster) join(options *server.Options, routes *tls.Config) error {
+	host, portText, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return &drill.Error{Op: "--cluster-listen", Kind: drill.Invalid, Err: fmt.Errorf("%q: %w", c.Listen, err), Hint: "write ADDRESS:PORT, as :7423"}
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil || port == 0 {
+		return &drill.Error{Op: "--cluster-listen", Kind: drill.Invalid, Err: fmt.Errorf("%q names no port", c.Listen), Hint: "the others must know it: write ADDRESS:PORT, as :7423"}
+	}
+	probe, err := net.Listen("tcp", c.Listen) //nolint:noctx // at once or never
+	if err != nil {
+		return &drill.Error{Op: "listen on " + c.Listen, Kind: drill.Unsupported, Err: err, Hint: "Name another address or port with --cluster-listen."}
+	}
+	if err := probe.Close(); err != nil {
+		return err
+	}
+	options.Cluster = server.ClusterOpts{Name: clusterName, Host: host, Port: port, TLSConfig: routes, TLSTimeout: engineHandshake}
+	for _, peer := range c.Peers {
+		options.Routes = append(options.Routes, &url.URL{Scheme: "nats-route", Host: peer})
+	}
+	return nil
+}
+
 func badListen(listen string, err error) error {
 	return &drill.Error{Op: "--fleet-listen", Kind: drill.Invalid, Err: fmt.Errorf("%q: %w", listen, err), Hint: "write ADDRESS:PORT, as :7422"}
 }
 
 // within connects to the engine without a socket.
-func within(engine *server.Server, secret string) (*nats.Conn, error) {
-	return nats.Connect("", nats.InProcessServer(engine), nats.UserInfo(controlUser, secret), nats.Name("control"), nats.MaxReconnects(-1), nats.CustomInboxPrefix("fd.inbox.control"))
+func within(engine *server.Server, secret, inbox string) (*nats.Conn, error) {
+	return nats.Connect("", nats.InProcessServer(engine), nats.UserInfo(controlUser, secret), nats.Name("control"), nats.MaxReconnects(-1), nats.CustomInboxPrefix(inbox))
 }
 
 // engineLog carries what the engine says to our log. What it says of each client that comes and goes is not news.
@@ -83,8 +137,13 @@ func (l engineLog) say(level slog.Level, format string, args []any) {
 }
 
 func (l engineLog) Noticef(format string, args ...any) { l.say(slog.LevelDebug, format, args) }
-func (l engineLog) Warnf(format string, args ...any)   { l.say(slog.LevelWarn, format, args) }
-func (l engineLog) Fatalf(format string, args ...any)  { l.say(slog.LevelError, format, args) }
-func (l engineLog) Errorf(format string, args ...any)  { l.say(slog.LevelWarn, format, args) }
-func (l engineLog) Debugf(string, ...any)              {}
-func (l engineLog) Tracef(string, ...any)              {}
+func (l engineLog) Warnf(format string, args ...any) {
+	if strings.Contains(format, "TLS certificate chain and hostname of solicited routes") {
+		return // the keys of both sides are compared, which is more than it asks for
+	}
+	l.say(slog.LevelWarn, format, args)
+}
+func (l engineLog) Fatalf(format string, args ...any) { l.say(slog.LevelError, format, args) }
+func (l engineLog) Errorf(format string, args ...any) { l.say(slog.LevelWarn, format, args) }
+func (l engineLog) Debugf(string, ...any)             {}
+func (l engineLog) Tracef(string, ...any)             {}

@@ -15,6 +15,7 @@ import (
 const (
 	leverKey  = "lever"
 	haltMax   = 20 * time.Second // a host asks, then SIGTERM, then SIGKILL: nine seconds at most
+	leverMax  = 5 * time.Second  // a halt does not wait longer for its lever to be kept
 	haltAgain = time.Second      // said again to those that have not answered
 )
 
@@ -76,35 +77,37 @@ collecting:
 
 // engage pulls the lever. The epoch grows also when it is engaged already, so that no order of before is carried out after a second halt.
 func (c *Control) engage(ctx context.Context, by fleet.Member, reason string) (fleet.Lever, error) {
-	c.changing.Lock()
-	defer c.changing.Unlock()
-	lever := c.lever()
-	if !lever.Engaged {
-		lever.By, lever.Reason, lever.At = by.Name, reason, time.Now()
+	pull := func(lever fleet.Lever) fleet.Lever {
+		if !lever.Engaged {
+			lever.By, lever.Reason, lever.At = by.Name, reason, time.Now()
+		}
+		lever.Engaged, lever.Epoch = true, lever.Epoch+1
+		return lever
 	}
-	lever.Engaged, lever.Epoch = true, lever.Epoch+1
-	err := c.levers.put(ctx, leverKey, lever)
+	ctx, cancel := context.WithTimeout(ctx, leverMax)
+	defer cancel()
+	lever, err := c.levers.change(ctx, leverKey, func(lever fleet.Lever, _ bool) (fleet.Lever, error) { return pull(lever), nil })
 	if err != nil {
+		lever = pull(c.lever())
 		c.levers.only(leverKey, lever)
-		err = &drill.Error{Op: "halt", Kind: drill.Failed, Err: fmt.Errorf("everything is halted, but a restart of the server would forget the lever: %w", err), Hint: "is the disk full?"}
+		err = &drill.Error{Op: "halt", Kind: drill.Failed, Err: fmt.Errorf("everything is halted, but a restart of the server would forget the lever, and other servers do not know of it: %w", err), Hint: "is the disk full? do most of the servers run?"}
+		c.changed("lever", lever)
 	}
-	c.changed("lever", lever)
 	return lever, err
 }
 
 // Release lets runs begin again. It is a named person's doing.
 func (c *Control) Release(ctx context.Context, by fleet.Member) (fleet.Lever, error) {
-	c.changing.Lock()
-	lever := c.lever()
-	was := lever
-	lever.Engaged = false
-	err := c.levers.put(ctx, leverKey, lever)
-	c.changing.Unlock()
+	var was fleet.Lever
+	lever, err := c.levers.change(ctx, leverKey, func(lever fleet.Lever, _ bool) (fleet.Lever, error) {
+		was = lever
+		lever.Engaged = false
+		return lever, nil
+	})
 	if err != nil {
 		return was, err
 	}
 	c.pulse()
-	c.changed("lever", lever)
 	c.record("%s releases the lever, engaged by %s at %s: %s", by.Name, was.By, was.At.Format(time.RFC3339), was.Reason)
 	return lever, nil
 }

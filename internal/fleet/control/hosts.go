@@ -56,6 +56,9 @@ func (c *Control) heardHello(message *nats.Msg) {
 	// Zone and tags are the control plane's to say, as they were when the host was let in: they decide what may be hit together.
 	presence.Facts.Zone, presence.Facts.Tags = member.Zone, member.Tags
 	c.saw(member, presence)
+	if !c.lead.leads() {
+		return
+	}
 	c.answer(message, member.Key, fleet.Welcome{Pulse: c.heartbeat(), Name: member.Name})
 }
 
@@ -128,7 +131,7 @@ func (c *Control) heardAnswer(message *nats.Msg) {
 		c.record("refused the answer of %s: %v", member.Name, err)
 		return
 	}
-	if answer.State == fleet.Refused {
+	if answer.State == fleet.Refused && c.lead.leads() {
 		c.record("%s refused order %s: %s", member.Name, answer.Order, answer.Reason)
 	}
 	c.hand(answer.Order, said{host: member.Key, answer: answer})
@@ -179,7 +182,7 @@ func (c *Control) join(ctx context.Context, id string, text []byte) (fleet.Joine
 		return fleet.Joined{}, errors.Join(err, c.tokens.put(ctx, id, leave))
 	}
 	c.record("let in host %s, key %s, with a token of %s", member.Name, member.Key, leave.By)
-	return fleet.Joined{Fleet: c.id.Fleet, OrderKey: c.id.orderPublic(), Name: member.Name}, nil
+	return fleet.Joined{Fleet: c.id.Fleet, OrderKey: c.id.orderPublic(), Name: member.Name, Servers: c.Address()}, nil
 }
 
 // views are all hosts, for people.

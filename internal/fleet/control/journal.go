@@ -22,6 +22,7 @@ type keptJournal struct {
 	known bool       // the fields were read from the disk
 	lines int
 	end   bool
+	last  uint64 // place of the last part; another server that writes behind it is noticed
 }
 
 // JournalChange says that a host has told more of its part in a run.
@@ -73,17 +74,30 @@ func (c *Control) keep(ctx context.Context, member fleet.Member, part fleet.Jour
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	subject := journalSubject(member.Key, part.Order)
+	if now, _, ok := c.runs.of(member.Key, part.Order); ok {
+		run = now // it may have been said twice, and have waited
+	}
 	if err := c.readKept(ctx, k, subject); err != nil {
 		return fleet.Kept{}, err
 	}
 	if part.From == k.lines && !k.end && (len(part.Lines) > 0 || part.End != nil) {
-		if _, err := c.js.Publish(ctx, subject, encode(part)); err != nil {
+		kept, err := c.store.js.Publish(ctx, subject, encode(part), jetstream.WithExpectLastSequencePerSubject(k.last))
+		if err != nil {
+			k.known = false // it may be there all the same, or another server was faster
 			return fleet.Kept{Lines: k.lines}, err
 		}
 		k.lines += len(part.Lines)
-		k.end = part.End != nil
-		c.learn(ctx, run, at, part, k.lines)
+		k.end, k.last = part.End != nil, kept.Sequence
+		if err := c.learn(ctx, run, at, part, k.lines); err != nil {
+			return fleet.Kept{Lines: k.lines}, err // the end is not said to be kept, so the host says it again
+		}
 		c.changed("journal", JournalChange{Run: run.ID, Host: member.Name, Lines: k.lines})
+	}
+	if k.end && !run.Hosts[at].Final() {
+		// It was kept, and who kept it went down before the run said so.
+		if err := c.relearn(ctx, run, at, k.lines); err != nil {
+			return fleet.Kept{Lines: k.lines}, err
+		}
 	}
 	if k.end {
 		// What is said again is answered from the disk; a run of years has more orders than should be remembered here.
@@ -109,17 +123,35 @@ func (c *Control) readKept(ctx context.Context, k *keptJournal, subject string) 
 		if err := json.Unmarshal(last.Data, &part); err != nil {
 			return err
 		}
-		k.lines, k.end = part.From+len(part.Lines), part.End != nil
+		k.lines, k.end, k.last = part.From+len(part.Lines), part.End != nil, last.Sequence
 	}
 	k.known = true
 	return nil
 }
 
+// relearn is learn for a journal that was kept whole before.
+func (c *Control) relearn(ctx context.Context, run fleet.Run, at, lines int) error {
+	text, err := c.JournalText(ctx, run.Hosts[at])
+	if err != nil {
+		return err
+	}
+	last, err := c.journal.GetLastMsgForSubject(ctx, journalSubject(run.Hosts[at].Key, run.Hosts[at].Order))
+	if err != nil {
+		return err
+	}
+	var part fleet.Journal
+	if err := json.Unmarshal(last.Data, &part); err != nil {
+		return err
+	}
+	part.Lines = strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	return c.learn(ctx, run, at, part, lines)
+}
+
 // learn takes from a part of a journal what the run should say of the host.
-func (c *Control) learn(ctx context.Context, run fleet.Run, at int, part fleet.Journal, lines int) {
+func (c *Control) learn(ctx context.Context, run fleet.Run, at int, part fleet.Journal, lines int) error {
 	account := accountIn(part.Lines)
 	if part.End == nil && account == nil {
-		return // the run is not written for each line
+		return nil // the run is not written for each line
 	}
 	chain := ""
 	if part.End != nil {
@@ -128,7 +160,7 @@ func (c *Control) learn(ctx context.Context, run fleet.Run, at int, part fleet.J
 			chain = err.Error()
 		}
 	}
-	c.change(run.ID, func(r *fleet.Run) {
+	_, err := c.changeRun(run.ID, func(r *fleet.Run) {
 		h := &r.Hosts[at]
 		h.Lines = lines
 		if account != nil {
@@ -143,9 +175,14 @@ func (c *Control) learn(ctx context.Context, run fleet.Run, at int, part fleet.J
 		}
 		h.Chain, h.Code, h.Reverted = chain, part.End.Code, part.End.Reverted
 	})
-	if part.End != nil {
+	if err != nil && part.End == nil {
+		c.log.WarnContext(ctx, "the account of a host cannot be kept yet", "host", run.Hosts[at].Name, "error", err)
+		return nil // the end says it again
+	}
+	if part.End != nil && err == nil {
 		c.record("%s: order %s has ended: %s; reverted %v", run.Hosts[at].Name, part.Order, part.End.Why, part.End.Reverted)
 	}
+	return err
 }
 
 // accountIn finds what an attack says of itself at its end.

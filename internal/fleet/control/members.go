@@ -1,12 +1,10 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,79 +16,235 @@ import (
 	"firedrill/internal/fleet"
 )
 
-// shelf keeps values of one type by key, on disk in a bucket and at hand in memory.
+// shelf keeps values of one type by key, on disk in a bucket and at hand in memory. Servers that share the bucket share the shelf: what another
+// one writes is taken up as it comes, and a write counts only if nobody has written the key since what is at hand here.
 type shelf[T any] struct {
 	bucket  jetstream.KeyValue
 	writing sync.Mutex   // one write at a time; who reads does not wait for the disk
-	mu      sync.RWMutex // guards all
-	all     map[string]T
+	telling sync.Mutex   // news come in the order of what changed
+	mu      sync.RWMutex // guards the fields below
+	all     map[string]onShelf[T]
+	reached uint64 // place in the bucket up to which everything was taken up
+	watcher jetstream.KeyWatcher
+	news    func(key string, value T) // told of each new value, whoever wrote it; may be nil
+
+	unfenced bool // planted bug: a write counts whatever was written since
 }
 
-func openShelf[T any](ctx context.Context, js jetstream.JetStream, bucket string) (*shelf[T], error) {
-	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket, History: 1, Storage: jetstream.FileStorage})
+// onShelf is a value with its revision in the bucket.
+type onShelf[T any] struct {
+	value    T
+	revision uint64
+}
+
+// errOvertaken is wrapped when somebody else has written a key since it was read here.
+var errOvertaken = errors.New("another server has written it meanwhile")
+
+func openShelf[T any](ctx context.Context, store *store, bucket string, news func(key string, value T)) (*shelf[T], error) {
+	kv, err := store.bucket(ctx, bucket)
 	if err != nil {
-		return nil, fmt.Errorf("fleet: open %s: %w", bucket, err)
+		return nil, err
 	}
-	s := &shelf[T]{bucket: kv, all: map[string]T{}}
-	// One stream of all values: asking for each of a hundred thousand takes minutes.
-	watcher, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	s := &shelf[T]{bucket: kv, all: map[string]onShelf[T]{}, news: news, unfenced: store.unfenced}
+	return s, s.read(ctx)
+}
+
+// read takes up all that is kept now, and what is written from now on. It may be called again: a reader whose server died is silent for a while.
+func (s *shelf[T]) read(ctx context.Context) error {
+	// One stream of all values: asking for each of a hundred thousand takes minutes. It outlives ctx, which bounds the beginning alone.
+	watcher, err := s.bucket.WatchAll(context.WithoutCancel(ctx))
 	if err != nil {
-		return nil, fmt.Errorf("fleet: read %s: %w", bucket, err)
+		return fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err)
 	}
-	for entry := range watcher.Updates() {
-		if entry == nil { // all that was kept has come
-			return s, watcher.Stop()
-		}
-		var value T
-		if err := json.Unmarshal(entry.Value(), &value); err != nil {
-			return nil, errors.Join(fmt.Errorf("fleet: read %s %s: %w", bucket, entry.Key(), err), watcher.Stop())
-		}
-		s.all[entry.Key()] = value
+	broken := func(err error) error {
+		return errors.Join(fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err), watcher.Stop())
 	}
-	return nil, fmt.Errorf("fleet: read %s: %w", bucket, cmp.Or(ctx.Err(), errors.New("it broke off")))
+	for {
+		select {
+		case entry, more := <-watcher.Updates():
+			switch {
+			case !more:
+				return broken(errors.New("it broke off"))
+			case entry != nil:
+				if err := s.takeUp(entry); err != nil {
+					return broken(err)
+				}
+				continue
+			}
+		case <-ctx.Done():
+			return broken(ctx.Err())
+		}
+		break // all that was kept has come
+	}
+	s.mu.Lock()
+	before := s.watcher
+	s.watcher = watcher
+	s.mu.Unlock()
+	go func() {
+		for entry := range watcher.Updates() {
+			if entry != nil {
+				_ = s.takeUp(entry) // what is not understood is of a newer server, and not ours to change: its revision is not known here
+			}
+		}
+	}()
+	if before != nil {
+		return before.Stop()
+	}
+	return nil
+}
+
+// sync returns when all that was kept before is at hand here.
+func (s *shelf[T]) sync(ctx context.Context) error {
+	status, err := s.bucket.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err)
+	}
+	last := uint64(0)
+	if full, ok := status.(interface{ StreamInfo() *jetstream.StreamInfo }); ok {
+		last = full.StreamInfo().State.LastSeq
+	}
+	s.mu.RLock()
+	reached := s.reached
+	s.mu.RUnlock()
+	if reached >= last && last > 0 {
+		return nil
+	}
+	return s.read(ctx)
+}
+
+// close ends the reading.
+func (s *shelf[T]) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.watcher.Stop() // the connection may be gone
+}
+
+// takeUp takes up a value as it is in the bucket.
+func (s *shelf[T]) takeUp(entry jetstream.KeyValueEntry) error {
+	s.mu.Lock()
+	known := s.all[entry.Key()].revision
+	s.reached = max(s.reached, entry.Revision())
+	s.mu.Unlock()
+	if entry.Revision() <= known || entry.Operation() != jetstream.KeyValuePut {
+		return nil
+	}
+	var value T
+	if err := json.Unmarshal(entry.Value(), &value); err != nil {
+		return fmt.Errorf("%s: %w", entry.Key(), err)
+	}
+	s.now(entry.Key(), onShelf[T]{value: value, revision: entry.Revision()})
+	return nil
+}
+
+// now puts a value in its place, unless a newer one is there.
+func (s *shelf[T]) now(key string, fresh onShelf[T]) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.mu.Lock()
+	newer := fresh.revision > s.all[key].revision
+	if newer {
+		s.all[key] = fresh
+	}
+	s.mu.Unlock()
+	if newer && s.news != nil {
+		s.news(key, fresh.value)
+	}
 }
 
 func (s *shelf[T]) get(key string) (T, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	value, ok := s.all[key]
-	return value, ok
+	one, ok := s.all[key]
+	return one.value, ok
 }
 
-// put returns when the value is on the disk.
+// put returns when the value is on the disk. It fails with errOvertaken when the key was written since what is at hand here.
 func (s *shelf[T]) put(ctx context.Context, key string, value T) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.RLock()
+	known := s.all[key].revision
+	s.mu.RUnlock()
+	return s.putAfter(ctx, key, value, known)
+}
+
+// change reads a value, changes it, and writes it, again if another server was faster, until ctx ends. with may be called more than once.
+func (s *shelf[T]) change(ctx context.Context, key string, with func(value T, known bool) (T, error)) (T, error) {
+	tick := time.NewTicker(overtakenAgain)
+	defer tick.Stop()
+	for {
+		s.writing.Lock()
+		s.mu.RLock()
+		one, known := s.all[key]
+		s.mu.RUnlock()
+		value, err := with(one.value, known)
+		if err == nil {
+			err = s.putAfter(ctx, key, value, one.revision)
+		}
+		s.writing.Unlock()
+		if !errors.Is(err, errOvertaken) {
+			return value, err
+		}
+		select {
+		case <-tick.C: // what the other one wrote is on its way
+		case <-ctx.Done():
+			return value, err
+		}
+	}
+}
+
+const overtakenAgain = 20 * time.Millisecond
+
+func (s *shelf[T]) putAfter(ctx context.Context, key string, value T, known uint64) error {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if _, err := s.bucket.Put(ctx, key, text); err != nil {
+	var revision uint64
+	if s.unfenced {
+		revision, err = s.bucket.Put(ctx, key, text)
+	} else {
+		revision, err = s.bucket.Update(ctx, key, text, known)
+	}
+	if overtaken(err) {
+		err = errOvertaken
+	}
+	if err != nil {
 		return fmt.Errorf("fleet: keep %s: %w", key, err)
 	}
-	s.only(key, value)
+	s.now(key, onShelf[T]{value: value, revision: revision})
 	return nil
+}
+
+// overtaken reports whether a write failed because of what was written before. Replicated streams have a code of their own for it.
+func overtaken(err error) bool {
+	var refused *jetstream.APIError
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &refused) && (refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
 
 // only changes the value in memory, where the disk failed.
 func (s *shelf[T]) only(key string, value T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all[key] = value
+	s.all[key] = onShelf[T]{value: value, revision: s.all[key].revision}
 }
 
 func (s *shelf[T]) values() []T {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.Collect(maps.Values(s.all))
+	values := make([]T, 0, len(s.all))
+	for _, one := range s.all {
+		values = append(values, one.value)
+	}
+	return values
 }
 
 // find returns the first problem that look has with a value; ten thousand of them are not copied for it.
 func (s *shelf[T]) find(look func(T) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for _, value := range s.all {
-		if err := look(value); err != nil {
+	for _, one := range s.all {
+		if err := look(one.value); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"firedrill/internal/fleet"
@@ -25,20 +26,17 @@ const (
 
 // records are what is kept of drills that were judged, by service, the oldest first.
 type records struct {
-	stream jetstream.Stream
-	js     jetstream.JetStream
-
 	mu    sync.RWMutex // guards the fields below
 	known map[string]bool
 	all   map[string][]fleet.Record
 }
 
-func openRecords(ctx context.Context, js jetstream.JetStream) (*records, error) {
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "HISTORY", Subjects: []string{"fd.history.>"}, Storage: jetstream.FileStorage, MaxMsgs: recordsMax, Discard: jetstream.DiscardOld})
+func openRecords(ctx context.Context, store *store) (*records, error) {
+	stream, err := store.stream(ctx, jetstream.StreamConfig{Name: "HISTORY", Subjects: []string{"fd.history.>"}, Storage: jetstream.FileStorage, MaxMsgs: recordsMax, Discard: jetstream.DiscardOld})
 	if err != nil {
 		return nil, fmt.Errorf("fleet: open the history: %w", err)
 	}
-	r := &records{stream: stream, js: js, known: map[string]bool{}, all: map[string][]fleet.Record{}}
+	r := &records{known: map[string]bool{}, all: map[string][]fleet.Record{}}
 	info, err := stream.Info(ctx)
 	if err != nil || info.State.Msgs == 0 {
 		return r, err
@@ -88,6 +86,17 @@ func (r *records) take(record fleet.Record) {
 	r.all[record.Service] = slices.Insert(list, at, record)
 }
 
+// heardRecord takes up what another server has kept.
+func (c *Control) heardRecord(message *nats.Msg) {
+	var record fleet.Record
+	if json.Unmarshal(message.Data, &record) != nil {
+		return
+	}
+	c.records.mu.Lock()
+	defer c.records.mu.Unlock()
+	c.records.take(record)
+}
+
 // Recorded reports whether a record is kept.
 func (c *Control) Recorded(id string) bool {
 	c.records.mu.RLock()
@@ -105,7 +114,8 @@ func (c *Control) KeepRecord(ctx context.Context, record fleet.Record) error {
 	if c.records.known[record.ID] {
 		return nil
 	}
-	if _, err := c.js.Publish(ctx, "fd.history."+strings.ReplaceAll(record.Service, ".", "_"), encode(record)); err != nil {
+	// Two servers that look at the same directory keep it once.
+	if _, err := c.store.js.Publish(ctx, "fd.history."+strings.ReplaceAll(record.Service, ".", "_"), encode(record), jetstream.WithMsgID(record.ID)); err != nil {
 		return fmt.Errorf("fleet: keep the record of %s: %w", record.ID, err)
 	}
 	c.records.take(record)

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
 )
@@ -29,22 +27,24 @@ type place struct {
 	at  int
 }
 
-func openRuns(ctx context.Context, js jetstream.JetStream) (*runBook, error) {
-	kept, err := openShelf[fleet.Run](ctx, js, "runs")
-	if err != nil {
-		return nil, err
-	}
-	b := &runBook{shelf: kept, active: map[string]bool{}, ordered: map[string]place{}}
-	for _, run := range kept.values() {
-		b.ids = append(b.ids, run.ID)
+// openRuns reads the runs that are kept; news is told of each that changes from now on, whoever changes it.
+func openRuns(ctx context.Context, store *store, news func(fleet.Run)) (*runBook, error) {
+	b := &runBook{active: map[string]bool{}, ordered: map[string]place{}}
+	var err error
+	b.shelf, err = openShelf(ctx, store, "runs", func(_ string, run fleet.Run) {
 		b.index(run)
-	}
-	slices.Sort(b.ids)
-	return b, nil
+		news(run)
+	})
+	return b, err
 }
 
-// index takes up a run but for its place in ids. The lock is held, or nobody else knows the book.
+// index takes up a run.
 func (b *runBook) index(run fleet.Run) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at, known := slices.BinarySearch(b.ids, run.ID); !known {
+		b.ids = slices.Insert(b.ids, at, run.ID)
+	}
 	if run.Done() {
 		delete(b.active, run.ID)
 	} else {
@@ -57,19 +57,8 @@ func (b *runBook) index(run fleet.Run) {
 
 func (b *runBook) get(id string) (fleet.Run, bool) { return b.shelf.get(id) }
 
-// put returns when the run is on the disk.
-func (b *runBook) put(ctx context.Context, run fleet.Run) error {
-	if err := b.shelf.put(ctx, run.ID, run); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if at, known := slices.BinarySearch(b.ids, run.ID); !known {
-		b.ids = slices.Insert(b.ids, at, run.ID)
-	}
-	b.index(run)
-	return nil
-}
+// put returns when the run is on the disk. A run that is new here must be new everywhere.
+func (b *runBook) put(ctx context.Context, run fleet.Run) error { return b.shelf.put(ctx, run.ID, run) }
 
 // going returns the runs that are not over, the oldest first.
 func (b *runBook) going() []fleet.Run {

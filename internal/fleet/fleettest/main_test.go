@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if code, ours := hostfacts.Reexec(os.Args, os.Stdout, os.Stderr); ours {
 		os.Exit(code)
 	}
+	if len(os.Args) == 3 && roles[os.Args[1]] != nil {
+		os.Exit(inRole(roles[os.Args[1]], os.Args[2]))
+	}
 	if len(os.Args) > 3 && os.Args[1] == "fake" {
 		os.Exit(fake(os.Args[2], os.Args[3], os.Args[4:]))
 	}
@@ -61,6 +64,24 @@ func fake(directory, command string, args []string) int {
 		return printed(map[string]any{"ended": ended, "left": []string{}})
 	}
 	return 2
+}
+
+// deed is a line of what a host really did, whoever knows of it.
+type deed struct {
+	Order  string    `json:"order"`
+	At     time.Time `json:"at"`
+	Begins bool      `json:"begins"`
+}
+
+const deedsFile = "deeds.jsonl"
+
+func note(directory string, d deed) {
+	file, err := os.OpenFile(filepath.Join(directory, deedsFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	_ = json.NewEncoder(file).Encode(d) // one write: who kills us tears no line
+	_ = file.Close()
 }
 
 func impacts(directory string) []string {
@@ -123,6 +144,7 @@ func fakeAttack(directory string, args []string) int {
 		return 70
 	}
 	began := time.Now()
+	note(directory, deed{Order: *guid, At: began, Begins: true})
 	say(&history.AttackInForce{GUID: *guid, Until: began.Add(lasts)})
 	why := "deadline"
 	select {
@@ -133,6 +155,7 @@ func fakeAttack(directory string, args []string) int {
 		why = "connection lost"
 	}
 	_ = os.Remove(path)
+	note(directory, deed{Order: *guid, At: time.Now()})
 	say(&history.AttackReverted{GUID: *guid, Why: why})
 	say(&history.AttackAccount{GUID: *guid, Attack: kind, Bit: true, Reverted: true, InForceAt: &began})
 	if why != "deadline" {

@@ -2,8 +2,8 @@ package permits
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -11,13 +11,27 @@ import (
 // stream is a bucket in JetStream, whose leader compares and sets.
 type stream struct{ kv jetstream.KeyValue }
 
-// Open finds the bucket of permits in JetStream, and makes it where there is none.
-func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
-	kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "permits", History: 1, Storage: jetstream.FileStorage})
-	if err != nil {
-		return nil, fmt.Errorf("fleet: open permits: %w", err)
+// Over gives permits out of a bucket in JetStream.
+func Over(kv jetstream.KeyValue) *Store { return &Store{Bucket: stream{kv}} }
+
+// Holders are those who hold a permit, by service, as far as it can be read; a bucket other than one in JetStream names none.
+func (s *Store) Holders(ctx context.Context) (map[string]Permit, error) {
+	kept, ok := s.Bucket.(stream)
+	if !ok {
+		return nil, nil
 	}
-	return &Store{Bucket: stream{kv}}, nil
+	services, err := kept.kv.Keys(ctx)
+	if errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, nil
+	}
+	all := map[string]Permit{}
+	for _, service := range services {
+		var holder Permit
+		if value, _, err := kept.Get(ctx, service); err == nil && json.Unmarshal(value, &holder) == nil {
+			all[service] = holder
+		}
+	}
+	return all, err
 }
 
 func (s stream) Create(ctx context.Context, key string, value []byte) error {

@@ -1,0 +1,167 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"firedrill/internal/drill"
+)
+
+const (
+	replicasWanted = 3                      // where there are servers for them: one may go
+	replicasMax    = 5                      // more than these JetStream does not keep
+	storeTry       = 2 * time.Second        // one try to open what is kept
+	storeAgain     = 250 * time.Millisecond // between tries
+	storeSay       = 10 * time.Second       // between lines that say that it is waited for
+	storeGrace     = 3 * time.Second        // an engine that is coming up lacks what it will have
+)
+
+// store is where everything is kept: JetStream in this process, in a cluster of them, or in an engine that others run.
+type store struct {
+	js       jetstream.JetStream
+	log      *slog.Logger
+	prefix   string            // of names, where others may have names too
+	replicas int               // 0: as many as fit, one or three
+	complain func() error      // what the engine said last of what is not permitted; nil: nothing
+	what     func() string     // who is waited for
+	cure     func(error) error // a problem that waiting does not solve, with its cure; nil: it may pass
+
+	unfenced bool // planted bug: a write counts whatever was written since
+}
+
+// bucket opens a bucket, and makes it if it is not there.
+func (s *store) bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	config := jetstream.KeyValueConfig{Bucket: s.prefix + name, History: 1, Storage: jetstream.FileStorage}
+	var kv jetstream.KeyValue
+	return kv, s.make(ctx, name, func(ctx context.Context, replicas int) error {
+		had := 0
+		if old, err := s.js.Stream(ctx, "KV_"+config.Bucket); err == nil {
+			had = old.CachedInfo().Config.Replicas
+		} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return err
+		}
+		config.Replicas = max(replicas, had)
+		var err error
+		kv, err = s.js.CreateOrUpdateKeyValue(ctx, config)
+		return err
+	})
+}
+
+// stream opens a stream, and makes it if it is not there.
+func (s *store) stream(ctx context.Context, config jetstream.StreamConfig) (jetstream.Stream, error) {
+	config.Name = strings.ToUpper(s.prefix) + config.Name
+	var stream jetstream.Stream
+	return stream, s.make(ctx, config.Name, func(ctx context.Context, replicas int) error {
+		had := 0
+		if old, err := s.js.Stream(ctx, config.Name); err == nil {
+			had = old.CachedInfo().Config.Replicas
+		} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return err
+		}
+		config.Replicas = max(replicas, had)
+		var err error
+		stream, err = s.js.CreateOrUpdateStream(ctx, config)
+		return err
+	})
+}
+
+// make tries until it is done, with as many replicas as there is room for. What does not pass by itself ends it.
+func (s *store) make(ctx context.Context, name string, do func(ctx context.Context, replicas int) error) error {
+	replicas := cmp.Or(s.replicas, replicasWanted)
+	began, said := time.Now(), time.Now()
+	for {
+		try, end := context.WithTimeout(ctx, storeTry)
+		err := do(try, replicas)
+		end()
+		switch {
+		case err == nil:
+			return nil
+		case tooMany(err) && s.replicas == 0 && replicas > 1:
+			replicas = 1
+			continue
+		case tooMany(err) && s.replicas > 0:
+			return &drill.Error{Op: "--replicas", Kind: drill.Unsupported, Err: fmt.Errorf("%s cannot be kept %d times: %w", name, s.replicas, err), Hint: "as many servers with JetStream are needed; 0 takes as many as fit"}
+		}
+		if known := s.cure(err); known != nil && time.Since(began) > storeGrace {
+			return known
+		}
+		if time.Since(said) > storeSay {
+			said = time.Now()
+			s.log.WarnContext(ctx, "waiting for what is kept", "of", name, "by", s.what(), "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("fleet: open %s: %w", name, errors.Join(err, ctx.Err()))
+		case <-time.After(storeAgain):
+		}
+	}
+}
+
+const (
+	codeNoPeers             jetstream.ErrorCode = 10005 // no server has room for one more replica
+	codeReplicasUnsupported jetstream.ErrorCode = 10074 // one server alone
+)
+
+func tooMany(err error) bool {
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) && (refused.ErrorCode == codeNoPeers || refused.ErrorCode == codeReplicasUnsupported)
+}
+
+// about is what a store says of itself: two fleets in one would order each other's hosts.
+type about struct {
+	Fleet string `json:"fleet"`
+}
+
+// claim sees to it that the store is this fleet's.
+func (s *store) claim(ctx context.Context, fleet string) error {
+	kept, err := openShelf[about](ctx, s, "about", nil)
+	if err != nil {
+		return err
+	}
+	defer kept.close()
+	had, known := kept.get("fleet")
+	if !known {
+		if err := kept.put(ctx, "fleet", about{Fleet: fleet}); err == nil || !errors.Is(err, errOvertaken) {
+			return err
+		}
+		if err := kept.read(ctx); err != nil { // another server was faster
+			return err
+		}
+		had, _ = kept.get("fleet")
+	}
+	if had.Fleet != fleet {
+		return &drill.Error{Op: "fleet", Kind: drill.Refused, Err: fmt.Errorf("what is kept there is of fleet %s, and this server is of %s", had.Fleet, fleet),
+			Hint: "all servers of a fleet have the same identity: stop this one, copy fleet/identity.json from the data directory of the first one, and start again; another fleet needs an account of its own"}
+	}
+	return nil
+}
+
+// complaints remembers what the engine said last about what this server may not do.
+type complaints struct {
+	mu   sync.Mutex // guards last
+	last error
+}
+
+func (c *complaints) heard(err error) {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = err
+}
+
+func (c *complaints) get() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
