@@ -314,7 +314,7 @@ func newReportCommand(s streams) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&format, "format", format, "html, markdown, junit, json, csv, github (annotations), chaostoolkit (its journal.json), record (for auditors, with --annex) or text")
+	flags.StringVar(&format, "format", format, "html, markdown, junit, json, csv, github (annotations), chaostoolkit (its journal.json), record (for auditors, with --annex), openmetrics or text")
 	flags.BoolVar(&compare, "compare", false, "set several runs side by side")
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)

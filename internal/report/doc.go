@@ -1,5 +1,5 @@
 // Package report shows what a run proved: a self-contained web page with the timeline, Markdown for a pull request, JUnit for a CI
-// server, JSON for programs and plain text for a terminal. All of them are pure functions of plan, log and verdict.
+// server, JSON and OpenMetrics for programs, and plain text for a terminal. All of them are pure functions of plan, log and verdict.
 //
 // It judges nothing: every outcome, figure and reason comes from the verdict. The page loads nothing and runs nothing: no script, no
 // address, no font; its own content security policy forbids it.

@@ -29,10 +29,11 @@ const (
 
 	ChaosToolkit Format = "chaostoolkit" // the Chaos Toolkit's journal.json
 	RecordJSON   Format = "record"       // the one schema that auditors and supervisors ask for
+	OpenMetrics  Format = "openmetrics"  // gauges, for Prometheus and others
 )
 
 // Formats lists all formats, the one for people at a terminal first.
-var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV, ChaosToolkit, RecordJSON}
+var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV, ChaosToolkit, RecordJSON, OpenMetrics}
 
 // Input is what is shown and how.
 type Input struct {
@@ -103,6 +104,8 @@ func Write(w io.Writer, format Format, in Input) error {
 		render = writeChaosToolkit
 	case RecordJSON:
 		render = writeRecord
+	case OpenMetrics:
+		render = writeOpenMetrics
 	default:
 		return &drill.Error{Op: "report", Kind: drill.Invalid, Err: fmt.Errorf("no format %q", format), Hint: "Take one of " + formatList() + "."}
 	}

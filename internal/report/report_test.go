@@ -39,7 +39,7 @@ func render(t testing.TB, format report.Format, in report.Input) string {
 	return out.String()
 }
 
-var endings = map[report.Format]string{report.Text: "txt", report.Markdown: "md", report.HTML: "html", report.JUnit: "xml", report.JSON: "json", report.GitHub: "github", report.CSV: "csv", report.ChaosToolkit: "journal.json", report.RecordJSON: "record.json"}
+var endings = map[report.Format]string{report.Text: "txt", report.Markdown: "md", report.HTML: "html", report.JUnit: "xml", report.JSON: "json", report.GitHub: "github", report.CSV: "csv", report.ChaosToolkit: "journal.json", report.RecordJSON: "record.json", report.OpenMetrics: "prom"}
 
 func TestEveryFormatLooksAsItDid(t *testing.T) {
 	for name, twist := range map[string]verdicttest.Twist{"passed": verdicttest.NoTwist, "failed": verdicttest.FrozenDNS, "inconclusive": verdicttest.Toothless, "residue": verdicttest.Residue, "silent": verdicttest.DeadAlarm} {

@@ -35,6 +35,7 @@ const (
 //	POST /v1/mute                          {"alarms":["..."],"seconds":300,"reason":"..."} with the token; {"until":TIME}; no alarms: all
 //	POST /v1/hold                          {"alarms":["..."],"names":["..."],"seconds":60,"reason":"..."} with the token; see Hold
 //	POST /v1/metrics                       values over OTLP/HTTP, in protobuf or JSON, with the token, for metrics with otlp:
+//	GET  /metrics                          OpenMetrics: alarms, hosts, answers
 //	GET  /healthz                          200 while the loop runs
 //
 // Refusals are {"error":"...","cure":"..."}: 400 not understood, 403 no or a wrong token, 404 no such name or environment, 409 refused.
@@ -47,6 +48,7 @@ func (w *Watch) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/mute", w.serveMute)
 	mux.HandleFunc("POST /v1/hold", w.serveHold)
 	mux.HandleFunc("POST /v1/metrics", w.serveOTLP)
+	mux.HandleFunc("GET /metrics", w.serveMetrics)
 	mux.HandleFunc("GET /healthz", w.serveHealth)
 	return mux
 }
