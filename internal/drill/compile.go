@@ -105,7 +105,7 @@ func (c *compiler) step(text string) (Step, error) {
 	switch parsed.kind {
 	case StepDeploy:
 		if environment == c.live && !c.facts.First {
-			return Step{}, c.invalid("step %q: %s is answered then; deploy to the idle environment and promote it", text, environment)
+			return Step{}, c.invalid("step %q: %s is answered then; deploy to the idle environment and promote it, or say --first when it has no release yet", text, environment)
 		}
 		step.Name = "deploy to " + environment
 		c.deployed[environment] = true

@@ -102,7 +102,7 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 		return history.Permit{Step: index, Granted: true, Reason: step.Environment + " has no release yet"}
 	}
 	if reason := w.unready(stays, now); reason != "" {
-		return refuse(fmt.Sprintf("%s would be the only one left, and %s", stays, reason), "mend "+stays+" first; firedrill deploy "+stays+" publishes a release when it has none")
+		return refuse(fmt.Sprintf("%s would be the only one left, and %s", stays, reason), w.mend(stays, now))
 	}
 	if step.Drill != nil && step.Drill.Database != "" {
 		if reason, cure := w.admitDatabase(step.Drill); reason != "" {
@@ -111,10 +111,25 @@ func Admit(w *World, index int, now time.Time) history.Permit {
 	}
 	if step.Kind != drill.StepDeploy {
 		if reason := w.unready(step.Environment, now); reason != "" {
-			return refuse(fmt.Sprintf("%s is not fit for this step: %s", step.Environment, reason), "deploy to "+step.Environment+" first")
+			cure := "deploy to " + step.Environment + " first"
+			if !w.watch {
+				cure = w.mend(step.Environment, now)
+			}
+			return refuse(fmt.Sprintf("%s is not fit for this step: %s", step.Environment, reason), cure)
 		}
 	}
 	return history.Permit{Step: index, Granted: true, Reason: fmt.Sprintf("%s is healthy, not under attack and runs %s", stays, w.releaseOf(stays))}
+}
+
+// mend is the cure for an environment that is not ready to serve alone.
+func (w *World) mend(environment string, now time.Time) string {
+	switch {
+	case !w.watch:
+		return "start the watch (firedrill watch), or look whether url: and token_file: of watch: in the service file lead to it"
+	case w.first(environment, now):
+		return "publish its first release: firedrill deploy --first " + environment
+	}
+	return "mend " + environment + " first"
 }
 
 // newPlan is the cure when another environment is answered than the plan was made for.

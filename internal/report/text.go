@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -117,36 +118,41 @@ func clipped(text string, length int) string {
 	return string(runes[:length-1]) + "…"
 }
 
-// writeTextProblems lists every check of a step that ran and did not hold.
+// writeTextProblems lists every check of a step that ran and did not hold. Those for which nobody knows, all for the same reason, share a line;
+// of a step that was refused only that is told, and what failed all the same.
 func writeTextProblems(w io.Writer, in Input, paint func(code, text string) string) error {
 	var problems table
 	var outcomes []history.Outcome
 	add := func(where string, checks []verdict.Check) {
-		for _, check := range worstFirst(checks) {
-			if check.Outcome == history.Passed {
-				continue
+		for _, same := range sameReason(checks) {
+			check := same[0]
+			explanation := "  " + check.Explanation
+			if len(same) == 1 {
+				problems.add(sign(check.Outcome), where, check.Name, quantityText(check.Measured), allowedText(check), evidenceText(check.Evidence, 3))
+			} else {
+				var names []string
+				for _, check := range same {
+					names = append(names, check.Name)
+				}
+				problems.add(sign(check.Outcome), where, fmt.Sprintf("%d checks", len(same)))
+				explanation += " It is about: " + strings.Join(names, " · ")
 			}
-			problems.add(sign(check.Outcome), where, check.Name, quantityText(check.Measured), allowedText(check), evidenceText(check.Evidence, 3))
-			outcomes = append(outcomes, check.Outcome)
-			problems.add("", "", "  "+check.Explanation)
-			outcomes = append(outcomes, check.Outcome)
+			problems.add("", "", explanation)
+			outcomes = append(outcomes, check.Outcome, check.Outcome)
 		}
 	}
 	for i, step := range in.Verdict.Steps {
-		if step.Ran {
-			add(fmt.Sprintf("step %d", i+1), step.Checks)
+		if !step.Ran {
+			continue
 		}
+		checks := slices.DeleteFunc(worstFirst(step.Checks), func(c verdict.Check) bool {
+			return c.Outcome == history.Passed || step.Refused && c.Outcome != history.Failed && c.Name != verdict.Admitted
+		})
+		add(fmt.Sprintf("step %d", i+1), checks)
 	}
-	add("run", in.Verdict.Checks)
+	add("run", slices.DeleteFunc(worstFirst(in.Verdict.Checks), func(c verdict.Check) bool { return c.Outcome == history.Passed }))
 	if len(problems.rows) == 0 {
 		return nil
-	}
-	// The explanations must not widen the columns of what they explain.
-	var narrow table
-	for _, row := range problems.rows {
-		if row[0] != "" {
-			narrow.add(row...)
-		}
 	}
 	if _, err := fmt.Fprintf(w, "\n  %s\n", paint(colorBold, "What did not hold")); err != nil {
 		return err
@@ -167,6 +173,24 @@ func writeTextProblems(w io.Writer, in Input, paint func(code, text string) stri
 		}
 	}
 	return nil
+}
+
+// sameReason puts checks together that are not decided, and for one and the same reason, in the order of the first of each.
+func sameReason(checks []verdict.Check) [][]verdict.Check {
+	var groups [][]verdict.Check
+	at := map[string]int{}
+	for _, check := range checks {
+		i, known := at[check.Explanation]
+		if !known || check.Outcome == history.Failed || check.Measured != nil || len(check.Evidence) > 0 {
+			i = len(groups)
+			groups = append(groups, nil)
+			if check.Outcome != history.Failed && check.Measured == nil && len(check.Evidence) == 0 {
+				at[check.Explanation] = i
+			}
+		}
+		groups[i] = append(groups[i], check)
+	}
+	return groups
 }
 
 func writeTextFoot(w io.Writer, in Input, paint func(code, text string) string) error {

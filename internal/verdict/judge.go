@@ -90,7 +90,7 @@ func judgeStep(rec *record, step int) (judged StepVerdict) {
 	refusal := rec.refusal(step)
 	if refusal != "" {
 		judged.Refused = true
-		judged.Checks = append(judged.Checks, inconclusive(GroupRun, "admitted", "A safeguard refused it: "+refusal))
+		judged.Checks = append(judged.Checks, inconclusive(GroupRun, Admitted, "A safeguard refused it: "+refusal))
 	}
 	weigh(&judged)
 	if refusal != "" && judged.Outcome == history.Inconclusive {

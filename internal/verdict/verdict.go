@@ -93,6 +93,9 @@ const (
 	GroupPromote     Group = "promote"
 )
 
+// Admitted is the name of the check of a step that a safeguard did not let start; its explanation is the refusal.
+const Admitted = "admitted"
+
 // Check is one question with its answer and what the answer stands on.
 type Check struct {
 	Group       Group           `json:"group"`
