@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -134,6 +135,33 @@ func TestClocksThatDifferDoNotDecideWhereToGoBack(t *testing.T) {
 				t.Fatalf("went back to %q, %v; want %q", result.Release, err, want)
 			}
 			w.current()
+		}
+	}
+}
+
+// The clock of a host decides nothing, also when it is set between two deployments: neither which releases are kept, nor which one to go back to.
+func TestHostWhoseClockIsOffIsDeployedToAllTheSame(t *testing.T) {
+	w := newWorld(t, remotetest.OpenSSH, remotetest.Wish{Skewed: true})
+	w.request.Deploy.KeepReleases, w.request.Deploy.Healthy = 2, drill.Healthy{}
+	var deployed []string
+	for i, skew := range []time.Duration{3 * time.Hour, -400 * 24 * time.Hour, 400 * 24 * time.Hour, -time.Minute} {
+		w.account.Skew(t, skew)
+		offset, bound, err := w.account.Dial(t).ClockOffset(t.Context())
+		if err != nil || (offset-skew).Abs() > bound {
+			t.Fatalf("the clock is %s off, to %s, want %s (%v)", offset, bound, skew, err)
+		}
+		w.commit("next", map[string]string{"version": strconv.Itoa(i)})
+		deployed = append(deployed, w.mustDeploy().Release)
+		if got := w.current(); got != deployed[i] {
+			t.Fatalf("%s runs after %s was deployed", got, deployed[i])
+		}
+		if kept := w.releases(); !slices.Equal(kept, deployed[max(0, i-1):]) {
+			t.Errorf("kept are %v, want the newest two of %v", kept, deployed)
+		}
+	}
+	for _, want := range deployed[2:] {
+		if result, err := Rollback(t.Context(), w.request, w.dial, w.report); err != nil || result.Release != want || w.current() != want {
+			t.Errorf("went back to %q, %v; want %q", result.Release, err, want)
 		}
 	}
 }

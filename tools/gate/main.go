@@ -27,7 +27,7 @@ var needed = [][2]string{
 	{"chromium", "chromium"}, {"fc-list", "fontconfig"}, {"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"},
 	{"prometheus", "prometheus"}, {"prometheus-alertmanager", "prometheus-alertmanager"},
 	{"unbound", "unbound"}, {"knotd", "knot"}, {"pdns_server", "pdns-server"}, {"/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql", "pdns-backend-sqlite3"},
-	{"sqlite3", "sqlite3"}, {"haproxy", "haproxy"}, {"systemd-analyze", "systemd"}, {"unshare", "util-linux"}, {"dbus-daemon", "dbus-daemon"}, {"sudo", "sudo"}, {"minisign", "minisign"}, {"gcc", "gcc"}, {"/usr/bin/aws", "awscli"}, {"/usr/lib/python3/dist-packages/boto3/__init__.py", "python3-boto3"}, {"/usr/include/stdlib.h", "libc6-dev"},
+	{"sqlite3", "sqlite3"}, {"haproxy", "haproxy"}, {"systemd-analyze", "systemd"}, {"unshare", "util-linux"}, {"dbus-daemon", "dbus-daemon"}, {"sudo", "sudo"}, {"minisign", "minisign"}, {"faketime", "faketime"}, {"gcc", "gcc"}, {"/usr/bin/aws", "awscli"}, {"/usr/lib/python3/dist-packages/boto3/__init__.py", "python3-boto3"}, {"/usr/include/stdlib.h", "libc6-dev"},
 	{"dockerd", "docker.io"}, {"containerd", "containerd"}, {"runc", "runc"}, {"podman", "podman"}, {"busybox", "busybox-static"},
 	{"/usr/bin/patroni", "patroni"}, {"/usr/bin/etcd", "etcd-server"}, {"/usr/lib/python3/dist-packages/etcd/__init__.py", "python3-etcd"}, {"curl", "curl"},
 }

@@ -25,6 +25,7 @@ type Wish struct {
 
 	// On OpenSSH only:
 	Home   string                    // home directory of commands; default the user's, with all that its login shell does
+	Skewed bool                      // its programs read a clock that is off, as Account.Skew says
 	Config func(dir string) []string // further lines of sshd_config; dir is Account.Dir
 	Sudo   *Sudo                     // log in as a user of its own who has to go through sudo
 	Apart  bool                      // commands have a network of their own, so that an attack there hits nobody; root only

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // sshd is where Debian installs it; the gate installs openssh-server and sets FIREDRILL_REQUIRE=openssh.
@@ -46,6 +47,9 @@ func OpenSSH(t testing.TB, wish Wish) Account {
 	if wish.Runtime != "" {
 		environment = append(environment, "XDG_RUNTIME_DIR="+wish.Runtime)
 	}
+	if wish.Skewed {
+		environment = append(environment, skewed(t, dir)...)
+	}
 	if len(environment) > 0 { // only the first line of it counts
 		lines = append(lines, "SetEnv "+strings.Join(environment, " "))
 	}
@@ -67,6 +71,26 @@ func OpenSSH(t testing.TB, wish Wish) Account {
 		work.Wait()
 	})
 	return newAccount(t, dir, listener.Addr().String(), hostKey.Signer.PublicKey(), login, account)
+}
+
+// skewed is the environment in which programs read a clock that is off: by libfaketime, which also bends the times of files that they read, as
+// such a clock would have made them. No kernel gives a clock of its own to a few processes.
+func skewed(t testing.TB, dir string) []string {
+	t.Helper()
+	found, err := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
+	if err != nil || len(found) == 0 {
+		missing(t, "libfaketime is not installed: apt-get install faketime")
+	}
+	Account{Dir: dir}.Skew(t, 0)
+	return []string{"LD_PRELOAD=" + found[0], "FAKETIME_TIMESTAMP_FILE=" + clockFile(dir), "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"}
+}
+
+func clockFile(dir string) string { return filepath.Join(dir, "clock") }
+
+// Skew sets by how much the clock of a host with Wish.Skewed is off from now on.
+func (a Account) Skew(t testing.TB, by time.Duration) {
+	t.Helper()
+	write(t, clockFile(a.Dir), fmt.Appendf(nil, "%+d\n", int64(by.Seconds())), 0o644)
 }
 
 // apartScript gives a host its own loopback and its own /run and /var/lib, then becomes sshd. The mounts end with its last process.
