@@ -49,6 +49,9 @@ func Idle(b *testing.B, w *World, args ...string) {
 	}
 	b.ReportMetric(0, "ns/op") // of no meaning here
 	for i, pid := range family {
+		if i > 0 {
+			b.ReportMetric(idle(b, pid), "cpu-ms/s-child")
+		}
 		suffix := ""
 		if i > 0 {
 			suffix = "-child"
