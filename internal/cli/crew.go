@@ -288,7 +288,10 @@ func (c *crew) Ledger(ctx context.Context, client drill.Client, emit func(histor
 
 // probes runs probes at a client's place until ctx ends.
 func (c *crew) probes(ctx context.Context, client drill.Client, specs []probe.Spec, emit func(history.Event)) error {
-	if client.SSH == nil {
+	switch {
+	case len(client.Via) > 0:
+		return c.probesVia(ctx, client, specs, emit)
+	case client.SSH == nil:
 		return probe.Run(ctx, c.source, specs, emit)
 	}
 	return c.probesOn(ctx, clientHost(client), client.Name, specs, emit)

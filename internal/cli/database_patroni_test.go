@@ -13,10 +13,10 @@ import (
 	"firedrill/internal/lab"
 )
 
-// patroniDrillFile is the service file of the drills on a pair, under Patroni in place of the watch.
+// patroniDrillFile is the service file of the drills on a pair, under Patroni in place of the watch; its client is reached through a program.
 func patroniDrillFile() string {
 	before, _, _ := strings.Cut(databaseDrillFile, "databases:")
-	return before + `databases:
+	return strings.Replace(before, "ssh: {address: client, user: root}", "via: [ssh, root@client, firedrill]", 1) + `databases:
   books:
     driver: patroni
     hosts:

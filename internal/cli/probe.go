@@ -35,6 +35,7 @@ type probeRequest struct {
 }
 
 func newProbeCommand(s streams) *cobra.Command {
+	tellsTime := false
 	command := &cobra.Command{
 		Use:    "probe",
 		Short:  "Sample a service on a fixed schedule and print what is seen, as JSON lines",
@@ -45,16 +46,33 @@ func newProbeCommand(s streams) *cobra.Command {
   {"source":"bookstore-api-green","probes":[{"name":"db","kind":"tcp","address":"db:5432","every_seconds":1}]}
 
 then prints events as JSON lines until standard input ends or a signal asks to stop. Ledgers are read back before it exits.
-The watch and the conductor start it on other hosts; nothing of it stays there.
+The watch and the conductor start it on other hosts; nothing of it stays there. With --clock it answers each line with the time instead.
 
 EXIT STATUS
   0   stopped as asked
   2   the request is wrong
   3   standard output could not be written`,
-		RunE: func(command *cobra.Command, _ []string) error { return runProbe(command.Context(), s) },
+		RunE: func(command *cobra.Command, _ []string) error {
+			if tellsTime {
+				return tellTime(s)
+			}
+			return runProbe(command.Context(), s)
+		},
 	}
+	command.Flags().BoolVar(&tellsTime, "clock", false, "answer each line of standard input with the time, in seconds since 1970")
 	command.Flags().Bool("help", false, "show this help")
 	return command
+}
+
+// tellTime answers as remote.ClockOver asks.
+func tellTime(s streams) error {
+	for lines := bufio.NewScanner(s.in); lines.Scan(); {
+		now := time.Now()
+		if _, err := fmt.Fprintf(s.out, "%d.%09d\n", now.Unix(), now.Nanosecond()); err != nil {
+			return &drill.Error{Op: "probe", Kind: drill.Unreachable, Err: err}
+		}
+	}
+	return nil
 }
 
 func runProbe(ctx context.Context, s streams) error {

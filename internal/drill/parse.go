@@ -206,6 +206,14 @@ func (c *checker) all() {
 		c.hostPort("dependencies."+dependency.Name+".address", dependency.Address)
 		c.criticalWhen(dependency)
 	}
+	for _, client := range s.Clients {
+		if client.SSH != nil && len(client.Via) > 0 {
+			c.mistake("clients."+client.Name, "ssh and via are two ways to one place; write one of them")
+		}
+		if len(client.Via) > 0 && client.Via[0] == "" {
+			c.mistake("clients."+client.Name+".via", "names no program; write one such as [kubectl, exec, -i, deploy/probe, --, firedrill]")
+		}
+	}
 	c.probes()
 	c.metrics()
 	c.level()

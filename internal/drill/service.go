@@ -85,14 +85,15 @@ type Dependency struct {
 
 // Client is a place from which the service is measured as its clients see it.
 type Client struct {
-	Name     string  `yaml:"-" json:"name"`
-	SSH      *SSH    `yaml:"ssh" json:"ssh,omitempty"`                 // nil: from where the conductor runs
-	HTTP     string  `yaml:"http" json:"http,omitempty"`               // path below the endpoint, default the endpoint itself
-	Every    Seconds `yaml:"every" json:"every_seconds,omitempty"`     // default 100ms
-	Timeout  Seconds `yaml:"timeout" json:"timeout_seconds,omitempty"` // default 1s
-	Resolver string  `yaml:"resolver" json:"resolver,omitempty"`       // name server to ask, as a caching one, host:port; default the system's
-	Keep     bool    `yaml:"keep_alive" json:"keep_alive,omitempty"`   // keep connections and use them again, as browsers and pools do; default a new one each time
-	Ledger   string  `yaml:"ledger" json:"ledger,omitempty"`           // path that takes POST and GET of ledger entries; empty: no ledger
+	Name     string   `yaml:"-" json:"name"`
+	SSH      *SSH     `yaml:"ssh" json:"ssh,omitempty"`                 // without it and via: from where the conductor runs
+	Via      []string `yaml:"via" json:"via,omitempty"`                 // a program that runs firedrill at the client's place, where ssh does not lead: its arguments follow, and input and output are firedrill's
+	HTTP     string   `yaml:"http" json:"http,omitempty"`               // path below the endpoint, default the endpoint itself
+	Every    Seconds  `yaml:"every" json:"every_seconds,omitempty"`     // default 100ms
+	Timeout  Seconds  `yaml:"timeout" json:"timeout_seconds,omitempty"` // default 1s
+	Resolver string   `yaml:"resolver" json:"resolver,omitempty"`       // name server to ask, as a caching one, host:port; default the system's
+	Keep     bool     `yaml:"keep_alive" json:"keep_alive,omitempty"`   // keep connections and use them again, as browsers and pools do; default a new one each time
+	Ledger   string   `yaml:"ledger" json:"ledger,omitempty"`           // path that takes POST and GET of ledger entries; empty: no ledger
 }
 
 // Probe is a program of the user's that looks at something during drills: it is good when it ends with 0 in time.

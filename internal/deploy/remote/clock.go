@@ -17,6 +17,14 @@ import (
 // clockRounds is how often the host is asked for the time; the intervals are intersected, so more rounds only narrow the bound.
 const clockRounds = 9
 
+// clockSlack is by how much clocks may part while they are asked: they are slewed by half of a thousandth at most, and a busy machine may be asked
+// for a second.
+const clockSlack = time.Millisecond
+
+// wallClock is the time without the monotonic clock: Go reads the two one after the other, and a thread that is interrupted in between would add a
+// span to an instant that belong to different moments.
+func wallClock() time.Time { return time.Now().Round(0) }
+
 // ClockOffset measures the host's clock minus ours, and how far off that may be. It asks several times over one channel; each answer lies
 // between its question and its arrival, and the result is the middle of what all the answers allow.
 //
@@ -29,28 +37,37 @@ func (c *Client) ClockOffset(ctx context.Context) (offset, bound time.Duration, 
 	defer s.channel.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.channel.Close() })
 	defer stop()
-	reader := bufio.NewReader(s.channel)
+	if offset, bound, err = ClockOver(s.channel, s.channel); err != nil {
+		return 0, 0, c.fail(ctx, "measure the clock", err)
+	}
+	return offset, bound, nil
+}
+
+// ClockOver is ClockOffset of whoever answers each line with the time, in seconds since 1970 with a fraction.
+func ClockOver(ask io.Writer, answers io.Reader) (offset, bound time.Duration, err error) {
+	reader := bufio.NewReader(answers)
 	low, high := time.Duration(math.MinInt64), time.Duration(math.MaxInt64)
 	for range clockRounds {
-		asked := time.Now()
-		if _, err := io.WriteString(s.channel, "\n"); err != nil {
-			return 0, 0, c.fail(ctx, "measure the clock", err)
+		asked := wallClock()
+		if _, err := io.WriteString(ask, "\n"); err != nil {
+			return 0, 0, err
 		}
 		line, err := reader.ReadString('\n')
 		if err != nil {
-			return 0, 0, c.fail(ctx, "measure the clock", err)
+			return 0, 0, err
 		}
-		took := time.Since(asked)
+		answered := wallClock()
 		earliest, latest, err := readClock(line)
 		if err != nil {
-			return 0, 0, c.fail(ctx, "measure the clock", err)
+			return 0, 0, err
 		}
-		low = max(low, earliest.Sub(asked.Add(took)))
+		low = max(low, earliest.Sub(answered))
 		high = min(high, latest.Sub(asked))
 	}
-	if low > high { // a clock was stepped between two answers
-		return 0, 0, c.fail(ctx, "measure the clock", fmt.Errorf("a clock moved by %s meanwhile", (low-high).Round(time.Microsecond)))
+	if low > high+clockSlack { // a clock was stepped between two answers
+		return 0, 0, fmt.Errorf("a clock moved by %s meanwhile", (low - high).Round(time.Microsecond))
 	}
+	low, high = min(low, high), max(low, high)
 	return low + (high-low)/2, (high - low + 1) / 2, nil
 }
 
