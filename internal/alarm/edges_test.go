@@ -58,6 +58,23 @@ func TestAbsenceWaitsForTheFirstAndKeepsWhenDisabled(t *testing.T) {
 	}
 }
 
+// Beats that have come again for long enough clear an alarm only while they still come: at the very moment at which the silence is too long
+// again it stays.
+func TestAbsenceDoesNotClearIntoSilence(t *testing.T) {
+	rule := absence(t)
+	begin := articleDay(0, 0)
+	for late, want := range map[time.Duration]State{-1: OK, 0: Raised} {
+		a, series := New(rule, begin), NewSeries(rule, begin)
+		a.State = Raised
+		for at := time.Duration(0); at <= 3*time.Second; at += time.Second {
+			series.Add(begin.Add(at), begin.Add(at), 1)
+		}
+		if a, _ = StepAbsence(a, begin.Add(3*time.Second+rule.Absent+rule.Grace+late), series); a.State != want {
+			t.Errorf("%s from the end of what is allowed it is %s, want %s", late, a.State, want)
+		}
+	}
+}
+
 func TestBeatsOfAnotherTimeSayNothing(t *testing.T) {
 	rule := absence(t)
 	now := articleDay(1, 0)

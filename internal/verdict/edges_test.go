@@ -282,6 +282,15 @@ func TestClientsAtTheirBorders(t *testing.T) {
 			t.Errorf("slowest is %s, want %s", got, want)
 		}
 	}
+	// The evidence is the first failed sample and the first good one after it.
+	out := edge(nil, samplesOf("client", -30, 60, badFrom(2, 8))...)
+	if got := out.recovery("client"); len(got.seqs) < 2 || got.seqs[0] != out.rec.samples["client"][32].seq || got.seqs[len(got.seqs)-1] != out.rec.samples["client"][38].seq {
+		t.Errorf("evidence is %v, the samples are %d and %d", got.seqs, out.rec.samples["client"][32].seq, out.rec.samples["client"][38].seq)
+	}
+	same := append(samplesOf("client", 5, 6, alwaysGood), samplesOf("client", 5, 6, alwaysGood)...)
+	if got := seqsAt(edge(nil, append(same, samplesOf("client", 6, 9, alwaysGood)...)...).rec.samples["client"], after(5)); len(got) != 2 {
+		t.Errorf("at one moment there are %v", got)
+	}
 	// Several clients are told one by one.
 	two := edge(func(p *drill.Plan) {
 		p.Clients = append(p.Clients, drill.Client{Name: "kept", Every: seconds(1), Timeout: seconds(1), Keep: true}, drill.Client{Name: "mute", Every: seconds(1)})
