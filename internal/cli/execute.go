@@ -127,6 +127,12 @@ type execution struct {
 	opening []history.Fact                                 // written at the begin of the log
 	wrap    func(conductor.Crew, *links) conductor.Crew    // what the run is carried out by, in place of the crew
 	done    func(directory string, judged verdict.Verdict) // told at the end
+
+	// For a fleet's server; the zero values stand for a run of our own.
+	run       string // its name, a UUID
+	directory string // of the run, in place of one below --out
+	operator  string // who started it
+	sealed    func(head string)
 }
 
 // execute runs a plan, writes log and reports, and returns what the exit code follows from.
@@ -141,12 +147,8 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 		fmt.Fprintf(s.err, "firedrill: %s\n", note)
 		opening = append(opening, &history.Note{Text: note})
 	}
-	run, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	started := time.Now()
-	directory := filepath.Join(options.out, fmt.Sprintf("%s-%s", started.UTC().Format("20060102T150405Z"), run.String()[len(run.String())-6:]))
+	run := cmp.Or(e.run, uuid.Must(uuid.NewV7()).String())
+	directory := cmp.Or(e.directory, filepath.Join(options.out, fmt.Sprintf("%s-%s", time.Now().UTC().Format("20060102T150405Z"), run[len(run)-6:])))
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return &drill.Error{Op: "make the directory of the run", Kind: drill.Invalid, Err: err, Hint: "Name another one with --out."}
 	}
@@ -171,7 +173,7 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 		Plan:    e.plan,
 		Crew:    hands,
 		Log:     writer,
-		Started: history.RunStarted{Run: run.String(), Tool: version(), Host: source, Kernel: kernel(), Operator: operator(), Command: options.command, Trigger: options.startedBy()},
+		Started: history.RunStarted{Run: run, Tool: version(), Host: source, Kernel: kernel(), Operator: cmp.Or(e.operator, operator()), Command: options.command, Trigger: options.startedBy()},
 		Opening: opening,
 		Source:  source,
 		GUID:    func(int, string) string { return uuid.Must(uuid.NewV7()).String() },
@@ -192,6 +194,9 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	}
 	judged := verdict.Judge(e.plan, log, earlier...)
 	_, head := writer.Head()
+	if e.sealed != nil {
+		e.sealed(head)
+	}
 	reportErr := writeReports(directory, e.plan, log, head, judged)
 	if reportErr == nil && err == nil { // a log that could not be written whole is not signed for
 		reportErr = attestRun(directory, log, head, judged, e.key)

@@ -105,7 +105,7 @@ agent). docs/fleet.md tells how to set it up, and who can do what.` + fleetExitS
 	}
 	command.PersistentFlags().StringVar(&o.credentials, "fleet", "", credentialsUsage)
 	command.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
-	command.AddCommand(newFleetHostsCommand(s, &o), newFleetServersCommand(s, &o), newFleetAttackCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
+	command.AddCommand(newFleetHostsCommand(s, &o), newFleetServersCommand(s, &o), newFleetAttackCommand(s, &o), newFleetServiceCommand(s, &o), newFleetDrillCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
 		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o))
 	return command
 }
@@ -622,7 +622,7 @@ once. What there is to be asked is described at /v1/openapi.json. firedrill flee
 		fmt.Fprintln(s.out, token)
 		return nil
 	})
-	command.Flags().StringSliceVar(&request.Scopes, "may", nil, "attack, events, halt, hosts, journal, lever, release, run, runs, stop; one or more")
+	command.Flags().StringSliceVar(&request.Scopes, "may", nil, "one or more of: "+strings.Join(control.Scopes(), ", "))
 	command.Flags().StringVar(&valid, "valid", valid, "for how long, 366d at most")
 	return command
 }

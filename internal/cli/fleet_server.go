@@ -104,7 +104,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 		user, known := book.Find(name)
 		return user.Member(), known
 	}
-	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Person: person, Log: log})
+	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Person: person, Conductor: fleetConductor{}, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +137,9 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", httpapi.Handler(c))
-	known := &standings{files: o.files, results: o.results, log: log}
-	pages := web.Options{Control: c, Book: book, Log: log, Results: o.results, Judge: recordOf, Standings: known.last, Alarms: o.alarms}
+	results := append([]string{c.DrillsDirectory()}, o.results...) // what this server conducts lies as what others do
+	known := &standings{files: o.files, results: results, log: log}
+	pages := web.Options{Control: c, Book: book, Log: log, Results: results, Judge: recordOf, Standings: known.last, Alarms: o.alarms}
 	if pages.Provider, err = o.identities(); err != nil {
 		return nil, err
 	}

@@ -60,6 +60,8 @@ func outputs() []output {
 		one[[]listedUser]("server user list"), one[userChange]("server user add"), one[userChange]("server user password"), one[userChange]("server user remove"),
 		one[[]fleet.HostView]("fleet hosts"), one[[]fleet.Server]("fleet servers"), one[fleet.Run]("fleet attack"), one[[]fleet.Run]("fleet runs"), one[fleet.Run]("fleet run"), events("fleet journal"), one[fleet.Run]("fleet stop"),
 		one[fleet.HaltReport]("fleet halt"), one[fleet.Lever]("fleet lever"), one[fleet.Lever]("fleet release"), one[joinToken]("fleet token"), one[apiToken]("fleet api-token"),
+		one[fleet.ServiceFile]("fleet service put"), one[[]fleet.ServiceFile]("fleet service list"), one[fleet.ServiceFile]("fleet service show"),
+		events("fleet drill start", end, planned, reflect.TypeFor[fleet.DrillRun]()), one[[]fleet.DrillRun]("fleet drill list"), events("fleet drill follow", end), one[fleet.DrillRun]("fleet drill stop"),
 		one[[]fleet.Member]("fleet members"), one[fleet.Member]("fleet add"), one[fleet.Member]("fleet revoke"),
 	}
 	return all

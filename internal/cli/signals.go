@@ -80,7 +80,7 @@ func (c *caughtSignal) stop() {
 // code is 128 plus the signal's number, or 0 when there was none.
 func (c *caughtSignal) code() int {
 	select {
-	case number := <-c.got:
+	case number := <-c.got: // nil, of one that catches nothing, never has one
 		c.got <- number
 		return 128 + int(number)
 	default:

@@ -27,10 +27,11 @@ func Reservation(ctx context.Context, client *remote.Client, d drill.Deploy) (*h
 	if err != nil {
 		return nil, err
 	}
-	return parseReservation(client.Host(), d, text)
+	return ParseReservation(client.Host(), d, text)
 }
 
-func parseReservation(host string, d drill.Deploy, text string) (*history.Reservation, error) {
+// ParseReservation reads the text of a reservation; an empty one is none. One that cannot be read is an error: any doubt means no.
+func ParseReservation(host string, d drill.Deploy, text string) (*history.Reservation, error) {
 	if text = strings.TrimSpace(text); text == "" {
 		return nil, nil
 	}
@@ -76,7 +77,7 @@ func reserved(ctx context.Context, client *remote.Client, d drill.Deploy, owner 
 		if err != nil {
 			return err
 		}
-		found, err := parseReservation(client.Host(), d, text)
+		found, err := ParseReservation(client.Host(), d, text)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,8 @@ const (
 var Calls = map[string]string{
 	"hosts": RoleViewer, "runs": RoleViewer, "run": RoleViewer, "journal": RoleViewer, "members": RoleViewer, "lever": RoleViewer, "servers": RoleViewer,
 	"halt": RoleViewer, "stop": RoleViewer, "attack": RoleOperator, "release": RoleOperator,
+	"services": RoleViewer, "service": RoleViewer, "putservice": RoleOperator,
+	"drills": RoleViewer, "drillrun": RoleViewer, "drilllog": RoleViewer, "stopdrill": RoleViewer, "drill": RoleOperator,
 	"scheduled": RoleViewer, "schedule": RoleOperator, "unschedule": RoleOperator,
 	"token": RoleAdmin, "apitoken": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
 }
@@ -154,6 +156,7 @@ type Run struct {
 	State    string    `json:"state"`
 	Reason   string    `json:"reason,omitempty"`
 	Stopped  string    `json:"stopped_by,omitempty"` // who ended it early
+	Drill    string    `json:"drill,omitempty"`      // of which it is a part, and which holds the permit
 	Hosts    []RunHost `json:"hosts"`
 
 	Term      uint64     `json:"term,omitempty"`      // of the server that wrote it last, of several

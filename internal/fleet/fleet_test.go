@@ -303,6 +303,7 @@ func TestRolesAreALadder(t *testing.T) {
 var decoders = map[string]func([]byte) (any, error){
 	"pulse": wire[Pulse], "halt": wire[Halt], "halted": wire[Halted], "presence": wire[Presence], "welcome": wire[Welcome], "answer": wire[Answer],
 	"go": wire[Go], "cancel": wire[Cancel], "journal": wire[Journal], "kept": wire[Kept], "join": wire[Join], "joined": wire[Joined],
+	"look": wire[Look], "looked": wire[Looked],
 	"order": func(text []byte) (any, error) { return Open(text, public(key(0))) },
 }
 

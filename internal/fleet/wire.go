@@ -188,7 +188,7 @@ type Joined struct {
 
 // Message is what may come over the wire.
 type Message interface {
-	Pulse | Halt | Halted | Presence | Welcome | Answer | Go | Cancel | Journal | Kept | Join | Joined
+	Pulse | Halt | Halted | Presence | Welcome | Answer | Go | Cancel | Journal | Kept | Join | Joined | Look | Looked
 }
 
 // Decode reads and checks a message from the wire. Nothing in it is longer than it may be, and names are names.

@@ -169,6 +169,7 @@ func (a *Agent) connect() error {
 		fleet.ToAgent(a.id.Key, fleet.WordOrder):  a.heardOrder,
 		fleet.ToAgent(a.id.Key, fleet.WordGo):     a.heardGo,
 		fleet.ToAgent(a.id.Key, fleet.WordCancel): a.heardCancel,
+		fleet.ToAgent(a.id.Key, fleet.WordLook):   a.heardLook,
 	} {
 		if _, err := a.conn.Subscribe(subject, handle); err != nil {
 			return err

@@ -268,7 +268,7 @@ func (a *Agent) attack(t *task) fleet.End {
 	ended := make(chan struct{})
 	var ending sync.WaitGroup
 	ending.Go(func() { endChild(t.ctx, command.Process, ended) })
-	account := t.follow(out)
+	account := t.follow(out, a.kick)
 	err := command.Wait()
 	close(ended)
 	ending.Wait()
@@ -309,8 +309,8 @@ func endChild(ctx context.Context, process *os.Process, ended <-chan struct{}) {
 	}
 }
 
-// follow writes down what the attack says of itself, and returns its account, if it gave one.
-func (t *task) follow(out io.Reader) *history.AttackAccount {
+// follow writes down what the attack says of itself, and returns its account, if it gave one. What others wait for is told soon.
+func (t *task) follow(out io.Reader, soon func()) *history.AttackAccount {
 	var account *history.AttackAccount
 	lines := bufio.NewScanner(out)
 	lines.Buffer(make([]byte, 64<<10), lineMax)
@@ -320,10 +320,14 @@ func (t *task) follow(out io.Reader) *history.AttackAccount {
 			t.journal.note("the attack said: %s", bytes.ToValidUTF8(lines.Bytes(), []byte("?")))
 			continue
 		}
-		if said, ok := event.Fact.(*history.AttackAccount); ok {
-			account = said
-		}
 		t.journal.append(event)
+		switch said := event.Fact.(type) {
+		case *history.AttackAccount:
+			account = said
+			soon()
+		case *history.AttackInForce, *history.AttackReverted, *history.AttackCanary:
+			soon()
+		}
 	}
 	if err := lines.Err(); err != nil {
 		t.journal.note("what the attack says cannot be read any more: %v", err)

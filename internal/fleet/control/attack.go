@@ -96,7 +96,7 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 // withinBounds refuses what a person may not attack, or not in this way.
 func withinBounds(by fleet.Member, services []string, kind string) error {
 	why := ""
-	if len(by.Kinds) > 0 && !slices.Contains(by.Kinds, kind) {
+	if kind != "" && len(by.Kinds) > 0 && !slices.Contains(by.Kinds, kind) {
 		why = fmt.Sprintf("%s may attack with %s alone", by.Name, strings.Join(by.Kinds, ", "))
 	}
 	for _, service := range services {

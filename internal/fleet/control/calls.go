@@ -18,6 +18,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
+	"firedrill/internal/history"
 )
 
 const (
@@ -95,6 +96,22 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 		return c.Release(ctx, by)
 	case "attack":
 		return with(text, func(r fleet.AttackRequest) (any, error) { return c.Attack(ctx, by, r) })
+	case "services":
+		return c.Services(), nil
+	case "service":
+		return with(text, func(r fleet.ServiceRequest) (any, error) { return c.Service(r.Name, r.Version) })
+	case "putservice":
+		return with(text, func(r fleet.PutService) (any, error) { return c.putService(ctx, by, r) })
+	case "drills":
+		return c.Drills(runsShown, nil), nil
+	case "drill":
+		return with(text, func(r fleet.DrillRequest) (any, error) { return c.Drill(ctx, by, r, history.TriggerPerson) })
+	case "drillrun":
+		return with(text, func(id string) (any, error) { return c.FindDrill(id) })
+	case "drilllog":
+		return with(text, func(r fleet.LogRequest) (any, error) { return c.DrillLog(r) })
+	case "stopdrill":
+		return with(text, func(id string) (any, error) { return c.StopDrill(ctx, by, id) })
 	case "scheduled":
 		return c.Scheduled(time.Now()), nil
 	case "schedule":

@@ -55,6 +55,9 @@ type Options struct {
 	// Person is what a person may do who has no key here, but a log-in elsewhere; nil: there are none.
 	Person func(name string) (fleet.Member, bool)
 
+	// Conductor conducts drills of services; nil: this server conducts none.
+	Conductor Conductor
+
 	OpenGate        bool // planted bug: an agent may say anything to anyone
 	BlindPermits    bool // planted bug: a permit is taken by writing it down
 	Boundless       bool // planted bug: what a person may attack is not looked at
@@ -89,6 +92,8 @@ type Control struct {
 	schedule  *shelf[fleet.Scheduled]
 	servers   *shelf[fleet.Server]
 	apiTokens *shelf[apiToken]
+	services  *shelf[fleet.ServiceFile]
+	drills    *shelf[fleet.DrillRun]
 	journal   jetstream.Stream
 	audit     *history.Writer
 	closers   []func() error
@@ -107,6 +112,11 @@ type Control struct {
 	waiting  map[string]chan said // by order or halt: who waits for what hosts say of it
 	kept     map[string]*keptJournal
 	watchers map[chan Change]bool
+	// By order: who wants to hear what is kept of its journal; by drill: what ends it.
+	overheard  map[string]chan heardLines
+	conducting map[string]context.CancelCauseFunc
+	openDrills map[string]bool // not over
+	winding    bool            // nothing begins any more
 }
 
 // Open starts the engine on the directory, or finds the one that others run, and is ready when it returns. Run keeps it going, Close ends it. One of
@@ -124,7 +134,8 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if err := os.MkdirAll(o.Directory, 0o700); err != nil {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
-	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{}}
+	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
+		overheard: map[string]chan heardLines{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -193,6 +204,9 @@ func (c *Control) open(ctx context.Context) error {
 			return err
 		}
 		c.beside.Go(func() { c.freeOrphans(context.WithoutCancel(ctx), 0) })
+	}
+	if err := c.breakOff(ctx, func(run fleet.DrillRun) bool { return c.lead.alone || run.Server == c.options.Name }); err != nil {
+		return err // nobody conducts them any more
 	}
 	c.opened.Store(true)
 	return c.listen()
@@ -267,7 +281,7 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	if c.runs, err = openRuns(ctx, c.store, func(run fleet.Run) { c.hold(run); c.changed("run", run) }); err != nil {
 		return err
 	}
-	if c.levers, err = openShelf(ctx, c.store, "lever", func(_ string, lever fleet.Lever) { c.changed("lever", lever) }); err != nil {
+	if c.levers, err = openShelf(ctx, c.store, "lever", c.leverChanged); err != nil {
 		return err
 	}
 	if c.records, err = openRecords(ctx, c.store); err != nil {
@@ -277,6 +291,12 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 		return err
 	}
 	if c.apiTokens, err = openShelf[apiToken](ctx, c.store, "api_tokens", nil); err != nil {
+		return err
+	}
+	if c.services, err = openShelf(ctx, c.store, "services", func(_ string, file fleet.ServiceFile) { c.changed("service", file.Name) }); err != nil {
+		return err
+	}
+	if c.drills, err = openShelf(ctx, c.store, "drills", c.drillChanged); err != nil {
 		return err
 	}
 	if c.journal, err = c.store.stream(ctx, jetstream.StreamConfig{Name: "JOURNALS", Subjects: []string{"fd.kept.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew}); err != nil {
@@ -462,6 +482,7 @@ func (c *Control) listen() error {
 		"fd.join.*":                              c.leading(c.heardJoin),
 		"fd.history.*":                           c.heardRecord,
 		leadSubject(c.boot):                      c.heardForwarded,
+		fleet.FromAgent("*", fleet.WordLooked):   c.heardLooked,
 	} {
 		if _, err := c.conn.Subscribe(subject, handle); err != nil {
 			return err
@@ -489,23 +510,47 @@ func (c *Control) Run(ctx context.Context) error {
 	defer pulse.Stop()
 	defer look.Stop()
 	var campaign sync.WaitGroup
-	campaign.Go(func() { c.campaign(ctx) })
+	campaigning, end := context.WithCancel(context.WithoutCancel(ctx)) // it leads until what it has begun has ended
+	defer end()
+	campaign.Go(func() { c.campaign(campaigning) })
 	c.pulse()
 	for {
 		select {
 		case <-ctx.Done():
+			c.windUp(pulse.C)
+			end()
 			campaign.Wait()
 			close(c.closing)
-			c.due.Wait()
 			c.beside.Wait()
 			return nil
 		case <-pulse.C:
 			c.pulse()
 		case <-look.C:
-			if c.lead.leads() {
-				c.follow(context.WithoutCancel(ctx), time.Now())
-				c.carryOutDue(context.WithoutCancel(ctx), time.Now())
+			if !c.lead.leads() {
+				c.endDrills("this server leads no more")
+				continue
 			}
+			c.follow(context.WithoutCancel(ctx), time.Now())
+			c.followDrills(context.WithoutCancel(ctx))
+			c.carryOutDue(context.WithoutCancel(ctx), time.Now())
+		}
+	}
+}
+
+// windUp ends the drills that are under way, and waits for what was begun. Hosts hear meanwhile that we are there, so that they can say how it ended.
+func (c *Control) windUp(pulse <-chan time.Time) {
+	c.mu.Lock()
+	c.winding = true
+	c.mu.Unlock()
+	c.endDrills("the server is being stopped")
+	over := make(chan struct{})
+	go func() { c.due.Wait(); close(over) }()
+	for {
+		select {
+		case <-over:
+			return
+		case <-pulse:
+			c.pulse()
 		}
 	}
 }

@@ -29,6 +29,7 @@ func (c *Control) Halt(ctx context.Context, by fleet.Member, request fleet.HaltR
 	defer done()
 	c.say(fleet.SubjectHalt, halt)
 	c.pulse()
+	c.endDrills("halt by " + by.Name)
 	c.record("%s halts everything: %s", by.Name, request.Reason)
 	report := fleet.HaltReport{Lever: lever, Halted: []string{}, Left: map[string]string{}, Absent: []string{}}
 	waiting := map[string]string{}

@@ -32,6 +32,8 @@ type said struct {
 	host   string
 	answer fleet.Answer
 	halted fleet.Halted
+	looked fleet.Looked
+	at     time.Time // when it came
 }
 
 // token is a part of a subject, from 0.
@@ -150,6 +152,20 @@ func (c *Control) heardHalted(message *nats.Msg) {
 	c.hand(halted.ID, said{host: member.Key, halted: halted})
 }
 
+func (c *Control) heardLooked(message *nats.Msg) {
+	at := time.Now()
+	member, ok := c.speaker(message)
+	if !ok {
+		return
+	}
+	looked, err := fleet.Decode[fleet.Looked](message.Data)
+	if err != nil {
+		c.record("refused what %s says of a look: %v", member.Name, err)
+		return
+	}
+	c.hand(looked.ID, said{host: member.Key, looked: looked, at: at})
+}
+
 // heardJoin lets an agent in. The connection was let in by the token that the subject names.
 func (c *Control) heardJoin(message *nats.Msg) {
 	id := token(message.Subject, 2)
@@ -226,9 +242,15 @@ func (c *Control) callTheRoll(ctx context.Context) (since time.Time) {
 // candidates are all hosts as the choice sees them: there is who was heard since.
 func (c *Control) candidates(since time.Time) []fleet.Candidate {
 	var all []fleet.Candidate
+	drilled := map[string]bool{} // a drill attacks it, or is about to
+	for _, run := range c.GoingDrills() {
+		for _, host := range run.Hosts {
+			drilled[host] = true
+		}
+	}
 	for _, view := range c.views(time.Now()) {
 		candidate := fleet.Candidate{Key: view.Key, Name: view.Name, Zone: view.Zone, Tags: view.Tags, Online: !view.Heard.Before(since) && view.Facts != nil,
-			Attacked: view.Run != "" || len(view.Running) > 0}
+			Attacked: view.Run != "" || len(view.Running) > 0 || drilled[view.Name]}
 		if view.Facts != nil {
 			candidate.Kinds = view.Facts.Kinds
 		}

@@ -91,6 +91,7 @@ func (c *Control) keep(ctx context.Context, member fleet.Member, part fleet.Jour
 		if err := c.learn(ctx, run, at, part, k.lines); err != nil {
 			return fleet.Kept{Lines: k.lines}, err // the end is not said to be kept, so the host says it again
 		}
+		c.handOn(part)
 		c.changed("journal", JournalChange{Run: run.ID, Host: member.Name, Lines: k.lines})
 	}
 	if k.end && !run.Hosts[at].Final() {

@@ -267,6 +267,9 @@ func (c *Control) takeOver(ctx context.Context, term uint64, from lease) {
 	for _, run := range c.runs.going() {
 		c.adopt(ctx, run, nameOf(from))
 	}
+	if err := c.breakOff(ctx, func(run fleet.DrillRun) bool { return !c.conducts(run.ID) }); err != nil {
+		c.log.WarnContext(ctx, "the drills of the leader before are not marked yet", "error", err)
+	}
 	c.lead.mu.Lock()
 	if c.lead.term == term {
 		c.lead.ready = true
@@ -295,7 +298,7 @@ const catchUpTry = time.Second
 func (c *Control) reread(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rereadMax)
 	defer cancel()
-	for _, read := range []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.servers.read} {
+	for _, read := range []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.servers.read, c.services.read, c.drills.read} {
 		for read(ctx) != nil {
 			if ctx.Err() != nil {
 				c.log.WarnContext(ctx, "what is kept cannot be read anew", "error", ctx.Err())
@@ -360,6 +363,9 @@ func (c *Control) freeOrphans(ctx context.Context, term uint64) {
 		if now, ok := c.lead.holds(); !ok || now != term {
 			return
 		}
+		if drilled, known := c.drills.get(holder.Run); known && (!drilled.Done() || drilled.Left) {
+			continue
+		}
 		run, known := c.runs.get(holder.Run)
 		if known && (!run.Done() || c.unaccounted(run, time.Now())) {
 			continue
@@ -383,7 +389,8 @@ func (c *Control) unaccounted(run fleet.Run, now time.Time) bool {
 }
 
 // here are the calls that any server answers: those that look, and the one that must not wait for a leader.
-var here = map[string]bool{"hosts": true, "runs": true, "run": true, "journal": true, "members": true, "lever": true, "scheduled": true, "halt": true, "servers": true}
+var here = map[string]bool{"hosts": true, "runs": true, "run": true, "journal": true, "members": true, "lever": true, "scheduled": true, "halt": true, "servers": true,
+	"services": true, "service": true, "drills": true, "drillrun": true}
 
 // forwarded is a call that a server hands on to the one that leads.
 type forwarded struct {
@@ -454,6 +461,12 @@ func typed(call string, text json.RawMessage) (any, error) {
 		return read[fleet.Lever](text)
 	case "schedule", "unschedule":
 		return read[fleet.Scheduled](text)
+	case "putservice":
+		return read[fleet.ServiceFile](text)
+	case "drill", "stopdrill":
+		return read[fleet.DrillRun](text)
+	case "drilllog":
+		return read[fleet.LogPart](text)
 	case "add", "revoke":
 		return read[fleet.Member](text)
 	case "token", "apitoken":

@@ -26,7 +26,10 @@ const (
 )
 
 // scopes are what a token may ever have: what a program needs to attack and to halt, never who is let in.
-var scopes = []string{"attack", ScopeEvents, "halt", "hosts", "journal", "lever", "release", "run", "runs", "stop"}
+var scopes = []string{"attack", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "halt", "hosts", "journal", "lever", "putservice", "release", "run", "runs", "service", "services", "stop", "stopdrill"}
+
+// Scopes are what a token may have.
+func Scopes() []string { return slices.Clone(scopes) }
 
 // Holder is a program that came with a token.
 type Holder struct {
@@ -115,7 +118,7 @@ func (c *Control) revokeToken(ctx context.Context, by fleet.Member, name string)
 
 // Change is something that changed, as it is now.
 type Change struct {
-	Name  string // "run", "lever", or "journal" with a JournalChange
+	Name  string // what changed; openapi.json lists all, with what comes with each
 	Value any
 }
 

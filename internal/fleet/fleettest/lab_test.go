@@ -35,7 +35,13 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	l, err := lab.Up(t.Context(), topology(), lab.Options{})
+	return newRigOf(t, topology(), "control", "web1", "web2", "web3")
+}
+
+// newRigOf brings a lab up; when the test fails, what programs on the hosts said is shown.
+func newRigOf(t *testing.T, topology lab.Topology, hosts ...string) *rig {
+	t.Helper()
+	l, err := lab.Up(t.Context(), topology, lab.Options{})
 	if drill.KindOf(err) == drill.Unsupported && err != nil && !strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
 		t.Skip(err)
 	}
@@ -44,7 +50,7 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			for _, host := range []string{"control", "web1", "web2", "web3"} {
+			for _, host := range hosts {
 				var out bytes.Buffer
 				_, _ = l.Exec(context.Background(), host, lab.Cmd{Args: []string{"sh", "-c", "tail -n 30 /run/*.log"}, Stdout: &out})
 				t.Logf("%s:\n%s", host, out.String())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,10 +40,26 @@ var routes = []route{
 	{http.MethodGet, "/v1/hosts", "hosts", none, http.StatusOK},
 	{http.MethodGet, "/v1/runs", "runs", none, http.StatusOK},
 	{http.MethodPost, "/v1/runs", "attack", whole, http.StatusCreated},
-	{http.MethodGet, "/v1/runs/{run}", "run", named, http.StatusOK},
-	{http.MethodPost, "/v1/runs/{run}/stop", "stop", named, http.StatusAccepted},
+	{http.MethodGet, "/v1/runs/{run}", "run", value("run"), http.StatusOK},
+	{http.MethodPost, "/v1/runs/{run}/stop", "stop", value("run"), http.StatusAccepted},
 	{http.MethodGet, "/v1/runs/{run}/journals/{host}", "journal", func(r *http.Request, _ []byte) ([]byte, error) {
 		return json.Marshal([]string{r.PathValue("run"), r.PathValue("host")})
+	}, http.StatusOK},
+	{http.MethodGet, "/v1/services", "services", none, http.StatusOK},
+	{http.MethodPost, "/v1/services", "putservice", func(_ *http.Request, body []byte) ([]byte, error) {
+		return json.Marshal(fleet.PutService{Text: string(body)})
+	}, http.StatusCreated},
+	{http.MethodGet, "/v1/services/{service}", "service", func(r *http.Request, _ []byte) ([]byte, error) {
+		version, err := number(r, "version")
+		return encoded(fleet.ServiceRequest{Name: r.PathValue("service"), Version: int(version)}, err)
+	}, http.StatusOK},
+	{http.MethodGet, "/v1/drills", "drills", none, http.StatusOK},
+	{http.MethodPost, "/v1/drills", "drill", whole, http.StatusCreated},
+	{http.MethodGet, "/v1/drills/{drill}", "drillrun", value("drill"), http.StatusOK},
+	{http.MethodPost, "/v1/drills/{drill}/stop", "stopdrill", value("drill"), http.StatusAccepted},
+	{http.MethodGet, "/v1/drills/{drill}/log", "drilllog", func(r *http.Request, _ []byte) ([]byte, error) {
+		from, err := number(r, "from")
+		return encoded(fleet.LogRequest{ID: r.PathValue("drill"), From: from}, err)
 	}, http.StatusOK},
 	{http.MethodGet, "/v1/lever", "lever", none, http.StatusOK},
 	{http.MethodPost, "/v1/halt", "halt", whole, http.StatusOK},
@@ -51,7 +68,30 @@ var routes = []route{
 
 func none(*http.Request, []byte) ([]byte, error) { return []byte("null"), nil }
 
-func named(r *http.Request, _ []byte) ([]byte, error) { return json.Marshal(r.PathValue("run")) }
+// value hands a part of the path on.
+func value(name string) func(*http.Request, []byte) ([]byte, error) {
+	return func(r *http.Request, _ []byte) ([]byte, error) { return json.Marshal(r.PathValue(name)) }
+}
+
+// number reads a number behind the question mark; without one it is 0.
+func number(r *http.Request, name string) (int64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	read, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || read < 0 {
+		return 0, fmt.Errorf("%s: %q is no number from 0", name, text)
+	}
+	return read, nil
+}
+
+func encoded(asked any, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(asked)
+}
 
 // whole hands the body on; an empty one is an empty object, because a pager's webhook has nothing to say.
 func whole(_ *http.Request, body []byte) ([]byte, error) {

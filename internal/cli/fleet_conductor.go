@@ -1,0 +1,192 @@
+//go:build !hostpart
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path"
+	"sync"
+	"time"
+
+	"firedrill/internal/attack/kinds"
+	"firedrill/internal/conductor"
+	"firedrill/internal/deploy"
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+	"firedrill/internal/fleet/control"
+	"firedrill/internal/history"
+	"firedrill/internal/verdict"
+)
+
+// fleetConductor conducts drills for the server of a fleet, as firedrill run does, with agents in place of SSH. It implements control.Conductor.
+type fleetConductor struct{}
+
+// Plan asks the name servers which environment is answered, and makes the drill concrete.
+func (fleetConductor) Plan(ctx context.Context, service drill.Service, request fleet.DrillRequest) (drill.Plan, error) {
+	service = withoutSecrets(service)
+	live, err := liveEnvironment(ctx, service)
+	if err != nil {
+		return drill.Plan{}, err
+	}
+	seed := request.Seed
+	for seed == 0 {
+		seed = int64(rand.Uint32()) // short enough to be read out
+	}
+	return drill.Compile(service, drill.Facts{Live: live, Kinds: kinds.Describe(), File: "service file of " + service.Name, Seed: seed}, []string{request.Item()})
+}
+
+// withoutSecrets leaves out what a file that was put on a server may not have it read or run there.
+func withoutSecrets(service drill.Service) drill.Service {
+	service.Databases = nil
+	if service.Watch != nil {
+		watch := *service.Watch
+		watch.TokenFile = ""
+		service.Watch = &watch
+	}
+	return service
+}
+
+// Conduct carries a drill out and writes its log and reports.
+func (fleetConductor) Conduct(ctx context.Context, job control.Job) (control.End, error) {
+	service := withoutSecrets(job.Service)
+	quiet := streams{in: nil, out: io.Discard, err: io.Discard}
+	var end control.End
+	var judgedErr error
+	err := execute(ctx, quiet, runOptions{file: service.Name, out: path.Dir(job.Directory), service: &service, command: "run", trigger: job.Drill.Trigger}, execution{
+		service: service, plan: job.Plan, caught: &caughtSignal{},
+		run: job.Drill.ID, directory: job.Directory, operator: job.Drill.By,
+		opening: []history.Fact{&history.Note{Text: fmt.Sprintf("conducted by the server of a fleet, through agents; version %d of the service file", job.Drill.Version)}},
+		wrap: func(hands conductor.Crew, _ *links) conductor.Crew {
+			return &fleetCrew{crew: hands.(*crew), hands: job.Hands, clocks: map[string]history.Clock{}}
+		},
+		sealed: func(head string) { end.Head = head },
+		done: func(_ string, judged verdict.Verdict) {
+			end.Record, judgedErr = recordOfVerdict(judged)
+			end.Record.ID = job.Drill.Result
+		},
+	})
+	var explained exitError
+	if errors.As(err, &explained) {
+		err = nil // it says what the verdict says
+	}
+	return end, errors.Join(err, judgedErr)
+}
+
+// recordOfVerdict is what the history of a fleet keeps of a verdict, which has these fields and more.
+func recordOfVerdict(judged verdict.Verdict) (record fleet.Record, err error) {
+	text, err := json.Marshal(judged)
+	if err != nil {
+		return record, err
+	}
+	return record, json.Unmarshal(text, &record)
+}
+
+// fleetCrew is a crew that reaches hosts through their agents. What it observes it observes from the server.
+type fleetCrew struct {
+	*crew
+	hands *control.Hands
+
+	mu     sync.Mutex // guards clocks
+	clocks map[string]history.Clock
+}
+
+// Inspect looks at what the host runs, whether it is healthy, and what is in force there.
+func (c *fleetCrew) Inspect(ctx context.Context, host drill.Host) history.Inspected {
+	ctx, cancel := context.WithTimeout(ctx, inspectMax)
+	defer cancel()
+	seen := history.Inspected{Host: host.Name}
+	directory := ""
+	if c.service.Deploy != nil {
+		directory = path.Clean(c.service.Deploy.Directory)
+	}
+	looked, clock, err := c.hands.Look(ctx, host.Name, directory)
+	if err != nil {
+		seen.Error = err.Error()
+		return seen
+	}
+	c.mu.Lock()
+	if _, known := c.clocks[host.Name]; !known {
+		c.clocks[host.Name] = clock
+	}
+	c.mu.Unlock()
+	seen.InForce, seen.Release, seen.Revision = looked.InForce, looked.Release, looked.Revision
+	if c.service.Deploy == nil {
+		seen.Healthy = true
+		return seen
+	}
+	if seen.Locked, err = deploy.ParseReservation(host.Name, *c.service.Deploy, looked.Reserved); err != nil {
+		seen.Error = err.Error()
+		return seen
+	}
+	if seen.Locked != nil {
+		seen.Locked.Own = seen.Locked.Owner == owner()
+	}
+	if err := deploy.Healthy(ctx, host, c.service.Deploy.Healthy, c.service.Endpoint); err != nil {
+		seen.Detail = err.Error()
+		return seen
+	}
+	seen.Healthy = true
+	return seen
+}
+
+// Attack has the host's agent carry out the order, and returns when it has ended there.
+func (c *fleetCrew) Attack(ctx context.Context, host drill.Host, order drill.Order, guid string, emit func(history.Event)) error {
+	clock, err := c.clock(ctx, host.Name)
+	if err != nil {
+		return err
+	}
+	emit(history.New(time.Now(), host.Name, &clock))
+	c.quieten(ctx, host, order, emit)
+	end, err := c.hands.Attack(ctx, host.Name, order, guid, func(event history.Event) {
+		if fact, is := event.Fact.(*history.AttackReverted); is && ctx.Err() != nil {
+			stopped := *fact
+			stopped.Why = context.Cause(ctx).Error() // the host knows only that it was told to
+			event.Fact = &stopped
+		}
+		emit(history.Shift(event, -clock.Offset.Duration()))
+	})
+	switch {
+	case err != nil:
+		return err
+	case order.OneWay, end.Code == exitPassed, end.Code == exitInconclusive, ctx.Err() != nil && end.Code > 128:
+		return nil // what it did stands in its events; above 128 it ended because we asked for it, and reverted
+	}
+	return &drill.Error{Op: "attack " + order.Attack, Host: host.Name, Kind: drill.Failed, Err: fmt.Errorf("exit status %d: %s", end.Code, end.Why)}
+}
+
+// clock is how far the clock of a host is off, as it was measured before anything was done there: an attack may be on the clock itself.
+func (c *fleetCrew) clock(ctx context.Context, host string) (history.Clock, error) {
+	c.mu.Lock()
+	clock, known := c.clocks[host]
+	c.mu.Unlock()
+	if known {
+		return clock, nil
+	}
+	_, clock, err := c.hands.Look(ctx, host, "")
+	return clock, err
+}
+
+var errDrillsAlone = &drill.Error{Op: "drill", Kind: drill.Unsupported, Err: errors.New("the server of a fleet conducts drills alone"), Hint: "firedrill pipeline deploys and promotes"}
+
+// Deploy is refused: a server has no way to publish.
+func (c *fleetCrew) Deploy(context.Context, drill.Environment, func(history.Event)) error {
+	return errDrillsAlone
+}
+
+// Rollback is refused likewise.
+func (c *fleetCrew) Rollback(context.Context, drill.Environment, func(history.Event)) error {
+	return errDrillsAlone
+}
+
+// Promote is refused likewise.
+func (c *fleetCrew) Promote(context.Context, string) error { return errDrillsAlone }
+
+// Drain is refused likewise.
+func (c *fleetCrew) Drain(context.Context, drill.Environment, func(history.Event)) error {
+	return errDrillsAlone
+}
