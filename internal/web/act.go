@@ -13,14 +13,17 @@ type action func(r *http.Request, v *visit) (to string, err error)
 // actions are all forms but the log-in's.
 func (s *server) actions() map[string]action {
 	return map[string]action{
-		"/logout":                  s.logout,
-		"/halt":                    s.halt,
-		"/lever/release":           s.release,
-		"/attack":                  s.attack,
-		"/schedule/{entry}/remove": s.unschedule,
-		"/runs/{run}/stop":         s.stop,
-		"/settings/password":       s.changePassword,
-		"/settings/factor":         s.changeFactor,
+		"/logout":                   s.logout,
+		"/halt":                     s.halt,
+		"/lever/release":            s.release,
+		"/attack":                   s.attack,
+		"/schedule/{entry}/remove":  s.unschedule,
+		"/runs/{run}/stop":          s.stop,
+		"/services/put":             s.putService,
+		"/services/{service}/drill": s.startDrill,
+		"/drills/{drill}/stop":      s.stopDrill,
+		"/settings/password":        s.changePassword,
+		"/settings/factor":          s.changeFactor,
 	}
 }
 

@@ -57,7 +57,7 @@ func newLooks() *looks {
 		l.names[entry.Name()] = address
 	}
 	functions := template.FuncMap{"static": func(name string) string { return l.names[name] }, "when": whenText, "iso": isoText, "ago": agoText, "join": strings.Join, "short": shortID, "tags": tagText, "lower": strings.ToLower, "query": urlEscape,
-		"outcomeof": outcomeOf, "verdictclass": verdictClass, "outcomes": func() []string { return outcomes }, "classof": classOf, "conditionof": conditionOf, "sayevent": sayEvent}
+		"outcomeof": outcomeOf, "verdictclass": verdictClass, "outcomes": func() []string { return outcomes }, "classof": classOf, "conditionof": conditionOf, "sayevent": sayEvent, "drilloutcome": drillOutcome}
 	layout, err := template.New("layout.html").Funcs(functions).ParseFS(pageFiles, "pages/layout.html")
 	must(err)
 	files, err := fs.Glob(pageFiles, "pages/*.html")
@@ -89,14 +89,15 @@ func (l *looks) serve(mux *http.ServeMux) {
 
 // head is what the frame of a page needs.
 type head struct {
-	Title string
-	Path  string
-	Visit *visit
-	CSRF  string
-	Lever fleet.Lever
-	Going []fleet.Run
-	Live  bool
-	Now   time.Time
+	Title  string
+	Path   string
+	Visit  *visit
+	CSRF   string
+	Lever  fleet.Lever
+	Going  []fleet.Run
+	Drills []fleet.DrillRun // that are going on
+	Live   bool
+	Now    time.Time
 }
 
 // User is who looks; nil before the log-in.
@@ -136,7 +137,7 @@ func (l *looks) render(w http.ResponseWriter, status int, name string, h head, b
 
 func (s *server) head(r *http.Request, v *visit, title string) head {
 	lever, _ := s.Control.Standing()
-	return head{Title: title, Path: r.URL.Path, Visit: v, CSRF: v.session.CSRF, Lever: lever, Going: s.Control.Going(), Now: time.Now()}
+	return head{Title: title, Path: r.URL.Path, Visit: v, CSRF: v.session.CSRF, Lever: lever, Going: s.Control.Going(), Drills: s.Control.GoingDrills(), Now: time.Now()}
 }
 
 // fail shows what went wrong, with what to do about it.

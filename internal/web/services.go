@@ -58,6 +58,7 @@ type serviceRow struct {
 	Counts   map[string]int
 	Planned  []fleet.ScheduledView
 	Next     time.Time
+	File     *fleet.ServiceFile // that was put on the server
 }
 
 // services lists what the fleet, the history and the service files know of.
@@ -81,6 +82,9 @@ func (s *server) serviceRows(now time.Time) []*serviceRow {
 			one.Hosts++
 			one.Counts[conditionOf(h)]++
 		}
+	}
+	for _, file := range s.Control.Services() {
+		row(file.Name).File = &file
 	}
 	for _, name := range s.Control.RecordedServices() {
 		if last, _ := s.Control.Records(name, "", 1); len(last) > 0 {

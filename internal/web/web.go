@@ -56,11 +56,14 @@ type server struct {
 	mu      sync.Mutex // guards the fields below
 	secrets map[string]string
 	halting *haltState
+	folds   map[string]*drillFold
+
+	folding sync.Mutex // guards what is in folds: one log is read on at a time
 }
 
 // Handler serves the dashboard.
 func Handler(o Options) http.Handler {
-	s := &server{Options: o, sessions: account.NewSessions(o.Book), looks: newLooks(), streams: make(chan struct{}, streamsMax), secrets: map[string]string{}}
+	s := &server{Options: o, sessions: account.NewSessions(o.Book), looks: newLooks(), streams: make(chan struct{}, streamsMax), secrets: map[string]string{}, folds: map[string]*drillFold{}}
 	mux := http.NewServeMux()
 	s.looks.serve(mux)
 	mux.HandleFunc("GET /login", s.loginPage)

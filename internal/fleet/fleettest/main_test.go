@@ -120,6 +120,7 @@ func fakeAttack(directory string, args []string) int {
 	flags := flag.NewFlagSet(kind, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	guid, length := flags.String("guid", "", ""), flags.Float64("l", 1, "")
+	flags.Float64Var(length, "length", 1, "")
 	dry := flags.Bool("dry-run", false, "")
 	_, _ = flags.Bool("json", false, ""), flags.Bool("yes", false, "")
 	say := func(fact history.Fact) { _ = printed(history.New(time.Now(), "fake", fact)) }
@@ -145,6 +146,7 @@ func fakeAttack(directory string, args []string) int {
 	}
 	began := time.Now()
 	note(directory, deed{Order: *guid, At: began, Begins: true})
+	say(&history.AttackPlanned{GUID: *guid, Attack: kind, Host: "fake", Length: drill.Seconds(lasts), Steps: []string{"hold " + path}, Remains: "nothing"})
 	say(&history.AttackInForce{GUID: *guid, Until: began.Add(lasts)})
 	why := "deadline"
 	select {
