@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -105,11 +106,10 @@ func schemaOf(name string) (schema.Schema, error) {
 			return schema.OfOutput(title, known.of...), nil
 		}
 	}
-	made, err := schema.Of(name, kinds.Describe())
-	if err != nil {
-		return nil, &drill.Error{Op: "schema", Kind: drill.Invalid, Err: err, Hint: drill.Suggest(name, schemaNames())}
+	if !slices.Contains(schema.Names(), name) {
+		return nil, &drill.Error{Op: "schema", Kind: drill.Invalid, Err: fmt.Errorf("there is no schema of %q", name), Hint: drill.Suggest(name, schemaNames())}
 	}
-	return made, nil
+	return schema.Of(name, kinds.Describe())
 }
 
 // outputOf finds what a command prints by its words.

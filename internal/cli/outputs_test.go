@@ -29,6 +29,8 @@ import (
 	"firedrill/internal/verdict/verdicttest"
 )
 
+const dialectOfSchemas = "https://json-schema.org/draft/2020-12/schema"
+
 // strict lets no schema forgive a member that it does not know, as one for programs does: what is printed and not described is a mistake of ours.
 func strict(node any) {
 	switch node := node.(type) {
@@ -288,6 +290,15 @@ func TestWhatCommandsPrintValidates(t *testing.T) {
 	for _, planted := range []string{strings.Replace(out, `"outcome"`, `"result"`, 1), strings.Replace(out, "{", `{"unknown": 1, `, 1), out + out} {
 		if fits([]string{"judge", "--json"}, planted) == nil {
 			t.Error("a verdict with a planted mistake validates")
+		}
+	}
+	code, nothing, errOut := runRoot(nil, "schema", "fleet", "hostz")
+	if code != exitUsage || nothing != "" || errOut != "firedrill: schema: there is no schema of \"fleet hostz\"\n  did you mean \"fleet hosts\"?\n" {
+		t.Errorf("a schema that there is not: exit code %d, %s%s", code, nothing, errOut)
+	}
+	for _, name := range schemaNames() {
+		if code, out, errOut := runRoot(nil, append([]string{"schema"}, strings.Fields(name)...)...); code != exitPassed || !json.Valid([]byte(out)) || !strings.Contains(out, dialectOfSchemas) {
+			t.Errorf("schema %s: exit code %d, %s", name, code, errOut)
 		}
 	}
 	if fits([]string{"bookstore", "--json"}, out) == nil {
