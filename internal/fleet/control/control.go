@@ -47,6 +47,7 @@ type Options struct {
 	Replicas int      // how often everything is kept; 0: three times where there are servers for it, or once
 
 	Lease    time.Duration // how long a server that is not heard still leads; default 5 s
+	Patience time.Duration // how long an engine that others run may not be there at the start; default 30 s
 	Pulse    time.Duration // how often agents hear that we are there; default 4 s, so that one may be missed within the shortest leash
 	Lead     time.Duration // from order to start; default 3 s
 	RollCall time.Duration // how long hosts may take to say that they are there; default 1 s
@@ -124,7 +125,7 @@ type Control struct {
 func Open(ctx context.Context, o Options) (*Control, error) {
 	o.Pulse, o.Lead = cmp.Or(o.Pulse, 4*time.Second), cmp.Or(o.Lead, 3*time.Second)
 	o.RollCall, o.Margin = cmp.Or(o.RollCall, time.Second), cmp.Or(o.Margin, 30*time.Second)
-	o.Lease = cmp.Or(o.Lease, leaseDefault)
+	o.Lease, o.Patience = cmp.Or(o.Lease, leaseDefault), cmp.Or(o.Patience, externalMax)
 	if o.Name == "" {
 		o.Name, _ = os.Hostname()
 	}

@@ -35,6 +35,8 @@ const (
 	externalConnect = 5 * time.Second
 	externalPing    = 5 * time.Second // a node that is gone without a word is left within three of them
 	externalWait    = 500 * time.Millisecond
+	externalAgain   = 2 * time.Second
+	externalMax     = 30 * time.Second // that a server waits for an engine that is not there
 )
 
 func (e External) check() error {
@@ -111,9 +113,22 @@ func (c *Control) openExternal(ctx context.Context, door *nats.Conn) error {
 			complained.heard(err)
 			c.log.Warn("the engine complains", "error", err)
 		})) //nolint:sloglint // no context
-	conn, err := nats.Connect(strings.Join(e.URLs, ","), options...)
-	if err != nil {
-		return e.explain(err)
+	var conn *nats.Conn
+	for began := time.Now(); ; {
+		// Both may have been started a moment ago, by the same power that came back.
+		if conn, err = nats.Connect(strings.Join(e.URLs, ","), options...); err == nil {
+			break
+		}
+		explained := e.explain(err)
+		if drill.KindOf(explained) != drill.Unreachable || time.Since(began) > c.options.Patience {
+			return explained
+		}
+		c.log.WarnContext(ctx, "waiting for the engine", "error", err)
+		select {
+		case <-ctx.Done():
+			return explained
+		case <-time.After(externalAgain):
+		}
 	}
 	c.closers = append(c.closers, func() error { conn.Close(); return nil })
 	if c.conn, err = conn, bridge(door, conn); err != nil {

@@ -458,13 +458,11 @@ func deeds(directory string) ([]deed, error) {
 	return all, nil
 }
 
-// wrong lists what must never happen, out of what the hosts really did and what is kept of it: an order that was carried out twice or past its run's
+// wrongOf lists what must never happen, out of what the hosts really did and what is kept of it: an order that was carried out twice or past its run's
 // deadline; a deed of which no run is kept; two runs on one service at the same time; a run without an end; a journal or an audit log that is not whole.
 // With lateness a host may be slower than its deadline by as much as a busy machine is.
-func (r *ring) wrong(lateness time.Duration) []string {
+func (r *ring) wrongOf(runs []fleet.Run, lateness time.Duration) []string {
 	r.t.Helper()
-	var runs []fleet.Run
-	r.ask("runs", nil, &runs)
 	var found []string
 	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	of := map[string]fleet.Run{}
@@ -540,7 +538,9 @@ func (r *ring) brokenAudit() []string {
 
 func (r *ring) mustBeRight() {
 	r.t.Helper()
-	for _, wrong := range r.wrong(2 * time.Second) {
+	var runs []fleet.Run
+	r.ask("runs", nil, &runs)
+	for _, wrong := range r.wrongOf(runs, 2*time.Second) {
 		r.t.Error(wrong)
 	}
 }
