@@ -1,4 +1,4 @@
-.PHONY: mutation ci-engines build quick test vm bench lint man
+.PHONY: kills mutation ci-engines build quick test vm bench lint man
 
 build: ## one static binary
 	go run ./tools/build
@@ -25,6 +25,9 @@ mutation: ## changes the deciders on purpose, and counts what their tests notice
 
 man: ## the manual pages, from the same commands that answer --help
 	go run ./tools/man
+
+kills: ## servers, agents and NATS nodes killed at random, 200 times, while runs are carried out: a quarter of an hour, not part of the gate; figures in docs/fleet.md
+	FIREDRILL_KILLS=200 go test -count=1 -timeout=60m -v -run TestNothingIsLostOrDoneTwiceWhateverIsKilled ./internal/fleet/fleettest
 
 ci-engines: ## the wiring of ci/ in the engines of GitHub Actions, GitLab CI and (on groovy) Jenkins; gets the first two through the Go proxy and npm
 	FIREDRILL_REQUIRE=act,gitlab,groovy go test -tags engines -count=1 -timeout=60m ./ci

@@ -314,7 +314,11 @@ func (c *Control) openLead(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if c.servers, err = openShelf[fleet.Server](ctx, c.store, "servers", nil); err != nil {
+	if c.servers, err = openShelf(ctx, c.store, "servers", func(string, fleet.Server) {
+		if c.opened.Load() {
+			c.refreshAdmin()
+		}
+	}); err != nil {
 		return err
 	}
 	if _, err := c.servers.change(ctx, c.options.Name, func(fleet.Server, bool) (fleet.Server, error) {
@@ -443,6 +447,19 @@ func (c *Control) firstAdmin(ctx context.Context) error {
 	}
 	had.Address, had.Pin = c.Address(), c.pin
 	return disk.Save(path, had)
+}
+
+// refreshAdmin has the credentials that lie here name the servers that are known now.
+func (c *Control) refreshAdmin() {
+	path := filepath.Join(c.options.Directory, AdminFile)
+	var had fleet.Credentials
+	if disk.Load(path, &had) != nil || had.Seed == "" || had.Address == c.Address() {
+		return
+	}
+	had.Address = c.Address()
+	if err := disk.Save(path, had); err != nil {
+		c.log.Warn("the credentials of the first admin do not name all servers", "error", err) //nolint:sloglint // no request to carry
+	}
 }
 
 // openAudit starts a log of its own for this start, whose name sorts behind those of earlier ones; the chain says whether a line was lost or changed.

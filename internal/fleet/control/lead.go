@@ -174,6 +174,9 @@ func (l *leadership) confirm(ctx context.Context) error {
 }
 
 func (l *leadership) lost(now lease) error {
+	if _, holds := l.holds(); holds && now.Server == l.self.Server && !l.stubborn {
+		return &drill.Error{Op: "lead", Kind: drill.Unreachable, Err: errors.New("this server is taking over, and does not order yet"), Hint: "ask again in a few seconds"}
+	}
 	return &drill.Error{Op: "lead", Kind: drill.Refused, Err: fmt.Errorf("this server does not lead; %s does", nameOf(now)), Hint: "ask again in a few seconds; what was ordered may have begun: firedrill fleet runs"}
 }
 

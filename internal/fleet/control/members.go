@@ -99,14 +99,15 @@ func (s *shelf[T]) sync(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err)
 	}
-	last := uint64(0)
-	if full, ok := status.(interface{ StreamInfo() *jetstream.StreamInfo }); ok {
-		last = full.StreamInfo().State.LastSeq
+	full, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok {
+		return s.read(ctx)
 	}
+	last := full.StreamInfo().State.LastSeq
 	s.mu.RLock()
 	reached := s.reached
 	s.mu.RUnlock()
-	if reached >= last && last > 0 {
+	if reached >= last {
 		return nil
 	}
 	return s.read(ctx)

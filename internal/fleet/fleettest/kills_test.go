@@ -101,6 +101,7 @@ type killing struct {
 
 	begun, refused, unknown atomic.Int64 // runs: carried out; not begun, with a reason; nobody knows
 	killed                  map[string]int
+	inForce                 int // kills while something was in force
 
 	mu   sync.Mutex // guards the field below
 	runs map[string]bool
@@ -163,13 +164,31 @@ func (k *killing) killAtRandom(count int) {
 		default:
 			kind, victim = "agent", k.agents[k.random.IntN(len(k.agents))]
 		}
+		if awaited(k.somethingIsInForce, patience) == nil {
+			k.inForce++
+		}
 		victim.kill()
 		k.killed[kind]++
+		before := k.begun.Load()
 		<-time.After(rand.N(killedRests)) //nolint:gosec // to spread
 		victim.start()
+		// The next one goes when runs begin again, or that takes long; it is nothing that is asked for here.
+		_ = awaited(func() error {
+			if k.begun.Load() == before {
+				return errors.New("no run was begun since")
+			}
+			return nil
+		}, patience)
 		<-time.After(rand.N(killedRests)) //nolint:gosec // likewise
 		k.remember()
 	}
+}
+
+func (k *killing) somethingIsInForce() error {
+	if !slices.ContainsFunc(k.agents, func(p *part) bool { return len(impacts(hostOf(p))) > 0 }) {
+		return errors.New("nothing is in force")
+	}
+	return nil
 }
 
 // remember takes up the names of the runs that are kept, of which a list shows the newest alone.
@@ -191,12 +210,20 @@ func (k *killing) settled() []fleet.Run {
 	k.remember()
 	var all []fleet.Run
 	for id := range k.runs {
-		all = append(all, k.ended(id))
+		run := k.ended(id)
+		// A host that was slow to come back is lost until it has told what it did.
+		_ = awaited(func() error {
+			if !slices.ContainsFunc(run.Hosts, func(h fleet.RunHost) bool { return h.State == fleet.HostLost }) {
+				return nil
+			}
+			return errors.Join(k.try("run", id, &run), errors.New("it is not heard of"))
+		}, patience)
+		all = append(all, run)
 	}
 	return all
 }
 
-// killed carries out runs while parts are killed, and fails when anything is as it must not be.
+// kills carries out runs while parts are killed, and fails when anything is as it must not be.
 func kills(t *testing.T, servers, engines, count int) {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
@@ -241,7 +268,7 @@ func kills(t *testing.T, servers, engines, count int) {
 		all, _ := deeds(hostOf(p))
 		done += len(all)
 	}
-	t.Logf("%d servers, %d NATS nodes, seed %d: killed %v; %d runs on record %v, %d bit, %d takeovers, %d lines of what hosts did; asked: %d begun, %d refused, %d unknown", servers, engines, seed, k.killed, len(runs), states, bit, takeovers, done, k.begun.Load(), k.refused.Load(), k.unknown.Load())
+	t.Logf("%d servers, %d NATS nodes, seed %d: killed %v, %d of these while something was in force; %d runs on record %v, %d bit, %d takeovers, %d lines of what hosts did; asked: %d begun, %d refused, %d unknown", servers, engines, seed, k.killed, k.inForce, len(runs), states, bit, takeovers, done, k.begun.Load(), k.refused.Load(), k.unknown.Load())
 	if k.begun.Load() == 0 {
 		t.Error("no run was begun: the test tests nothing")
 	}
