@@ -143,7 +143,9 @@ func (a *Agent) shipOnce(ctx context.Context) {
 	for _, order := range orders {
 		if err := a.shipOne(ctx, order); err != nil {
 			a.log.DebugContext(ctx, "a journal is told later", "order", order, "error", err)
-			return
+			if ctx.Err() != nil || !a.conn.IsConnected() || errors.Is(err, context.DeadlineExceeded) {
+				return
+			}
 		}
 	}
 }

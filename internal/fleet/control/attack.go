@@ -225,6 +225,9 @@ func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.
 		c.say(fleet.ToAgent(host.Key, fleet.WordCancel), fleet.Cancel{Order: host.Order, Reason: why})
 	}
 	run = c.change(run.ID, func(r *fleet.Run) {
+		if r.State != fleet.RunStarting {
+			return // somebody may have been told to go: its hosts say what became of it
+		}
 		r.State, r.Reason = fleet.RunCancelled, why
 		for i := range r.Hosts {
 			if h := &r.Hosts[i]; !h.Final() {
@@ -235,6 +238,9 @@ func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.
 			}
 		}
 	})
+	if run.State != fleet.RunCancelled {
+		return run, &drill.Error{Op: "attack", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %s; its hosts are told to end it", why), Hint: "see: firedrill fleet run " + run.ID}
+	}
 	c.record("run %s is cancelled: %s", run.ID, why)
 	var hint string
 	for _, host := range run.Hosts {
@@ -304,6 +310,13 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 		if !c.options.StopsOnce {
 			c.tellStopped(run)
 		}
+		if run.State == fleet.RunStarting && now.After(run.Start.Add(c.options.Margin)) {
+			// That it runs could not be written down, so nobody was told to go.
+			if _, err := c.giveUp(ctx, run, "it could not be begun in time"); drill.KindOf(err) != drill.Refused {
+				c.log.WarnContext(ctx, "a run is given up", "run", run.ID, "error", err)
+			}
+			continue
+		}
 		late := now.After(run.Deadline.Add(c.options.Margin))
 		open, final := 0, 0
 		for _, host := range run.Hosts {
@@ -313,7 +326,7 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 				open++
 			}
 		}
-		if open > 0 && !late && (run.State != fleet.RunStarting || now.Before(run.Start.Add(c.options.Margin))) {
+		if open > 0 && !late {
 			continue
 		}
 		run, err := c.changeRun(run.ID, func(r *fleet.Run) {
@@ -329,9 +342,6 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 			continue
 		}
 		c.record("run %s has ended: %d hosts gave account, %d did not", run.ID, final, open)
-		if open > 0 && !late {
-			continue // the permit holds until the deadline: a host that is not heard of may have begun
-		}
 		if err := c.yieldAll(ctx, run); err != nil {
 			c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "run", run.ID, "error", err)
 		}

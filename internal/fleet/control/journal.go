@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -59,6 +60,9 @@ func (c *Control) heardJournal(message *nats.Msg) {
 
 func (c *Control) keep(ctx context.Context, member fleet.Member, part fleet.Journal) (fleet.Kept, error) {
 	run, at, ok := c.runs.of(member.Key, part.Order)
+	if !ok && c.lead.young(time.Now()) {
+		return fleet.Kept{}, errors.New("this server leads since a moment ago, and may not know of it yet")
+	}
 	if !ok {
 		// Of an order that we never gave, or have forgotten: it is not ours to keep, and the host need not ask again.
 		c.record("%s speaks of order %s, which is not one of its", member.Name, part.Order)

@@ -49,6 +49,7 @@ type leadership struct {
 	term     uint64    // that is held; 0: none
 	until    time.Time // when it is held no more, unless it is renewed
 	ready    bool      // what was begun before is taken over
+	since    time.Time // of that
 }
 
 // holds returns the term that is held now.
@@ -64,6 +65,16 @@ func (l *leadership) leads() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return ok && (l.alone || l.ready)
+}
+
+// youth is how long what a leader before wrote last may be on its way, at most: a reader whose server died is silent for half of it.
+const youth = 30 * time.Second
+
+// young reports whether this server leads since so short a time that a run of the leader before may not be known here yet.
+func (l *leadership) young(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.alone && now.Sub(l.since) < youth
 }
 
 // leader is who held the lease when it was looked at last.
@@ -275,7 +286,7 @@ func (c *Control) takeOver(ctx context.Context, term uint64, from lease) {
 	}
 	c.lead.mu.Lock()
 	if c.lead.term == term {
-		c.lead.ready = true
+		c.lead.ready, c.lead.since = true, time.Now()
 	}
 	c.lead.mu.Unlock()
 	c.pulse()

@@ -327,3 +327,41 @@ func TestAnotherFleetsStoreIsRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A leader that does not know an order yet must not tell the host that its journal is kept: the host would never say it again.
+func TestAYoungLeaderDoesNotTakeAJournalItCannotPlace(t *testing.T) {
+	t.Parallel()
+	c := pair(t, nil)[0]
+	leads(t, c, 0)
+	host := fleet.Member{Key: "K", Name: "web1", Role: fleet.RoleAgent}
+	part := fleet.Journal{Order: "01a226a5-fa43-7af8-a43a-bc9366162e04", Lines: []string{"{}"}, End: &fleet.End{}}
+	if kept, err := c.keep(t.Context(), host, part); err == nil || kept.End {
+		t.Errorf("%+v %v", kept, err)
+	}
+	c.lead.mu.Lock()
+	c.lead.since = time.Now().Add(-youth)
+	c.lead.mu.Unlock()
+	if kept, err := c.keep(t.Context(), host, part); err != nil || !kept.End {
+		t.Errorf("it is asked for ever: %+v %v", kept, err)
+	}
+}
+
+func TestARunThatCouldNotBeBegunIsCancelled(t *testing.T) {
+	t.Parallel()
+	c := pair(t, nil)[0]
+	leads(t, c, 0)
+	now := time.Now()
+	run := fleet.Run{ID: "01a226a5-fa43-7af8-a43a-bc9366162e04", By: "otto", Kind: "cpu", Issued: now, Start: now.Add(time.Second), Deadline: now.Add(10 * time.Hour), State: fleet.RunStarting, Term: 1,
+		Hosts: []fleet.RunHost{{Key: "K", Name: "web1", Order: "o", State: fleet.HostOrdered}}}
+	if err := c.runs.put(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
+	c.follow(t.Context(), now.Add(30*time.Minute)) // within the margin of an hour
+	if kept, _ := c.runs.get(run.ID); kept.State != fleet.RunStarting {
+		t.Errorf("too early: %+v", kept)
+	}
+	c.follow(t.Context(), now.Add(2*time.Hour))
+	if kept, _ := c.runs.get(run.ID); kept.State != fleet.RunCancelled || !kept.Hosts[0].Reverted || kept.Hosts[0].State != fleet.HostEnded {
+		t.Errorf("%+v", kept)
+	}
+}

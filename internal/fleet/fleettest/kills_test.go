@@ -223,6 +223,20 @@ func (k *killing) settled() []fleet.Run {
 	return all
 }
 
+// said are the lines of all logs that name one of some things.
+func (k *killing) said(names ...string) string {
+	var found strings.Builder
+	for _, p := range slices.Concat(k.servers, k.agents) {
+		text, _ := os.ReadFile(p.log)
+		for line := range strings.Lines(string(text)) {
+			if slices.ContainsFunc(names, func(name string) bool { return strings.Contains(line, name) }) {
+				found.WriteString(p.name + ": " + line)
+			}
+		}
+	}
+	return found.String()
+}
+
 // kills carries out runs while parts are killed, and fails when anything is as it must not be.
 func kills(t *testing.T, servers, engines, count int) {
 	t.Helper()
@@ -252,6 +266,13 @@ func kills(t *testing.T, servers, engines, count int) {
 	runs := k.settled()
 	for _, wrong := range k.wrongOf(runs, 2*time.Second) {
 		t.Errorf("%s (FIREDRILL_SEED=%d)", wrong, seed)
+	}
+	for _, run := range runs {
+		for _, h := range run.Hosts {
+			if h.State == fleet.HostLost {
+				t.Logf("run %+v:\n%s", run, k.said(run.ID, h.Order))
+			}
+		}
 	}
 	states, takeovers, bit := map[string]int{}, 0, 0
 	for _, run := range runs {
