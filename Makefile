@@ -1,4 +1,4 @@
-.PHONY: kills mutation ci-engines build quick test vm bench lint man
+.PHONY: kills package package-test mutation ci-engines build quick test vm bench lint man
 
 build: ## one static binary
 	go run ./tools/build
@@ -31,3 +31,17 @@ kills: ## servers, agents and NATS nodes killed at random, 200 times, while runs
 
 ci-engines: ## the wiring of ci/ in the engines of GitHub Actions, GitLab CI and (on groovy) Jenkins; gets the first two through the Go proxy and npm
 	FIREDRILL_REQUIRE=act,gitlab,groovy go test -tags engines -count=1 -timeout=60m ./ci
+
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//' | grep . || git show -s --date=format:%Y%m%d --format=0.0~git%cd.%h)
+
+package: build ## firedrill_VERSION_amd64.deb, firedrill-VERSION.x86_64.rpm and firedrill_VERSION_x86_64.apk, in packages/
+	mkdir -p packages/completions
+	./firedrill completion bash >packages/completions/firedrill
+	./firedrill completion zsh >packages/completions/_firedrill
+	./firedrill completion fish >packages/completions/firedrill.fish
+	for kind in deb rpm apk; do \
+		VERSION='$(VERSION)' go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0 package --config packaging/nfpm.yaml --packager $$kind --target packages || exit 1; \
+	done
+
+package-test: package ## installs, uses, upgrades and removes them, as root in a copy of this machine's files
+	go test -tags packages -count=1 ./packaging

@@ -56,11 +56,13 @@ EXIT STATUS
 func newJoinCommand(s streams, state *string) *cobra.Command {
 	var as agent.Identity
 	var tags []string
+	var once bool
 	command := &cobra.Command{
 		Use:   "join ADDRESS TOKEN",
 		Short: "Let this host into a fleet",
 		Long: `Makes a key for this host and hands it to the server at ADDRESS (host:port; of several servers one will do, or some with commas between) with a
 TOKEN from firedrill fleet token. The token also says which server is meant, so that no other can take its place. Joined again it keeps its key.
+With --once a host that has joined already stays as it is, and no use of the token is taken: for start scripts and containers.
 
 EXIT STATUS
   0    joined
@@ -71,6 +73,14 @@ EXIT STATUS
 		Example: "  firedrill agent join control.example.com:7422 fdj.TOKEN --tag service=bookstore --zone eu-1a",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(command *cobra.Command, args []string) error {
+			if once {
+				if had, err := agent.LoadIdentity(*state); err == nil {
+					fmt.Fprintf(s.out, "%s has joined the fleet at %s already\n", had.Name, had.Address)
+					return nil
+				} else if !errors.Is(err, os.ErrNotExist) {
+					return err
+				}
+			}
 			address, err := fleet.Addresses(args[0])
 			if err != nil {
 				return err
@@ -95,6 +105,7 @@ EXIT STATUS
 	flags := command.Flags()
 	flags.StringVar(&as.Name, "name", "", "name of this host in the fleet (default: its host name)")
 	flags.StringVar(&as.Zone, "zone", "", "where it stands, as eu-1a: hosts of a zone may fail together")
+	flags.BoolVar(&once, "once", false, "do nothing on a host that has joined already")
 	flags.StringArrayVar(&tags, "tag", nil, "key=value, as service=bookstore or environment=blue; repeat for more")
 	return command
 }
