@@ -57,7 +57,19 @@ func openShop(t *testing.T, database string) *shop {
 	server := httptest.NewServer(service)
 	t.Cleanup(service.Close)
 	t.Cleanup(server.Close)
-	return &shop{service, server.URL, setting, way, &http.Client{Timeout: testPatience}}
+	s := &shop{service, server.URL, setting, way, &http.Client{Timeout: testPatience}}
+	eventually(t, s.answers(t)) // the service gives a connection a second; a busy machine may take longer for the first
+	return s
+}
+
+// answers returns why the database does not answer by way of the service, or "".
+func (s *shop) answers(t *testing.T) func() string {
+	return func() string {
+		if status, answer := s.ask(t, "GET", "/books/", ""); status != 200 {
+			return fmt.Sprintf("books: %d %s", status, answer)
+		}
+		return ""
+	}
 }
 
 // publish makes a release and a link to it, as a deployment does.
@@ -216,12 +228,7 @@ func testCut(t *testing.T, s *shop) {
 	if trouble := survivesCut(t, s); trouble != "" {
 		t.Fatal(trouble)
 	}
-	eventually(t, func() string {
-		if status, answer := s.ask(t, "GET", "/books/", ""); status != 200 {
-			return fmt.Sprintf("after the cut: %d %s", status, answer)
-		}
-		return ""
-	})
+	eventually(t, s.answers(t))
 }
 
 func testMany(t *testing.T, s *shop) {
