@@ -116,7 +116,9 @@ func (s *Service) fillDefaults() {
 			d.Source.Files = []string{"**/*"}
 		}
 		orDefault(&d.Timeout, execTimeoutDefault)
-		orDefault(&d.KeepReleases, keepReleasesDefault)
+		if !d.InPlace() { // there the one backup is all
+			orDefault(&d.KeepReleases, keepReleasesDefault)
+		}
 		orDefault(&d.Healthy.Port, 80)
 		orDefault(&d.Healthy.Status, 200)
 		orDefault(&d.Healthy.Within, healthyWithinDefault)
