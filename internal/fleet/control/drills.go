@@ -153,6 +153,9 @@ func notConducted(cure, format string, args ...any) error {
 // conductable refuses what a server does not do for a service file that was put there: log in elsewhere, run programs, read files.
 func conductable(service drill.Service) error {
 	for _, client := range service.Clients {
+		if len(client.Via) > 0 {
+			return notConducted(overSSH, "client %s is reached by a program, and the server runs none for a service file", client.Name)
+		}
 		if client.SSH != nil {
 			return notConducted("leave ssh: out, and the server samples from where it is; or "+overSSH, "client %s samples over SSH, and the server logs in nowhere", client.Name)
 		}
