@@ -415,7 +415,7 @@ func (r *ring) attack(length string, names ...string) fleet.Run {
 	r.t.Helper()
 	var run fleet.Run
 	r.await("a run", func() error {
-		return r.try("attack", fleet.AttackRequest{Selector: fleet.Selector{Names: names, Seed: 1}, Kind: "cpu", Args: []string{"-l", length}}, &run)
+		return r.within(patience, "attack", fleet.AttackRequest{Selector: fleet.Selector{Names: names, Seed: 1}, Kind: "cpu", Args: []string{"-l", length}}, &run)
 	})
 	return run
 }
