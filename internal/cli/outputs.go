@@ -63,6 +63,9 @@ func outputs() []output {
 		one[fleet.HaltReport]("fleet halt"), one[fleet.Lever]("fleet lever"), one[fleet.Lever]("fleet release"), one[joinToken]("fleet token"), one[apiToken]("fleet api-token"),
 		one[fleet.ServiceFile]("fleet service put"), one[[]fleet.ServiceFile]("fleet service list"), one[fleet.ServiceFile]("fleet service show"),
 		events("fleet drill start", end, planned, reflect.TypeFor[fleet.DrillRun]()), one[[]fleet.DrillRun]("fleet drill list"), events("fleet drill follow", end), one[fleet.DrillRun]("fleet drill stop"),
+		one[[]fleet.ScheduledView]("fleet schedule list"), one[fleet.Scheduled]("fleet schedule add"), one[fleet.Scheduled]("fleet schedule remove"), one[fleet.Scheduled]("fleet schedule leash"),
+		one[fleet.Scheduled]("fleet schedule unleash"), one[fleet.Scheduled]("fleet schedule run"), one[[]fleet.Freeze]("fleet schedule freezes"), one[fleet.Freeze]("fleet schedule freeze"),
+		one[fleet.Freeze]("fleet schedule unfreeze"),
 		one[[]fleet.Member]("fleet members"), one[fleet.Member]("fleet add"), one[fleet.Member]("fleet revoke"),
 	}
 	return all

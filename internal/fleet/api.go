@@ -26,6 +26,7 @@ var Calls = map[string]string{
 	"halt": RoleViewer, "stop": RoleViewer, "attack": RoleOperator, "release": RoleOperator,
 	"services": RoleViewer, "service": RoleViewer, "putservice": RoleOperator,
 	"drills": RoleViewer, "drillrun": RoleViewer, "drilllog": RoleViewer, "stopdrill": RoleViewer, "drill": RoleOperator,
+	"leash": RoleViewer, "unleash": RoleOperator, "runscheduled": RoleOperator, "freezes": RoleViewer, "freeze": RoleOperator, "unfreeze": RoleOperator,
 	"scheduled": RoleViewer, "schedule": RoleOperator, "unschedule": RoleOperator,
 	"token": RoleAdmin, "apitoken": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
 }

@@ -1,6 +1,10 @@
 package fleet
 
-import "time"
+import (
+	"time"
+
+	"firedrill/internal/drill"
+)
 
 // Record is what is kept of a drill or pipeline that was judged: enough for lists and trends. Its proof stays where it was run.
 type Record struct {
@@ -30,7 +34,7 @@ type RecordFigure struct {
 	Open    bool    `json:"open,omitempty"`            // nobody was served again while somebody looked
 }
 
-// Scheduled is an attack that begins by itself, in the name of the person who put it there.
+// Scheduled is an attack or a drill that begins by itself, in the name of the person who put it there.
 type Scheduled struct {
 	ID      string        `json:"id"`
 	Name    string        `json:"name"`
@@ -39,6 +43,13 @@ type Scheduled struct {
 	Cron    string        `json:"cron"`
 	Window  string        `json:"window,omitempty"`
 	Request AttackRequest `json:"request"`
+
+	Drill   *DrillRequest `json:"drill,omitempty"`            // in place of an attack
+	Freeze  []string      `json:"freeze,omitempty"`           // dates on which it does not begin
+	Jitter  drill.Seconds `json:"jitter_seconds,omitempty"`   // each start is put off by a part of this
+	CatchUp drill.Seconds `json:"catch_up_seconds,omitempty"` // how late a missed start may still be; 0: a minute
+	Leashed bool          `json:"leashed,omitempty"`          // a drill that is only planned
+	Leash   string        `json:"leash,omitempty"`            // who leashed or unleashed it last
 
 	Done  time.Time `json:"done,omitzero"`   // the newest moment that was dealt with
 	Last  string    `json:"last,omitempty"`  // the run of then
@@ -51,7 +62,21 @@ type ScheduleRequest struct {
 	Name    string        `json:"name"`
 	Cron    string        `json:"cron"`
 	Window  string        `json:"window,omitempty"`
-	Request AttackRequest `json:"request"`
+	Request AttackRequest `json:"request,omitzero"`
+
+	Drill   *DrillRequest `json:"drill,omitempty"` // in place of an attack; it is leashed until somebody unleashes it
+	Freeze  []string      `json:"freeze,omitempty"`
+	Jitter  drill.Seconds `json:"jitter_seconds,omitempty"`
+	CatchUp drill.Seconds `json:"catch_up_seconds,omitempty"`
+}
+
+// Freeze is dates on which the schedule of a server begins nothing.
+type Freeze struct {
+	Dates  string    `json:"dates"` // "2026-12-18..2027-01-04", with a time zone if need be
+	Reason string    `json:"reason,omitempty"`
+	By     string    `json:"by,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+	Lifted bool      `json:"lifted,omitempty"`
 }
 
 // ScheduledView is an entry with when it is due next.

@@ -18,6 +18,8 @@ func (s *server) actions() map[string]action {
 		"/lever/release":            s.release,
 		"/attack":                   s.attack,
 		"/schedule/{entry}/remove":  s.unschedule,
+		"/schedule/{entry}/leash":   s.leash("leash"),
+		"/schedule/{entry}/unleash": s.leash("unleash"),
 		"/runs/{run}/stop":          s.stop,
 		"/services/put":             s.putService,
 		"/services/{service}/drill": s.startDrill,

@@ -98,7 +98,11 @@ func (s *server) serviceRows(now time.Time) []*serviceRow {
 		}
 	}
 	for _, planned := range s.Control.Scheduled(now) {
-		if name := planned.Request.Selector.Tags[fleet.TagService]; name != "" {
+		name := planned.Request.Selector.Tags[fleet.TagService]
+		if planned.Drill != nil {
+			name = planned.Drill.Service
+		}
+		if name != "" {
 			one := row(name)
 			one.Planned = append(one.Planned, planned)
 			if one.Next.IsZero() || !planned.Next.IsZero() && planned.Next.Before(one.Next) {
@@ -258,11 +262,19 @@ const alarmsShown = 500
 // schedulePage lists what begins by itself.
 func (s *server) schedulePage(w http.ResponseWriter, r *http.Request, v *visit) {
 	s.show(w, r, v, "schedule", "Schedule", time.Second, func(context.Context) (any, error) {
-		return map[string]any{"Entries": s.Control.Scheduled(time.Now())}, nil
+		return map[string]any{"Entries": s.Control.Scheduled(time.Now()), "Freezes": s.Control.Freezes()}, nil
 	})
 }
 
 func (s *server) unschedule(r *http.Request, v *visit) (string, error) {
 	_, err := s.call(r.Context(), v, "unschedule", r.PathValue("entry"))
 	return "/schedule", err
+}
+
+// leash has a drill only planned when it is due, or lets it go.
+func (s *server) leash(call string) action {
+	return func(r *http.Request, v *visit) (string, error) {
+		_, err := s.call(r.Context(), v, call, r.PathValue("entry"))
+		return "/schedule", err
+	}
 }

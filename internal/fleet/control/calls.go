@@ -114,6 +114,16 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 		return with(text, func(id string) (any, error) { return c.StopDrill(ctx, by, id) })
 	case "scheduled":
 		return c.Scheduled(time.Now()), nil
+	case "leash", "unleash":
+		return with(text, func(name string) (any, error) { return c.leash(ctx, by, name, call == "leash") })
+	case "runscheduled":
+		return with(text, func(name string) (any, error) { return c.runScheduled(ctx, by, name) })
+	case "freezes":
+		return c.Freezes(), nil
+	case "freeze":
+		return with(text, func(f fleet.Freeze) (any, error) { return c.freeze(ctx, by, f) })
+	case "unfreeze":
+		return with(text, func(dates string) (any, error) { return c.unfreeze(ctx, by, dates) })
 	case "schedule":
 		return with(text, func(r fleet.ScheduleRequest) (any, error) { return c.putScheduled(ctx, by, r) })
 	case "unschedule":

@@ -59,6 +59,7 @@ type Options struct {
 	// Conductor conducts drills of services; nil: this server conducts none.
 	Conductor Conductor
 
+	Bolting         bool // planted bug: a leashed drill is carried out
 	OpenGate        bool // planted bug: an agent may say anything to anyone
 	BlindPermits    bool // planted bug: a permit is taken by writing it down
 	Boundless       bool // planted bug: what a person may attack is not looked at
@@ -95,6 +96,7 @@ type Control struct {
 	apiTokens *shelf[apiToken]
 	services  *shelf[fleet.ServiceFile]
 	drills    *shelf[fleet.DrillRun]
+	freezes   *shelf[fleet.Freeze]
 	journal   jetstream.Stream
 	audit     *history.Writer
 	closers   []func() error
@@ -295,6 +297,9 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 		return err
 	}
 	if c.services, err = openShelf(ctx, c.store, "services", func(_ string, file fleet.ServiceFile) { c.changed("service", file.Name) }); err != nil {
+		return err
+	}
+	if c.freezes, err = openShelf(ctx, c.store, "freezes", func(_ string, freeze fleet.Freeze) { c.changed("freeze", freeze) }); err != nil {
 		return err
 	}
 	if c.drills, err = openShelf(ctx, c.store, "drills", c.drillChanged); err != nil {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,15 +12,64 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
+	"firedrill/internal/history"
 	"firedrill/internal/schedule"
 )
 
 const scheduledMax = 1000
 
+// What an entry of the schedule may say of its starts.
+const (
+	scheduleJitterMax  = drill.Seconds(12 * time.Hour)
+	scheduleCatchUpMax = drill.Seconds(7 * 24 * time.Hour)
+)
+
 // entryOf is an entry as the schedule decides about it. Entries are a service each: what keeps them apart is the permit.
-func entryOf(s fleet.Scheduled) (schedule.Entry, error) {
-	calendar, err := drill.Scheduled{Cron: s.Cron, Window: s.Window}.Calendar(nil)
-	return schedule.Entry{Service: s.ID, Name: s.ID, Items: []string{s.Name}, Calendar: calendar}, err
+func (c *Control) entryOf(s fleet.Scheduled) (schedule.Entry, error) {
+	var shared []string
+	for _, freeze := range c.Freezes() {
+		shared = append(shared, freeze.Dates)
+	}
+	calendar, err := drill.Scheduled{Cron: s.Cron, Window: s.Window, Freeze: s.Freeze}.Calendar(shared)
+	return schedule.Entry{Service: s.ID, Name: s.ID, Items: []string{s.Name}, Calendar: calendar, Jitter: s.Jitter.Duration(), CatchUp: s.CatchUp.Duration()}, err
+}
+
+// Freezes are the dates on which nothing begins by itself.
+func (c *Control) Freezes() []fleet.Freeze {
+	all := slices.DeleteFunc(c.freezes.values(), func(f fleet.Freeze) bool { return f.Lifted })
+	slices.SortFunc(all, func(a, b fleet.Freeze) int { return strings.Compare(a.Dates, b.Dates) })
+	return all
+}
+
+// freezeKey is a key that the engine takes.
+func freezeKey(dates string) string { return base64.RawURLEncoding.EncodeToString([]byte(dates)) }
+
+func (c *Control) freeze(ctx context.Context, by fleet.Member, f fleet.Freeze) (fleet.Freeze, error) {
+	if _, err := drill.ParseFreeze(f.Dates, time.UTC); err != nil {
+		return f, &drill.Error{Op: "freeze", Kind: drill.Invalid, Err: err, Hint: "write it as 2026-12-18..2027-01-04, with a time zone if need be"}
+	}
+	if len(c.Freezes()) >= scheduledMax {
+		return f, &drill.Error{Op: "freeze", Kind: drill.Invalid, Err: fmt.Errorf("there are %d freezes", scheduledMax), Hint: "lift some"}
+	}
+	f.By, f.At, f.Lifted = by.Name, time.Now(), false
+	if err := c.freezes.put(ctx, freezeKey(f.Dates), f); err != nil {
+		return f, err
+	}
+	c.record("%s freezes the schedule on %s: %s", by.Name, f.Dates, f.Reason)
+	return f, nil
+}
+
+func (c *Control) unfreeze(ctx context.Context, by fleet.Member, dates string) (fleet.Freeze, error) {
+	f, ok := c.freezes.get(freezeKey(dates))
+	if !ok || f.Lifted {
+		return f, &drill.Error{Op: "unfreeze", Kind: drill.Invalid, Err: fmt.Errorf("nothing is frozen on %q", dates), Hint: "see: firedrill fleet schedule freezes"}
+	}
+	f.Lifted = true
+	if err := c.freezes.put(ctx, freezeKey(dates), f); err != nil {
+		return f, err
+	}
+	c.record("%s lifts the freeze of %s on %s", by.Name, f.By, f.Dates)
+	return f, nil
 }
 
 func (c *Control) scheduled() []fleet.Scheduled {
@@ -33,7 +83,7 @@ func (c *Control) Scheduled(now time.Time) []fleet.ScheduledView {
 	views := []fleet.ScheduledView{}
 	for _, one := range c.scheduled() {
 		view := fleet.ScheduledView{Scheduled: one}
-		if entry, err := entryOf(one); err != nil {
+		if entry, err := c.entryOf(one); err != nil {
 			view.Waiting = err.Error()
 		} else if d := schedule.Decide([]schedule.Entry{entry}, now, stateOf(one)); len(d.Statuses) > 0 {
 			view.Next, view.Waiting = d.Statuses[0].Next, d.Statuses[0].Why
@@ -55,8 +105,12 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 	if err := fleet.CheckName("an entry", r.Name); err != nil {
 		return wrong(err, "")
 	}
-	if err := fleet.CheckArgs(r.Request.Kind, r.Request.Args); err != nil {
-		return wrong(err, "")
+	if r.Drill == nil {
+		if err := fleet.CheckArgs(r.Request.Kind, r.Request.Args); err != nil {
+			return wrong(err, "")
+		}
+	} else if err := c.drillable(by, *r.Drill); err != nil {
+		return fleet.Scheduled{}, err
 	}
 	if len(c.scheduled()) >= scheduledMax {
 		return wrong(fmt.Errorf("there are %d entries", scheduledMax), "take one off")
@@ -64,28 +118,134 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 	if err := withinBounds(by, nil, r.Request.Kind); err != nil {
 		return fleet.Scheduled{}, err
 	}
-	one := fleet.Scheduled{ID: uuid.Must(uuid.NewV7()).String(), Name: r.Name, By: by, Since: time.Now(), Done: time.Now(), Cron: r.Cron, Window: r.Window, Request: r.Request}
+	one := fleet.Scheduled{ID: uuid.Must(uuid.NewV7()).String(), Name: r.Name, By: by, Since: time.Now(), Done: time.Now(), Cron: r.Cron, Window: r.Window, Request: r.Request,
+		Drill: r.Drill, Freeze: r.Freeze, Jitter: r.Jitter, CatchUp: r.CatchUp}
 	one.Request.DryRun = false
-	if _, err := entryOf(one); err != nil {
+	if one.Drill != nil {
+		asked := *r.Drill
+		asked.DryRun = false
+		one.Drill, one.Leashed, one.Leash, one.Request = &asked, true, by.Name, fleet.AttackRequest{}
+	}
+	if one.Jitter > scheduleJitterMax || one.CatchUp > scheduleCatchUpMax {
+		return wrong(fmt.Errorf("jitter %s, catch up %s", one.Jitter, one.CatchUp), fmt.Sprintf("at most %s and %s", scheduleJitterMax, scheduleCatchUpMax))
+	}
+	if _, err := c.entryOf(one); err != nil {
 		return wrong(err, `write five fields of cron and a time zone if need be, as "0 10 * * TUE Europe/Berlin"; a window as "Mon-Fri 09:00-15:00"`)
 	}
 	if err := c.schedule.put(ctx, one.ID, one); err != nil {
 		return one, err
 	}
-	c.record("%s puts %s on the schedule: %s %q, %s %s", by.Name, one.Name, one.Request.Kind, one.Request.Args, one.Cron, one.Window)
+	c.record("%s puts %s on the schedule: %s, %s %s", by.Name, one.Name, whatOf(one), one.Cron, one.Window)
 	c.changed("schedule", one)
 	return one, nil
+}
+
+// whatOf is what an entry does, in words.
+func whatOf(one fleet.Scheduled) string {
+	if one.Drill != nil {
+		return one.Drill.Item() + " of " + one.Drill.Service
+	}
+	return fmt.Sprintf("%s %q", one.Request.Kind, one.Request.Args)
+}
+
+// drillable refuses a drill that is not there, or beyond the bounds of who asks.
+func (c *Control) drillable(by fleet.Member, request fleet.DrillRequest) error {
+	file, err := c.Service(request.Service, 0)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(file.Drills, request.Drill) {
+		return &drill.Error{Op: "schedule", Kind: drill.Invalid, Err: fmt.Errorf("the service file of %s has no drill %q", file.Name, request.Drill), Hint: "it has: " + strings.Join(file.Drills, ", ")}
+	}
+	return withinBounds(by, []string{file.Name}, "")
+}
+
+// leash has the schedule only plan a drill, or carry it out. To let it go takes somebody who may start it.
+func (c *Control) leash(ctx context.Context, by fleet.Member, name string, leashed bool) (fleet.Scheduled, error) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	one, err := c.findScheduled(name)
+	if err != nil {
+		return one, err
+	}
+	if one.Drill == nil {
+		return one, &drill.Error{Op: "leash", Kind: drill.Invalid, Err: fmt.Errorf("%s is an attack; drills alone are leashed", one.Name), Hint: "take it off: firedrill fleet schedule remove " + one.ID}
+	}
+	if !leashed {
+		if err := c.drillable(by, *one.Drill); err != nil {
+			return one, err
+		}
+		one.By = by // it begins in the name of who let it go
+	}
+	one.Leashed, one.Leash = leashed, by.Name
+	if err := c.schedule.put(ctx, one.ID, one); err != nil {
+		return one, err
+	}
+	word := "unleashes"
+	if leashed {
+		word = "leashes"
+	}
+	c.record("%s %s %s: %s", by.Name, word, one.Name, whatOf(one))
+	c.changed("schedule", one)
+	return one, nil
+}
+
+// findScheduled finds an entry by its ID, or by its name if that is one's alone.
+func (c *Control) findScheduled(name string) (fleet.Scheduled, error) {
+	var found []fleet.Scheduled
+	for _, one := range c.scheduled() {
+		if one.ID == name {
+			return one, nil
+		}
+		if one.Name == name {
+			found = append(found, one)
+		}
+	}
+	if len(found) != 1 {
+		return fleet.Scheduled{}, &drill.Error{Op: "schedule", Kind: drill.Invalid, Err: fmt.Errorf("%d entries are called %q", len(found), name), Hint: "see: firedrill fleet schedule list"}
+	}
+	return found[0], nil
+}
+
+// runScheduled begins an entry now, in the name of who asks. Windows and freezes are of what begins by itself; the leash holds.
+func (c *Control) runScheduled(ctx context.Context, by fleet.Member, name string) (fleet.Scheduled, error) {
+	one, err := c.findScheduled(name)
+	if err != nil {
+		return one, err
+	}
+	one.Last, one.Why, err = c.carryOutScheduled(ctx, by, one, history.TriggerPerson)
+	c.record("%s runs %s of the schedule now: %s%s", by.Name, one.Name, one.Last, one.Why)
+	if err != nil {
+		return one, err
+	}
+	c.keepScheduled(context.WithoutCancel(ctx), one)
+	return one, nil
+}
+
+// carryOutScheduled starts an entry, or plans it while it is leashed. It returns the name of the run or drill, and why there is none.
+func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fleet.Scheduled, trigger string) (last, why string, err error) {
+	if one.Drill == nil {
+		run, err := c.Attack(ctx, by, one.Request)
+		return run.ID, "", err
+	}
+	request := *one.Drill
+	request.DryRun = one.Leashed && !c.options.Bolting
+	run, err := c.Drill(ctx, by, request, trigger)
+	if err == nil && request.DryRun {
+		return "", fmt.Sprintf("leashed: it would attack %s with %s", strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", ")), nil
+	}
+	return run.ID, "", err
 }
 
 func (c *Control) endScheduled(ctx context.Context, by fleet.Member, id string) (fleet.Scheduled, error) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	one, ok := c.schedule.get(id)
-	if !ok || one.Ended {
-		return one, &drill.Error{Op: "schedule", Kind: drill.Invalid, Err: fmt.Errorf("there is no entry %q", id), Hint: "it may have been taken off by somebody else"}
+	one, err := c.findScheduled(id)
+	if err != nil {
+		return one, err
 	}
 	one.Ended = true
-	if err := c.schedule.put(ctx, id, one); err != nil {
+	if err := c.schedule.put(ctx, one.ID, one); err != nil {
 		return one, err
 	}
 	c.record("%s takes %s off the schedule", by.Name, one.Name)
@@ -96,7 +256,7 @@ func (c *Control) endScheduled(ctx context.Context, by fleet.Member, id string) 
 // carryOutDue starts what is due. The moment is on the disk before anything is ordered, so that a crash cannot order it twice.
 func (c *Control) carryOutDue(ctx context.Context, now time.Time) {
 	for _, one := range c.scheduled() {
-		entry, err := entryOf(one)
+		entry, err := c.entryOf(one)
 		if err != nil {
 			continue
 		}
@@ -125,9 +285,11 @@ func (c *Control) keepScheduled(ctx context.Context, one fleet.Scheduled) bool {
 	defer cancel()
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	if now, ok := c.schedule.get(one.ID); !ok || now.Ended {
+	now, ok := c.schedule.get(one.ID)
+	if !ok || now.Ended {
 		return false // taken off meanwhile
 	}
+	one.Leashed, one.Leash, one.By = now.Leashed, now.Leash, now.By // who leashed it meanwhile is heard
 	if err := c.schedule.put(ctx, one.ID, one); err != nil {
 		c.log.ErrorContext(ctx, "the schedule cannot remember, and starts nothing", "entry", one.Name, "error", err)
 		return false
@@ -141,21 +303,21 @@ func (c *Control) beginScheduled(ctx context.Context, one fleet.Scheduled) {
 	ctx, cancel := context.WithTimeout(ctx, callMax)
 	defer cancel()
 	by, known := c.standing(one.By)
-	run := fleet.Run{}
+	last, why := "", ""
 	err := error(&drill.Error{Op: "schedule", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %s, who put it there, is not known any more", one.By.Name)})
 	if known {
-		if !fleet.MayCall(by.Role, "attack") {
+		if !fleet.MayCall(by.Role, "attack") { // which a drill needs as well
 			err = &drill.Error{Op: "schedule", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %s, who put it there, is %s now", by.Name, by.Role)}
 		} else {
-			run, err = c.Attack(ctx, by, one.Request)
+			last, why, err = c.carryOutScheduled(ctx, by, one, history.TriggerSchedule)
 		}
 	}
-	one.Last, one.Why = run.ID, ""
+	one.Last, one.Why = last, why
 	if err != nil {
 		one.Why = strings.TrimSpace(err.Error() + " " + drill.HintOf(err))
 		c.record("the schedule does not begin %s of %s: %v", one.Name, one.By.Name, err)
 	} else {
-		c.record("the schedule begins %s of %s: run %s", one.Name, one.By.Name, run.ID)
+		c.record("the schedule begins %s of %s: %s%s", one.Name, one.By.Name, last, why)
 	}
 	c.keepScheduled(context.WithoutCancel(ctx), one)
 }

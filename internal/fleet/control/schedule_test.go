@@ -16,7 +16,14 @@ import (
 
 func open(t *testing.T, directory string, person func(string) (fleet.Member, bool)) *Control {
 	t.Helper()
-	c, err := Open(t.Context(), Options{Directory: directory, Listen: "127.0.0.1:0", Limits: fleet.Limits{Percent: 50}, Log: slog.New(slog.DiscardHandler), RollCall: time.Millisecond, Person: person})
+	return openWith(t, directory, func(o *Options) { o.Person = person })
+}
+
+func openWith(t *testing.T, directory string, change func(*Options)) *Control {
+	t.Helper()
+	o := Options{Directory: directory, Listen: "127.0.0.1:0", Limits: fleet.Limits{Percent: 50}, Log: slog.New(slog.DiscardHandler), RollCall: time.Millisecond}
+	change(&o)
+	c, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,8 @@ const (
 )
 
 // scopes are what a token may ever have: what a program needs to attack and to halt, never who is let in.
-var scopes = []string{"attack", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "halt", "hosts", "journal", "lever", "putservice", "release", "run", "runs", "service", "services", "stop", "stopdrill"}
+var scopes = []string{"attack", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", "putservice", "release", "run", "runs", "runscheduled", "scheduled",
+	"service", "services", "stop", "stopdrill", "unschedule"}
 
 // Scopes are what a token may have.
 func Scopes() []string { return slices.Clone(scopes) }

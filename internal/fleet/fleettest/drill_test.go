@@ -328,7 +328,14 @@ func TestADrillInTheBrowser(t *testing.T) {
 	b.do("start another", chromedp.Click(`button[value=start]`), chromedp.WaitVisible("section[data-done]"))
 	b.says("passed")
 	b.picture("drill-passed")
-	for name, path := range map[string]string{"drills": "/drills", "service-with-file": "/services/shop", "services-with-file": "/services", "drill-start": "/services/shop/drill"} {
+	d.must("schedule", fleet.ScheduleRequest{Name: "weekly", Cron: "0 10 * * TUE", Drill: &fleet.DrillRequest{Service: "shop", Drill: "busy"}}, nil)
+	d.must("freeze", fleet.Freeze{Dates: "2026-12-18..2027-01-04", Reason: "the shop is busy"}, nil)
+	b.open("/schedule")
+	b.says("leashed", "drill busy of shop", "2026-12-18..2027-01-04")
+	b.picture("schedule-leashed")
+	b.do("unleash", chromedp.Click(`button[aria-label="Unleash weekly"]`), chromedp.WaitVisible(`button[aria-label="Leash weekly"]`))
+	d.audited("otto unleashes weekly")
+	for name, path := range map[string]string{"schedule-unleashed": "/schedule", "drills": "/drills", "service-with-file": "/services/shop", "services-with-file": "/services", "drill-start": "/services/shop/drill"} {
 		b.open(path)
 		b.picture(name)
 		b.do("narrow", chromedp.EmulateViewport(390, 844))

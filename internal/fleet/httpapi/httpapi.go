@@ -61,6 +61,12 @@ var routes = []route{
 		from, err := number(r, "from")
 		return encoded(fleet.LogRequest{ID: r.PathValue("drill"), From: from}, err)
 	}, http.StatusOK},
+	{http.MethodGet, "/v1/schedule", "scheduled", none, http.StatusOK},
+	{http.MethodPost, "/v1/schedule/{entry}/leash", "leash", value("entry"), http.StatusOK},
+	{http.MethodPost, "/v1/schedule/{entry}/run", "runscheduled", value("entry"), http.StatusCreated},
+	{http.MethodDelete, "/v1/schedule/{entry}", "unschedule", value("entry"), http.StatusOK},
+	{http.MethodGet, "/v1/freezes", "freezes", none, http.StatusOK},
+	{http.MethodPost, "/v1/freezes", "freeze", whole, http.StatusCreated},
 	{http.MethodGet, "/v1/lever", "lever", none, http.StatusOK},
 	{http.MethodPost, "/v1/halt", "halt", whole, http.StatusOK},
 	{http.MethodPost, "/v1/lever/release", "release", none, http.StatusOK},

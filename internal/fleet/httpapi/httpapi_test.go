@@ -130,10 +130,11 @@ func described(t *testing.T, text []byte) []string {
 	compare("the events", slices.Collect(maps.Keys(d.operations(t)["GET /v1/events"].Events)), append(changesSaid(t), "runs", "beat"))
 	for name, of := range map[string]reflect.Type{
 		"attack": reflect.TypeFor[fleet.AttackRequest](), "run": reflect.TypeFor[fleet.Run](), "service": reflect.TypeFor[fleet.ServiceFile](),
-		"drill": reflect.TypeFor[fleet.DrillRun](), "drill_request": reflect.TypeFor[fleet.DrillRequest](), "log_part": reflect.TypeFor[fleet.LogPart](),
+		"freeze": reflect.TypeFor[fleet.Freeze](), "drill": reflect.TypeFor[fleet.DrillRun](), "drill_request": reflect.TypeFor[fleet.DrillRequest](), "log_part": reflect.TypeFor[fleet.LogPart](),
 	} {
 		compare("schema "+name, slices.Collect(maps.Keys(d.Components.Schemas[name].Properties)), fields(of))
 	}
+	compare("schema scheduled", slices.Collect(maps.Keys(d.Components.Schemas["scheduled"].Properties)), append(fields(reflect.TypeFor[fleet.Scheduled]()), "next", "waiting"))
 	return wrong
 }
 
