@@ -26,7 +26,7 @@ mutation: ## changes the deciders on purpose, and counts what their tests notice
 man: ## the manual pages, from the same commands that answer --help
 	go run ./tools/man
 
-kills: ## servers, agents and NATS nodes killed at random, 200 times, while runs are carried out: a quarter of an hour, not part of the gate; figures in docs/fleet.md
+kills: ## servers, agents and NATS nodes killed at random, 200 times, while runs are carried out: half an hour, not part of the gate; figures in docs/fleet.md
 	FIREDRILL_KILLS=200 go test -count=1 -timeout=60m -v -run TestNothingIsLostOrDoneTwiceWhateverIsKilled ./internal/fleet/fleettest
 
 ci-engines: ## the wiring of ci/ in the engines of GitHub Actions, GitLab CI and (on groovy) Jenkins; gets the first two through the Go proxy and npm
