@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
 
 	"firedrill/internal/fleet"
 )
@@ -58,13 +59,16 @@ func lookAtReleases(directory string, seen *fleet.Looked) error {
 	return err
 }
 
-// begin reads a small file; one that is not there is empty, and one that is longer cannot be read.
+// begin reads a small file; one that is not there is empty, and one that is longer cannot be read. The directory may belong to somebody who is not
+// root, as we are: a link in place of the file would have us tell of any file of the host, and a pipe would hold us up.
 func begin(path string) (string, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
-	}
-	if err != nil {
+	case errors.Is(err, unix.ELOOP):
+		return "", errors.New(path + " is a link, and no file")
+	case err != nil:
 		return "", err
 	}
 	defer file.Close()
