@@ -140,15 +140,12 @@ func (d *drillCase) sourceSilent(alarm string, changes []seen[*history.Alarm]) (
 // clearedAgain asks for the way back: an alarm that stays would hide the next disaster.
 func (d *drillCase) clearedAgain(name string, raised seen[*history.Alarm], later []seen[*history.Alarm], before int64) Check {
 	took := raised.at.Sub(d.impact.From)
-	for i := len(later) - 1; i >= 0; i-- {
-		if later[i].fact.To != history.AlarmOK {
-			break
-		}
-		return passed(GroupExpectation, name, fmt.Sprintf("Raised after %s, cleared %s later.", secs(took), secs(later[i].at.Sub(raised.at))), before, raised.seq, later[i].seq)
-	}
 	state := history.AlarmRaised
 	if len(later) > 0 {
-		state = later[len(later)-1].fact.To
+		last := later[len(later)-1]
+		if state = last.fact.To; state == history.AlarmOK {
+			return passed(GroupExpectation, name, fmt.Sprintf("Raised after %s, cleared %s later.", secs(took), secs(last.at.Sub(raised.at))), before, raised.seq, last.seq)
+		}
 	}
 	if d.impact.To.IsZero() || d.phaseAt(history.PhaseSteadyAfter).IsZero() || d.brokenOff() || state == history.AlarmInsufficient {
 		return inconclusive(GroupExpectation, name, fmt.Sprintf("%s was raised after %s, but is not known to have cleared: it was %s at the end.", raised.fact.Name, secs(took), state), before, raised.seq)
