@@ -300,10 +300,24 @@ func TestWhatCommandsPrintValidates(t *testing.T) {
 		if code, out, errOut := runRoot(nil, append([]string{"schema"}, strings.Fields(name)...)...); code != exitPassed || !json.Valid([]byte(out)) || !strings.Contains(out, dialectOfSchemas) {
 			t.Errorf("schema %s: exit code %d, %s", name, code, errOut)
 		}
+		if made, err := schemaOf(name); err != nil {
+			t.Error(err)
+		} else if _, err := parsedSchema(made, nil); err != nil {
+			t.Errorf("schema %s is none: %v", name, err)
+		}
 	}
 	if fits([]string{"bookstore", "--json"}, out) == nil {
 		t.Error("a command without a schema is not caught")
 	}
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestFilesThatPeopleWriteValidate(t *testing.T) {
@@ -317,7 +331,12 @@ func TestFilesThatPeopleWriteValidate(t *testing.T) {
 	_, head, _ := strings.Cut(string(newPlaybookText), "---\n")
 	head, _, _ = strings.Cut(head, "\n---")
 	annex := "type: exercise\nparticipants: [\"lead: on duty\"]\nfindings:\n  - {id: F-9c0d1e2f, severity: high, owner: platform, due: 2026-12-31}\n"
+	_, record, errOut := runRoot(nil, "report", "--format", "record", "--annex", write(t, annex), writeStory(t, verdicttest.FrozenDNS))
+	if record == "" {
+		t.Fatal(errOut)
+	}
 	for name, file := range map[string]struct{ text, good, bad string }{
+		"record":   {record, `"findings"`, `"foundings"`},
 		"topology": {read("bookstore/topology.yaml"), "lab:", "laboratory:"},
 		"zone":     {read("bookstore/zone.yaml"), "servers:", "server:"},
 		"policy":   {policy.Example, "deny: [shutdown]", "deny: []"},

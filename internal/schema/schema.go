@@ -8,6 +8,7 @@ import (
 	"path"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -229,19 +230,22 @@ func (m *maker) fields(t reflect.Type) []property {
 	if m.file {
 		tag = "yaml"
 	}
-	var all []property
+	var all, embedded []property
 	for i := range t.NumField() {
 		field := t.Field(i)
 		name, options, _ := strings.Cut(field.Tag.Get(tag), ",")
 		switch {
 		case name == "-", m.file && name == "":
 		case field.Anonymous && name == "" && field.Type.Kind() == reflect.Struct:
-			all = append(all, m.fields(field.Type)...)
+			embedded = append(embedded, m.fields(field.Type)...)
 		case field.IsExported():
 			all = append(all, property{field, t, cmp.Or(name, field.Name), options})
 		}
 	}
-	return all
+	// As in Go, and in what is printed: a field hides those of the same name in what is embedded.
+	return append(all, slices.DeleteFunc(embedded, func(e property) bool {
+		return slices.ContainsFunc(all, func(own property) bool { return own.name == e.name })
+	})...)
 }
 
 func (m *maker) structure(t reflect.Type) Schema {
