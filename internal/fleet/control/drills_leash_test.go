@@ -147,7 +147,11 @@ func TestALeashedDrillIsOnlyPlannedUntilANamedPersonLetsItGo(t *testing.T) {
 			t.Errorf("frozen: %d drills; %+v", conductor.count(), one)
 		}
 		must(otto, "unfreeze", c.Freezes()[0].Dates)
+		before := c.scheduled()[0]                                                  // as a moment that has just come due saw it
 		must(fleet.Member{Name: "vera", Role: fleet.RoleViewer}, "leash", "weekly") // stopping is everybody's
+		if _, why, err := c.carryOutScheduled(ctx, olga, before, history.TriggerSchedule); err != nil || conductor.count() != 1 || !strings.Contains(why, "leashed") {
+			t.Errorf("leashed while it came due: %d drills, %q, %v", conductor.count(), why, err)
+		}
 		if due(); conductor.count() != 1 {
 			t.Errorf("leashed again: %d drills", conductor.count())
 		}

@@ -229,7 +229,9 @@ func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fl
 		return run.ID, "", err
 	}
 	request := *one.Drill
-	request.DryRun = one.Leashed && !c.options.Bolting
+	now, known := c.schedule.get(one.ID)
+	leashed := one.Leashed || known && now.Leashed // by somebody who was faster than this
+	request.DryRun = leashed && !c.options.Bolting
 	run, err := c.Drill(ctx, by, request, trigger)
 	if err == nil && request.DryRun {
 		return "", fmt.Sprintf("leashed: it would attack %s with %s", strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", ")), nil
