@@ -98,6 +98,7 @@ var mayImport = map[string][]string{
 	"internal/fleet/client":    {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
 	"internal/fleet/httpapi":   {"internal/drill", "internal/fleet", "internal/fleet/control"},
 	"internal/fleet/fleettest": {},
+	"internal/backup":          {},
 	"internal/web":             {"internal/drill", "internal/fleet", "internal/fleet/control", "internal/history", "internal/web/account"},
 	"internal/web/account":     {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
 	// Deploying, and everything else.

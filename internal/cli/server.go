@@ -92,7 +92,7 @@ EXIT STATUS
 	flags.DurationVar(&options.checkEvery, "check-every", 0, "make health checks this often, whatever interval they name: for rehearsals that cannot wait")
 	options.fleet.flags(flags)
 	flags.Bool("help", false, "show this help")
-	command.AddCommand(newServerUserCommand(s))
+	command.AddCommand(newServerUserCommand(s), newServerBackupCommand(s), newServerRestoreCommand(s))
 	_ = command.MarkFlagDirname("data") // these fail only for a flag that is not defined
 	_ = command.MarkFlagFilename("access-key")
 	_ = command.MarkFlagFilename("databases", "yaml", "yml")
@@ -146,6 +146,11 @@ func runServer(ctx context.Context, s streams, options serverOptions) error {
 	if err != nil {
 		return err
 	}
+	release, err := holdData(options.data)
+	if err != nil {
+		return err
+	}
+	defer release()
 	endpoint, err := awsapi.Open(awsapi.Options{Directory: options.data, DNSListen: options.dnsListen, Log: log, CheckEvery: options.checkEvery, Instances: instances})
 	if err != nil {
 		return err
