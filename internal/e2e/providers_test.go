@@ -72,6 +72,11 @@ func upProviders(t *testing.T, program string) small {
 		t.Fatal(err)
 	}
 	s.up(t)
+	// The secondary serves when it has the zone, which nobody waits for when hosts come up.
+	s.must(t, 0, "ci", "sh", "-c", `for server in 10.77.0.53 10.77.0.54; do
+ for try in $(seq 300); do dig +short +time=1 +tries=1 @$server bookstore.example.test | grep -q . && continue 2; sleep 0.1; done
+ echo "$server does not answer"; exit 1
+done`)
 	s.must(t, 0, "ci", "firedrill", "deploy", "--first", "--revision", "v6", "--file", "/etc/firedrill/rfc2136.yaml", "--out", "/tmp/first", "blue", "green")
 	return s
 }
