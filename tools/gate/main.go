@@ -48,7 +48,7 @@ func main() {
 var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/deploy/remote/remotetest", "./internal/failover/authority", "./internal/failover/keep"}
 
 // slow are the packages whose tests start servers, hosts or kernels; make quick leaves them out.
-var slow = []string{"attack", "awsapi", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/failovertest", "failover/haproxy", "failover/nginx", "failover/rfc2136", "fleet/fleettest", "guard", "lab"}
+var slow = []string{"attack", "awsapi", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/database/patroni", "failover/database/postgresql", "failover/database/rds", "failover/failovertest", "failover/haproxy", "failover/nginx", "failover/rfc2136", "fleet/fleettest", "guard", "lab", "source"}
 
 // isSlow holds for every kind of attack too: they are tried in the kernel.
 func isSlow(name string) bool {
