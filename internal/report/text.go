@@ -180,13 +180,14 @@ func sameReason(checks []verdict.Check) [][]verdict.Check {
 	var groups [][]verdict.Check
 	at := map[string]int{}
 	for _, check := range checks {
+		own := check.Outcome == history.Failed || check.Measured != nil || len(check.Evidence) > 0
 		i, known := at[check.Explanation]
-		if !known || check.Outcome == history.Failed || check.Measured != nil || len(check.Evidence) > 0 {
+		if own || !known {
 			i = len(groups)
 			groups = append(groups, nil)
-			if check.Outcome != history.Failed && check.Measured == nil && len(check.Evidence) == 0 {
-				at[check.Explanation] = i
-			}
+		}
+		if !own {
+			at[check.Explanation] = i
 		}
 		groups[i] = append(groups[i], check)
 	}
