@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -230,11 +229,11 @@ func exitFor(judged verdict.Verdict, caught *caughtSignal) error {
 func lockService(service string) (unlock func(), err error) {
 	directory := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir())
 	path := filepath.Join(directory, fmt.Sprintf("firedrill-%d-%s.lock", os.Getuid(), service))
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
+	file, err := hold(path)
+	if file == nil {
 		return nil, &drill.Error{Op: "lock " + service, Kind: drill.Invalid, Err: err}
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err != nil {
 		holder, _ := os.ReadFile(path)
 		_ = file.Close()
 		return nil, &drill.Error{

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	_ "time/tzdata" // hosts without a zone database keep to the schedule too
 
@@ -190,8 +189,8 @@ func (l *scheduler) keep(options scheduleOptions) (unlock func(), err error) {
 	if err := os.MkdirAll(options.out, 0o755); err != nil {
 		return nil, &drill.Error{Op: op, Kind: drill.Invalid, Err: err, Hint: "Name another directory with --out."}
 	}
-	lock, err := os.OpenFile(filepath.Join(options.out, scheduleLockName), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
+	lock, err := hold(filepath.Join(options.out, scheduleLockName))
+	if lock == nil {
 		return nil, &drill.Error{Op: op, Kind: drill.Invalid, Err: err}
 	}
 	defer func() {
@@ -199,7 +198,7 @@ func (l *scheduler) keep(options scheduleOptions) (unlock func(), err error) {
 			_ = lock.Close()
 		}
 	}()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err != nil {
 		return nil, &drill.Error{Op: op, Kind: drill.Refused, Err: fmt.Errorf("another schedule runs with --out %s", options.out), Hint: "One schedule for a directory: stop the other one."}
 	}
 	path := filepath.Join(options.out, scheduleBookName)

@@ -29,11 +29,11 @@ func holdData(data string) (release func(), err error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, &drill.Error{Op: op, Kind: drill.Invalid, Err: err, Hint: "Name another directory with --data."}
 	}
-	file, err := os.OpenFile(filepath.Join(data, serverLockName), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
+	file, err := hold(filepath.Join(data, serverLockName))
+	if file == nil {
 		return nil, &drill.Error{Op: op, Kind: drill.Invalid, Err: err, Hint: "Name another directory with --data."}
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err != nil {
 		return nil, errors.Join(&drill.Error{Op: op, Kind: drill.Refused, Err: fmt.Errorf("%s is in use by another server, or is being backed up", data), Hint: "Stop that one first, or name another directory with --data."}, file.Close())
 	}
 	return func() { _ = file.Close() }, nil

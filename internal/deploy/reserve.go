@@ -14,9 +14,9 @@ import (
 	"firedrill/internal/history"
 )
 
-// reservationFile says in the directory of a service who keeps deployments and drills away from the host. It ends by its own time: nobody has to
+// ReservationFile says in the directory of a service who keeps deployments and drills away from the host. It ends by its own time: nobody has to
 // be found who forgot it.
-const reservationFile = "reserved.json"
+const ReservationFile = "reserved.json"
 
 // readReservation prints nothing when nobody has reserved the host.
 const readReservation = `[ ! -e "$1/reserved.json" ] || cat "$1/reserved.json"`
@@ -38,7 +38,7 @@ func ParseReservation(host string, d drill.Deploy, text string) (*history.Reserv
 	var found history.Reservation
 	if err := json.Unmarshal([]byte(text), &found); err != nil || found.Owner == "" || found.Until.IsZero() {
 		return nil, &drill.Error{Op: "read who reserved the host", Host: host, Kind: drill.Refused, Err: fmt.Errorf("%q is no reservation", text),
-			Hint: "Look at it, then remove it: " + path.Join(keptIn(d, d.Directory), reservationFile)}
+			Hint: "Look at it, then remove it: " + path.Join(keptIn(d, d.Directory), ReservationFile)}
 	}
 	return &found, nil
 }

@@ -44,7 +44,7 @@ func TestReservationKeepsOthersAwayUntilItsEnd(t *testing.T) {
 	if found, err := Reservation(t.Context(), client, d); err != nil || found != nil {
 		t.Errorf("after the end: %+v, %v", found, err)
 	}
-	w.write(filepath.Join(w.dir, reservationFile), "{torn")
+	w.write(filepath.Join(w.dir, ReservationFile), "{torn")
 	if _, err := Reservation(t.Context(), client, d); drill.KindOf(err) != drill.Refused {
 		t.Errorf("of a torn file: got %v, want Refused", err)
 	}

@@ -39,7 +39,7 @@ type Looked struct {
 	InForce  []string  `json:"in_force,omitempty"`
 	Release  string    `json:"release,omitempty"`
 	Revision string    `json:"revision,omitempty"`
-	Reserved string    `json:"reserved,omitempty"` // the text of a reservation, as firedrill reserve leaves it
+	Reserved string    `json:"reserved,omitempty"` // the text of a reservation, as firedrill lock leaves it
 	Error    string    `json:"error,omitempty"`    // why it is not known; then nothing above but the times is
 }
 

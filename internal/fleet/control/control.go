@@ -103,6 +103,7 @@ type Control struct {
 
 	opened  atomic.Bool
 	closing chan struct{}
+	closed  sync.Once // closes closing
 
 	due      sync.WaitGroup // what the schedule begins
 	beside   sync.WaitGroup // taking over, and what is looked after once
@@ -356,14 +357,13 @@ func (c *Control) settle(directory string) error {
 	return nil
 }
 
+// shut ends what goes on beside the rest. Run does it at its end, and Close also where nothing ran.
+func (c *Control) shut() { c.closed.Do(func() { close(c.closing) }) }
+
 // Close ends the control plane. Agents end what they do when they hear nothing more.
 func (c *Control) Close() error {
 	c.opened.Store(false)
-	select {
-	case <-c.closing:
-	default:
-		close(c.closing)
-	}
+	c.shut()
 	c.beside.Wait()
 	var err error
 	for i := len(c.closers) - 1; i >= 0; i-- {
@@ -543,7 +543,7 @@ func (c *Control) Run(ctx context.Context) error {
 			c.windUp(pulse.C)
 			end()
 			campaign.Wait()
-			close(c.closing)
+			c.shut()
 			c.beside.Wait()
 			return nil
 		case <-pulse.C:

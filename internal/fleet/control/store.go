@@ -43,14 +43,11 @@ func (s *store) bucket(ctx context.Context, name string) (jetstream.KeyValue, er
 	config := jetstream.KeyValueConfig{Bucket: s.prefix + name, History: 1, Storage: jetstream.FileStorage}
 	var kv jetstream.KeyValue
 	return kv, s.make(ctx, name, func(ctx context.Context, replicas int) error {
-		had := 0
-		if old, err := s.js.Stream(ctx, "KV_"+config.Bucket); err == nil {
-			had = old.CachedInfo().Config.Replicas
-		} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		had, err := s.replicasOf(ctx, "KV_"+config.Bucket)
+		if err != nil {
 			return err
 		}
 		config.Replicas = max(replicas, had)
-		var err error
 		kv, err = s.js.CreateOrUpdateKeyValue(ctx, config)
 		return err
 	})
@@ -61,17 +58,26 @@ func (s *store) stream(ctx context.Context, config jetstream.StreamConfig) (jets
 	config.Name = strings.ToUpper(s.prefix) + config.Name
 	var stream jetstream.Stream
 	return stream, s.make(ctx, config.Name, func(ctx context.Context, replicas int) error {
-		had := 0
-		if old, err := s.js.Stream(ctx, config.Name); err == nil {
-			had = old.CachedInfo().Config.Replicas
-		} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		had, err := s.replicasOf(ctx, config.Name)
+		if err != nil {
 			return err
 		}
 		config.Replicas = max(replicas, had)
-		var err error
 		stream, err = s.js.CreateOrUpdateStream(ctx, config)
 		return err
 	})
+}
+
+// replicasOf is how often a stream is kept that is there; 0 when there is none. That is never lowered.
+func (s *store) replicasOf(ctx context.Context, name string) (int, error) {
+	stream, err := s.js.Stream(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	return stream.CachedInfo().Config.Replicas, nil
 }
 
 // make tries until it is done, with as many replicas as there is room for. What does not pass by itself ends it.
