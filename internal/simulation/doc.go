@@ -2,8 +2,8 @@
 // clocks are wrong, name servers are slow, people interrupt. Everything that decides is the real code (drill.Compile, conductor.State,
 // guard, alarm, failover, verdict); hosts, kernels and the network are models, whose faults are drawn from a seed.
 //
-// Beside each run a fleet is played: servers that all believe to lead take permits, over a network that loses requests and answers, and
-// order hosts (permits_test.go).
+// Beside each run a fleet is played: servers that all believe to lead take permits of several services at once and of the redundancy groups
+// that these belong to, over a network that loses requests and answers, and order hosts (permits_test.go).
 //
 // It waits for nothing and touches nothing: the same seed gives the same run, event by event. After each event it is asked whether what
 // must never happen has happened (invariants_test.go). Seeds that once failed stand in testdata/seeds and are played for ever.

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -20,7 +21,10 @@ import (
 // requests and answers, whose reads are old at times; hosts that keep the deadlines of their orders by their own clocks. The store of permits
 // and the order's own rules are the real ones.
 //
-// What must never happen: two runs attack hosts of one service at the same moment ("permits").
+// Services that stand in for each other are a redundancy group, which has a permit of its own: a run takes those of its services and of their
+// groups, all or none. Most runs are of several services, so that what they ask for overlaps in part.
+//
+// What must never happen: two runs attack hosts of one service at the same moment ("permits"), or hosts of services of one group ("group").
 
 // permitBug is a planted one. The zero value is the real thing.
 type permitBug struct {
@@ -29,6 +33,11 @@ type permitBug struct {
 	lax     bool // the bucket does not compare revisions
 	brief   bool // a permit ends with the start of its run, and not after its deadline
 	ageless bool // hosts begin orders that have expired
+
+	groupless bool   // a run takes the permits of its services, and not of their groups
+	partial   bool   // a run that gets some of its permits goes on with its services
+	early     bool   // all permits are given back when the first service has reverted
+	invariant string // that must find it; "permits" when empty
 }
 
 const (
@@ -54,6 +63,7 @@ type crowd struct {
 	hosts    map[string]time.Duration // likewise
 	force    map[string]string        // host to run, while it is attacked
 	begun    int                      // runs that attacked something
+	several  int                      // of these, on several services
 	refused  int
 	ending   []func()
 }
@@ -71,7 +81,7 @@ func newCrowd(seed uint64, planted permitBug) *crowd {
 		c.servers = append(c.servers, c.off())
 	}
 	for _, service := range crowdServices {
-		for i := range 2 {
+		for i := range hostsEach {
 			c.hosts[fmt.Sprintf("%s-%d", service, i)] = 0
 		}
 	}
@@ -81,7 +91,25 @@ func newCrowd(seed uint64, planted permitBug) *crowd {
 	return c
 }
 
-var crowdServices = []string{"bank", "shop"}
+// crowdServices are one service that stands alone, and two that stand in for each other.
+var (
+	crowdServices = []string{"bank", "shop-eu", "shop-us"}
+	crowdGroups   = map[string]string{"shop-eu": "shop", "shop-us": "shop"}
+)
+
+const hostsEach = 2
+
+// permitsOf are the permits that a run on services takes.
+func (c *crowd) permitsOf(services []string) []string {
+	keys := slices.Clone(services)
+	for _, service := range services {
+		if group := crowdGroups[service]; group != "" && !c.bug.groupless {
+			keys = append(keys, "group."+group)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
 
 func (c *crowd) off() time.Duration {
 	return time.Duration(c.random.Int64N(int64(2*clockOff))) - clockOff
@@ -127,18 +155,30 @@ func (c *crowd) run(eventsMax int) int {
 
 // look is asked after every event.
 func (c *crowd) look() {
+	groups := map[string]string{}
 	for _, service := range crowdServices {
 		one := ""
-		for i := range 2 {
+		for i := range hostsEach {
 			run := c.force[fmt.Sprintf("%s-%d", service, i)]
-			if one != "" && run != "" && run != one && c.broken == nil {
-				c.broken = fmt.Errorf("permits: runs %s and %s attack %s at the same time, after %s, seed %d", one, run, service, c.now.Sub(begin), c.seed)
+			if one != "" && run != "" && run != one {
+				c.fail("permits", "runs %s and %s attack %s at the same time", one, run, service)
 			}
-			if run != "" {
-				one = run
-			}
+			one = cmp.Or(one, run)
 		}
+		group := crowdGroups[service]
+		if other := groups[group]; group != "" && one != "" && other != "" && other != one {
+			c.fail("group", "runs %s and %s attack %s and what stands in for it at the same time", other, one, service)
+		}
+		groups[group] = cmp.Or(groups[group], one)
 	}
+}
+
+// fail notes what must not happen. A planted bug must be found by the invariant that is meant for it.
+func (c *crowd) fail(invariant, format string, args ...any) {
+	if c.broken != nil || c.bug.name != "" && cmp.Or(c.bug.invariant, "permits") != invariant {
+		return
+	}
+	c.broken = fmt.Errorf("%s: "+format+", after %s, seed %d", append(append([]any{invariant}, args...), c.now.Sub(begin), c.seed)...)
 }
 
 // step is something that a server does, which waits for the network in between.
@@ -161,9 +201,9 @@ func (c *crowd) play(doing step) {
 // ask has one of the servers begin a run on the services that the seed chooses.
 func (c *crowd) ask() {
 	server := c.servers[c.random.IntN(len(c.servers))]
-	services := slices.Clone(crowdServices)
-	if c.random.IntN(3) > 0 {
-		services = services[c.random.IntN(2):][:1]
+	services := slices.DeleteFunc(slices.Clone(crowdServices), func(string) bool { return c.random.IntN(2) == 0 })
+	if len(services) == 0 {
+		services = crowdServices[c.random.IntN(len(crowdServices)):][:1]
 	}
 	c.play(func(yield func(time.Duration) bool) {
 		run := fmt.Sprintf("%08x-0000-4000-8000-%012x", c.random.Uint32(), c.order)
@@ -175,17 +215,29 @@ func (c *crowd) ask() {
 			until = start
 		}
 		store := &permits.Store{Bucket: &bucket{c: c, yield: yield}, Blind: c.bug.blind}
-		if err := store.Take(context.Background(), services, permits.Permit{Run: run, By: "seed", Until: until}, issued); err != nil {
+		keys := c.permitsOf(services)
+		if err := store.Take(context.Background(), keys, permits.Permit{Run: run, By: "seed", Until: until}, issued); err != nil {
 			c.refused++
-			return
+			if !c.bug.partial {
+				return
+			}
+			services = slices.DeleteFunc(slices.Clone(services), func(service string) bool {
+				return store.Take(context.Background(), []string{service}, permits.Permit{Run: run, By: "seed", Until: until}, issued) != nil
+			})
+			if keys = services; len(keys) == 0 {
+				return
+			}
 		}
 		if c.random.IntN(6) == 0 && !yield(c.between(0, 2*time.Minute)) { // the server is frozen, and goes on as if nothing had been
 			return
 		}
 		c.begun++
+		if len(services) > 1 {
+			c.several++
+		}
 		open := 0
 		for _, service := range services {
-			for i := range 2 {
+			for i := range hostsEach {
 				open++
 				c.send(fmt.Sprintf("%s-%d", service, i), run, order, func() { open-- })
 			}
@@ -193,13 +245,13 @@ func (c *crowd) ask() {
 		if c.random.IntN(6) == 0 {
 			return // the server dies; nobody gives the permit back
 		}
-		for c.now.Add(server).Before(until) && open > 0 {
+		for c.now.Add(server).Before(until) && open > 0 && !(c.bug.early && open <= hostsEach*(len(services)-1)) {
 			if !yield(time.Second) {
 				return
 			}
 		}
-		for _, service := range services {
-			_ = store.Yield(context.Background(), service, run) // the permit ends by itself
+		for _, key := range keys {
+			_ = store.Yield(context.Background(), key, run) // the permit ends by itself
 		}
 	})
 }
@@ -324,15 +376,15 @@ func playCrowd(t *testing.T, seed uint64) *crowd {
 }
 
 func TestPermitsAreGivenAndRefused(t *testing.T) {
-	begun, refused, events := 0, 0, 0
+	begun, several, refused, events := 0, 0, 0, 0
 	for seed := range uint64(200) {
 		c := playCrowd(t, seed)
-		begun, refused, events = begun+c.begun, refused+c.refused, events+c.events
+		begun, several, refused, events = begun+c.begun, several+c.several, refused+c.refused, events+c.events
 	}
-	if begun < 200 || refused < 200 {
-		t.Errorf("%d runs have begun and %d were refused: too few to show anything", begun, refused)
+	if begun < 200 || several < 100 || refused < 200 {
+		t.Errorf("%d runs have begun, %d of them on several services, and %d were refused: too few to show anything", begun, several, refused)
 	}
-	t.Logf("200 fleets, %d events: %d runs have begun, %d were refused", events, begun, refused)
+	t.Logf("200 fleets, %d events: %d runs have begun, %d of them on several services, %d were refused", events, begun, several, refused)
 }
 
 func TestAFleetOfTheSameSeedIsTheSame(t *testing.T) {
@@ -350,6 +402,9 @@ func TestPlantedBugsOfPermitsAreFound(t *testing.T) {
 		{name: "a bucket that does not compare revisions", lax: true},
 		{name: "a permit that ends before its run", brief: true},
 		{name: "a host that begins orders which have expired", ageless: true},
+		{name: "a run that takes no permit of the group of its service", groupless: true, invariant: "group"},
+		{name: "a run that goes on with some of its permits", partial: true, invariant: "group"},
+		{name: "a run that gives all back when its first service has reverted", early: true},
 	} {
 		left, found := foundWithin, error(nil)
 		for seed := uint64(1); left > 0 && found == nil; seed++ {

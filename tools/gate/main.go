@@ -79,7 +79,7 @@ func run(quick bool) error {
 	if err := install(); err != nil {
 		return err
 	}
-	environment := append(os.Environ(), "FIREDRILL_REQUIRE="+require, "GORACE=atexit_sleep_ms=0", "FIREDRILL_SIMULATION_SECONDS=20")
+	environment := append(os.Environ(), "FIREDRILL_REQUIRE="+require, "GORACE=atexit_sleep_ms=0", "FIREDRILL_SIMULATION_SECONDS=60")
 	err = errors.Join(
 		// Most tests wait for deadlines, for the kernel or for other programs, and take no processor meanwhile.
 		t.tests(environment, append([]string{"-count=1", "-p=2", "-parallel=4"}, packages...)...),
