@@ -14,7 +14,6 @@ import (
 
 	"firedrill/internal/attest"
 	"firedrill/internal/drill"
-	"firedrill/internal/history"
 	"firedrill/internal/playbook"
 	"firedrill/internal/verdict"
 )
@@ -70,7 +69,7 @@ func askPassword(s streams, prompt string) (string, error) {
 }
 
 // attestRun writes what every file of a run holds beside them, and signs it when there is a key.
-func attestRun(directory string, log []history.Event, head string, judged verdict.Verdict, key *attest.PrivateKey) error {
+func attestRun(directory string, events int64, head string, judged verdict.Verdict, key *attest.PrivateKey) error {
 	names, err := filepath.Glob(filepath.Join(directory, earlierPrefix+"*.jsonl"))
 	if err != nil {
 		return err
@@ -83,7 +82,7 @@ func attestRun(directory string, log []history.Event, head string, judged verdic
 		names = append(names, file.name)
 	}
 	return attestFiles(directory, attest.Statement{
-		Run: judged.Run, Service: judged.Service, Outcome: judged.Outcome, Exit: judged.ExitCode(), Events: int64(len(log)), Head: head, Made: time.Now(), Tool: version(),
+		Run: judged.Run, Service: judged.Service, Outcome: judged.Outcome, Exit: judged.ExitCode(), Events: events, Head: head, Made: time.Now(), Tool: version(),
 	}, names, key)
 }
 
@@ -130,15 +129,16 @@ EXIT STATUS
 			if err != nil {
 				return err
 			}
-			log, head, err := readChained(s, filepath.Join(directory, logName))
-			if err != nil {
+			open := openLog(s, filepath.Join(directory, logName))
+			log := readOnce(open)
+			if err := log.err; err != nil {
 				return &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log whose end is missing is judged, and not attested: what it lacks cannot be signed for."}
 			}
 			key, err := loadSigner(s, keyFile)
 			if err != nil {
 				return err
 			}
-			return attestAgain(s, directory, log, head, key)
+			return attestAgain(s, directory, log, open, key)
 		},
 	}
 	addSignFlag(command, &keyFile)
@@ -146,17 +146,18 @@ EXIT STATUS
 }
 
 // attestAgain judges a log, writes what the run would have written at its end, and attests it.
-func attestAgain(s streams, directory string, log []history.Event, head string, key *attest.PrivateKey) error {
-	if playbook.IsRehearsal(log) {
-		if err := closeRehearsal(directory, log, head, key); err != nil {
+func attestAgain(s streams, directory string, log onePass, open opening, key *attest.PrivateKey) error {
+	again := judgeAgain(s, directory, log, open)
+	switch {
+	case playbook.IsRehearsal(log.whole):
+		if err := closeRehearsal(directory, log.whole, log.head, key); err != nil {
 			return err
 		}
-	} else {
-		in, err := judgeRun(s, log, filepath.Join(directory, logName), nil)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(writeReports(directory, in.Plan, log, head, in.Verdict), attestRun(directory, log, head, in.Verdict, key)); err != nil {
+	case log.reading == nil:
+		_, err := planOf(log.whole, filepath.Join(directory, logName))
+		return err
+	default:
+		if err := errors.Join(writeReports(directory, again.in), attestRun(directory, log.events, log.head, again.in.Verdict, key)); err != nil {
 			return err
 		}
 	}
@@ -164,7 +165,6 @@ func attestAgain(s streams, directory string, log []history.Event, head string, 
 	if key != nil {
 		by = "signed by key " + key.ID()
 	}
-	again := judgeAgain(s, directory, log, head)
 	fmt.Fprintf(s.out, "%s: run %s, %s, %s\n", filepath.Join(directory, attest.FileName), again.run, again.outcome, by)
 	return nil
 }

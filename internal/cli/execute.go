@@ -20,6 +20,7 @@ import (
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
 	"firedrill/internal/prove"
+	"firedrill/internal/report"
 	"firedrill/internal/verdict"
 )
 
@@ -196,9 +197,9 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	if e.sealed != nil {
 		e.sealed(head)
 	}
-	reportErr := writeReports(directory, e.plan, log, head, judged)
+	reportErr := writeReports(directory, report.Input{Plan: e.plan, Log: log, Verdict: judged, LogName: logName, Head: head})
 	if reportErr == nil && err == nil { // a log that could not be written whole is not signed for
-		reportErr = attestRun(directory, log, head, judged, e.key)
+		reportErr = attestRun(directory, int64(len(log)), head, judged, e.key)
 	}
 	err = cmp.Or(err, reportErr)
 	view.verdict(judged, log, directory)

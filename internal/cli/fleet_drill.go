@@ -20,6 +20,7 @@ import (
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/client"
 	"firedrill/internal/history"
+	"firedrill/internal/report"
 	"firedrill/internal/verdict"
 )
 
@@ -321,5 +322,5 @@ func keepFleetDrill(directory string, text []byte, plan drill.Plan, log []histor
 		return &drill.Error{Op: "make the directory of the drill", Kind: drill.Invalid, Err: err, Hint: "Name another one with --out."}
 	}
 	err := writeWhole(filepath.Join(directory, logName), func(w io.Writer) error { _, err := w.Write(text); return err })
-	return errors.Join(err, writeReports(directory, plan, log, head, judged))
+	return errors.Join(err, writeReports(directory, report.Input{Plan: plan, Log: log, Verdict: judged, LogName: logName, Head: head}))
 }

@@ -64,50 +64,97 @@ func spooled(from io.Reader) (opening, io.Closer, error) {
 
 // judgeFile judges a log while it is read. A log of a rehearsal, or one without a plan, is returned whole instead.
 func judgeFile(s streams, name string, named []string) (in report.Input, whole []history.Event, err error) {
-	return judgeLog(s, name, openLog(s, name), named)
+	in, whole, err = judgeLog(s, name, openLog(s, name), named)
+	in.Events = nil // standard input cannot be read twice
+	return in, whole, err
 }
 
+// judgeLog judges a log, and reads it again for what is shown of it, so that none is held in memory.
 func judgeLog(s streams, name string, open opening, named []string) (in report.Input, whole []history.Event, err error) {
-	var reading *verdict.Reading
-	var plan drill.Plan
-	head := ""
-	read := func(r io.Reader) (string, error) {
-		return history.Scan(r, func(event history.Event) error {
-			if reading != nil {
-				reading.Add(event)
-				return nil
-			}
-			if sample, is := event.Fact.(*history.Sample); is {
-				copied := *sample
-				event.Fact = &copied
-			}
-			whole = append(whole, event)
-			if started, is := event.Fact.(*history.RunStarted); is {
-				plan, reading = started.Plan, verdict.NewReading(started.Plan)
-				for _, before := range whole {
-					reading.Add(before)
-				}
-			}
-			return nil
-		})
-	}
-	log, err := open()
-	if err == nil {
-		defer log.Close()
-		head, err = read(log)
-	}
-	if err := readable(s, err, len(whole) > 0); err != nil {
+	log := readOnce(open)
+	if err := readable(s, log.err, log.events > 0); err != nil {
 		return report.Input{}, nil, err
 	}
-	if reading == nil {
-		return report.Input{}, whole, nil
+	if log.reading == nil {
+		return report.Input{}, log.whole, nil
 	}
-	earlier, err := earlierOf(s, plan, name, named)
+	earlier, err := earlierOf(s, log.plan, name, named)
 	if err != nil {
 		return report.Input{}, nil, err
 	}
-	return report.Input{Plan: plan, Verdict: reading.Judge(earlier...), LogName: name, Head: head}, nil, nil
+	return report.Input{Plan: log.plan, Verdict: log.reading.Judge(earlier...), LogName: name, Head: log.head, Events: log.again(open)}, nil, nil
 }
+
+// onePass is what reading a log once gave, as far as its lines could be verified. The log itself is not held.
+type onePass struct {
+	plan    drill.Plan
+	reading *verdict.Reading // of a log that carries a plan
+	whole   []history.Event  // of one that carries none: all of it, as of a rehearsal
+	events  int64
+	head    string // hash of the last verified line, in hex
+	err     error  // why reading ended before the log did
+}
+
+// readOnce reads a log from its begin, and files each event for the judge.
+func readOnce(open opening) (log onePass) {
+	file, err := open()
+	if err != nil {
+		return onePass{err: err}
+	}
+	defer file.Close()
+	log.head, log.err = history.Scan(file, func(event history.Event) error {
+		log.events++
+		if log.reading != nil {
+			log.reading.Add(event)
+			return nil
+		}
+		if sample, is := event.Fact.(*history.Sample); is {
+			copied := *sample
+			event.Fact = &copied
+		}
+		log.whole = append(log.whole, event)
+		if started, is := event.Fact.(*history.RunStarted); is {
+			log.plan, log.reading = started.Plan, verdict.NewReading(started.Plan)
+			for _, before := range log.whole {
+				log.reading.Add(before)
+			}
+			log.whole = nil
+		}
+		return nil
+	})
+	return log
+}
+
+// again reads the verified lines once more, and no line that was written since. It is an error when they are not the same any more.
+func (log onePass) again(open opening) func(take func(history.Event) error) error {
+	return func(take func(history.Event) error) error {
+		file, err := open()
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		seen, stopped := int64(0), error(nil)
+		head, err := history.Scan(file, func(event history.Event) error {
+			if stopped = take(event); stopped != nil {
+				return stopped
+			}
+			if seen++; seen == log.events {
+				return errAllSeen
+			}
+			return nil
+		})
+		switch {
+		case stopped != nil:
+			return stopped
+		case head != log.head:
+			return errors.Join(errors.New("the log was changed while it was read"), err)
+		}
+		return nil
+	}
+}
+
+// errAllSeen ends the reading of a log that is still being written.
+var errAllSeen = errors.New("all was seen")
 
 // earlierOf are the logs of the runs that a run went on with.
 func earlierOf(s streams, plan drill.Plan, name string, named []string) ([]verdict.Earlier, error) {
@@ -123,19 +170,6 @@ func earlierOf(s streams, plan drill.Plan, name string, named []string) ([]verdi
 		fmt.Fprintf(s.err, "firedrill: %s\n", doubt)
 	}
 	return earlier, nil
-}
-
-// judgeRun says what a log proves, together with the logs of the runs that it went on with; name is that of its file, or "-".
-func judgeRun(s streams, log []history.Event, name string, named []string) (report.Input, error) {
-	plan, err := planOf(log, name)
-	if err != nil {
-		return report.Input{}, err
-	}
-	earlier, err := earlierOf(s, plan, name, named)
-	if err != nil {
-		return report.Input{}, err
-	}
-	return report.Input{Plan: plan, Log: log, Verdict: verdict.Judge(plan, log, earlier...), LogName: name}, nil
 }
 
 const earlierUsage = "log or directory of a run that this one went on with; those beside LOG are found by themselves"
@@ -159,7 +193,7 @@ func planOf(log []history.Event, name string) (drill.Plan, error) {
 
 // readLog reads a log and verifies its chain; a log that was torn by a power cut is read up to there.
 func readLog(s streams, name string) ([]history.Event, error) {
-	log, _, err := readChained(s, name)
+	log, err := readAll(s, name)
 	if err := readable(s, err, len(log) > 0); err != nil {
 		return nil, err
 	}
@@ -184,17 +218,13 @@ func readable(s streams, err error, some bool) error {
 	return nil
 }
 
-// readChained reads a log, verifies its chain, and returns the hash of its last line too. "-" is standard input.
-func readChained(s streams, name string) (log []history.Event, head string, err error) {
-	if name == "-" {
-		return history.ReadHead(s.in)
-	}
-	file, err := os.Open(name)
+func readAll(s streams, name string) ([]history.Event, error) {
+	file, err := openLog(s, name)()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	defer file.Close()
-	return history.ReadHead(file)
+	return history.Read(file)
 }
 
 func newJudgeCommand(s streams) *cobra.Command {
@@ -286,6 +316,9 @@ func newReportCommand(s streams) *cobra.Command {
 		},
 		ValidArgsFunction: completeFiles(64, "jsonl"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if format == "md" {
+				format = string(report.Markdown)
+			}
 			if compare {
 				return compareRuns(s, args, report.Format(format), out)
 			}
@@ -314,7 +347,7 @@ func newReportCommand(s streams) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&format, "format", format, "html, markdown, junit, json, csv, github (annotations), chaostoolkit (its journal.json), record (for auditors, with --annex), openmetrics or text")
+	flags.StringVar(&format, "format", format, "html, markdown (or md), junit, json, csv, github (annotations), chaostoolkit (its journal.json), record (for auditors, with --annex), openmetrics or text")
 	flags.BoolVar(&compare, "compare", false, "set several runs side by side")
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)
@@ -359,7 +392,7 @@ func annexed(s streams, in *report.Input, format report.Format, name string) err
 	return err
 }
 
-// judgedForReport judges a log. It is opened again for what the report shows of it, so that none is held in memory.
+// judgedForReport judges a log, which is opened again for what the report shows of it.
 func judgedForReport(s streams, name string, open opening, earlier []string) (report.Input, error) {
 	in, whole, err := judgeLog(s, name, open, earlier)
 	if err != nil {
@@ -368,17 +401,6 @@ func judgedForReport(s streams, name string, open opening, earlier []string) (re
 	if whole != nil || in.Plan.Service == "" {
 		_, err := planOf(whole, name)
 		return report.Input{}, err
-	}
-	in.Events = func(take func(history.Event) error) error {
-		log, err := open()
-		if err != nil {
-			return err
-		}
-		defer log.Close()
-		if _, err = history.Scan(log, take); errors.Is(err, history.ErrTorn) {
-			return nil // said already, when it was judged
-		}
-		return err
 	}
 	return in, nil
 }

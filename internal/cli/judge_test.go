@@ -185,3 +185,45 @@ func TestRecordOfALogIsItsVerdict(t *testing.T) {
 		t.Error("a log that is not there proves something")
 	}
 }
+
+// What is shown of a log is read a second time: it must be what was judged, and no more.
+func TestALogIsReadAgainAsItWasJudged(t *testing.T) {
+	name := writeStory(t, verdicttest.NoTwist)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.ReadFile(writeStory(t, verdicttest.FrozenDNS))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := text
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(now)), nil }
+	half := bytes.LastIndexByte(text[:len(text)/2], '\n') + 1
+	for what, row := range map[string]struct {
+		first, second []byte
+		changed       bool
+	}{
+		"the same":                    {text, text, false},
+		"a run that goes on":          {text[:half], text, false},
+		"torn, and then mended":       {text[:half+10], text, false},
+		"another run in its place":    {text, other, true},
+		"a log that was cut":          {text, text[:half], true},
+		"an altered line":             {text, bytes.Replace(text, []byte(`"ok":true`), []byte(`"ok":false`), 1), true},
+		"nothing, and then something": {nil, text, true},
+	} {
+		now = row.first
+		log := readOnce(open)
+		now = row.second
+		seen := int64(0)
+		err := log.again(open)(func(history.Event) error { seen++; return nil })
+		if (err != nil) != row.changed || !row.changed && seen != log.events {
+			t.Errorf("%s: %v after %d of %d events", what, err, seen, log.events)
+		}
+	}
+	now = text
+	log, stop := readOnce(open), io.ErrUnexpectedEOF
+	if err := log.again(open)(func(history.Event) error { return stop }); err != stop { //nolint:errorlint // the very error
+		t.Errorf("who is shown the log has ended it with %v, and is told %v", stop, err)
+	}
+}

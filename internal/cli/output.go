@@ -10,9 +10,7 @@ import (
 	"path/filepath"
 
 	"firedrill/internal/drill"
-	"firedrill/internal/history"
 	"firedrill/internal/report"
-	"firedrill/internal/verdict"
 )
 
 // The files of a run.
@@ -32,11 +30,11 @@ var reportFiles = []struct {
 }
 
 // writeReports writes every report of a run beside its log. One that cannot be written does not keep the others from being so.
-func writeReports(directory string, plan drill.Plan, log []history.Event, head string, judged verdict.Verdict) error {
+func writeReports(directory string, in report.Input) error {
 	var all []error
 	for _, file := range reportFiles {
 		var page bytes.Buffer
-		err := report.Write(&page, file.format, report.Input{Plan: plan, Log: log, Verdict: judged, LogName: logName, Head: head})
+		err := report.Write(&page, file.format, in)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(directory, file.name), page.Bytes(), 0o644)
 		}

@@ -140,12 +140,13 @@ func verifyRun(s streams, name string, trusted []attest.PublicKey, unsigned bool
 	if err != nil {
 		return found, err
 	}
-	log, head, err := readChained(s, filepath.Join(directory, logName))
-	if len(log) == 0 && err != nil {
-		return found, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "Name the directory of a run: it holds " + logName + "."}
+	open := openLog(s, filepath.Join(directory, logName))
+	log := readOnce(open)
+	if log.events == 0 && log.err != nil {
+		return found, &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: log.err, Hint: "Name the directory of a run: it holds " + logName + "."}
 	}
-	found.check("log", err, fmt.Sprintf("%d events, each chained to the one before", len(log)))
-	judged := judgeAgain(s, directory, log, head)
+	found.check("log", log.err, fmt.Sprintf("%d events, each chained to the one before", log.events))
+	judged := judgeAgain(s, directory, log, open)
 	found.Run, found.Service, found.Outcome = judged.run, judged.service, judged.outcome
 
 	text, err := os.ReadFile(filepath.Join(directory, attest.FileName))
@@ -162,7 +163,7 @@ func verifyRun(s streams, name string, trusted []attest.PublicKey, unsigned bool
 		return found, nil
 	}
 	found.check("files", statement.Check(os.DirFS(directory)), fmt.Sprintf("%d files are as they were attested on %s", len(statement.Files), statement.Made.Format("2006-01-02 15:04:05 UTC")))
-	found.check("head", sameHead(statement, log, head), "the log ends where it was attested to end, "+head[:16])
+	found.check("head", sameHead(statement, log), "the log ends where it was attested to end, "+log.head[:16])
 	found.check("verdict", sameVerdict(statement, judged), fmt.Sprintf("judged again: %s, exit %d", judged.outcome, judged.exit))
 	found.reports(directory, statement, judged)
 	found.signature(directory, text, trusted, unsigned)
@@ -175,22 +176,29 @@ type judgement struct {
 	outcome      history.Outcome
 	exit         int
 	files        map[string]func(io.Writer) error
+	in           report.Input // of a run that says what it was about to do
 }
 
-func judgeAgain(s streams, directory string, log []history.Event, head string) judgement {
-	if playbook.IsRehearsal(log) {
-		judged := playbook.Judge(log)
-		return judgement{judged.Run, rehearsedService(log), judged.Outcome, outcomeExit(judged.Outcome), map[string]func(io.Writer) error{
+// judgeAgain judges a log that was read, together with those of the runs that it went on with, which lie beside it.
+func judgeAgain(s streams, directory string, log onePass, open opening) judgement {
+	if playbook.IsRehearsal(log.whole) {
+		judged := playbook.Judge(log.whole)
+		return judgement{run: judged.Run, service: rehearsedService(log.whole), outcome: judged.Outcome, exit: outcomeExit(judged.Outcome), files: map[string]func(io.Writer) error{
 			rehearsalName: func(w io.Writer) error { return printJSON(streams{out: w}, judged) },
 		}}
 	}
-	in, err := judgeRun(s, log, filepath.Join(directory, logName), nil)
-	if err != nil {
-		in.Verdict = verdict.Judge(drill.Plan{}, log) // a log without a plan proves nothing
+	in := report.Input{Plan: log.plan, LogName: logName, Head: log.head, Events: log.again(open)}
+	if log.reading == nil {
+		in.Verdict = verdict.Judge(drill.Plan{}, log.whole) // a log without a plan proves nothing
+	} else {
+		earlier, err := earlierOf(s, log.plan, filepath.Join(directory, logName), nil)
+		if err != nil {
+			earlier = nil // then what it stands on is not proven
+		}
+		in.Verdict = log.reading.Judge(earlier...)
 	}
-	in.LogName, in.Head = logName, head
 	judged := in.Verdict
-	again := judgement{judged.Run, judged.Service, judged.Outcome, judged.ExitCode(), map[string]func(io.Writer) error{}}
+	again := judgement{run: judged.Run, service: judged.Service, outcome: judged.Outcome, exit: judged.ExitCode(), files: map[string]func(io.Writer) error{}, in: in}
 	for _, file := range reportFiles {
 		again.files[file.name] = func(w io.Writer) error { return report.Write(w, file.format, in) }
 	}
@@ -206,9 +214,9 @@ func rehearsedService(log []history.Event) string {
 	return ""
 }
 
-func sameHead(statement attest.Statement, log []history.Event, head string) error {
-	if int64(len(log)) != statement.Events || head != statement.Head {
-		return fmt.Errorf("the log holds %d events and ends with %s, attested were %d and %s", len(log), head[:16], statement.Events, statement.Head[:min(16, len(statement.Head))])
+func sameHead(statement attest.Statement, log onePass) error {
+	if log.events != statement.Events || log.head != statement.Head {
+		return fmt.Errorf("the log holds %d events and ends with %s, attested were %d and %s", log.events, log.head[:16], statement.Events, statement.Head[:min(16, len(statement.Head))])
 	}
 	return nil
 }
