@@ -51,6 +51,8 @@ type rehearsal struct {
 	sign      string
 	json      bool
 	yes       bool // every question is answered with yes, and nobody is there
+	agreed    bool // it is not followed unless every role agrees to this text
+	keys      []string
 
 	answers *bufio.Reader // of the person
 	log     *history.Writer
@@ -64,8 +66,11 @@ func (r *rehearsal) addFlags(command *cobra.Command, file *string) {
 	flags.StringVar(&r.where, "environment", "", "where this is: production, staging, ... as it shall stand in the log")
 	flags.StringVarP(&r.out, "out", "o", "firedrill-out", "directory for the log of each rehearsal")
 	flags.BoolVar(&r.json, "json", false, "print events as JSON lines")
+	flags.BoolVar(&r.agreed, "agreed", false, "refuse a text that not every role agrees to: one changed byte voids an approval")
+	flags.StringArrayVar(&r.keys, "key", nil, "count only approvals signed by this public key: its file, or its line; may be given several times; goes with --agreed")
 	addSignFlag(command, &r.sign)
 	_ = command.MarkFlagFilename("file", "yaml", "yml")
+	_ = command.MarkFlagFilename("key", "pub")
 	_ = command.MarkFlagDirname("out")
 	_ = command.RegisterFlagCompletionFunc("part", cobra.FixedCompletions([]string{playbook.Procedure, playbook.Test, playbook.Resume}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -76,7 +81,7 @@ EXIT STATUS
   1    a step did not do or print what is written, was done otherwise, or it took longer than the RTO
   2    the playbook has mistakes; wrong flags
   3    inconclusive: it was not followed to its end
-  4    refused: it cannot go by itself
+  4    refused: it cannot go by itself; with --agreed: a role does not agree to this text
   70   our own fault
   130  interrupted; what ran was ended`
 
@@ -129,7 +134,7 @@ func (r *rehearsal) start(command *cobra.Command, name, file string) error {
 	if r.book, r.text, err = readPlaybook(name, r.service); err != nil {
 		return err
 	}
-	if err := r.admit(); err != nil {
+	if err := errors.Join(r.admit(), r.agreedTo()); err != nil {
 		return err
 	}
 	key, err := loadSigner(r.s, r.sign)
@@ -172,6 +177,28 @@ func (r *rehearsal) admit() error {
 		}
 	}
 	return nil
+}
+
+// agreedTo refuses a text that not every role agrees to, where that is asked for.
+func (r *rehearsal) agreedTo() error {
+	if !r.agreed {
+		if len(r.keys) > 0 {
+			return usageError("playbook", "--key says whose approvals count, and goes with --agreed")
+		}
+		return nil
+	}
+	trusted, err := readPublicKeys(r.keys)
+	if err != nil {
+		return err
+	}
+	one, err := agreement(r.book, trusted)
+	if err != nil || len(one.Missing) == 0 {
+		return err
+	}
+	return &drill.Error{
+		Op: "playbook " + r.book.File, Kind: drill.Refused, Err: fmt.Errorf("as it is written now it is not agreed to by: %s", strings.Join(one.Missing, ", ")),
+		Hint: "Have each of them read it, then: firedrill playbook approve " + r.book.File + " --role " + one.Missing[0],
+	}
 }
 
 // record follows the playbook and leaves log, verdict and attestation.
