@@ -38,8 +38,9 @@ const lossOnPaper = `(() => {
 	return lost
 })()`
 
-// The PDF of a run is its page, printed by a browser: nothing of it may be lost on the way.
-func TestThePageIsPrintedWithoutLoss(t *testing.T) {
+// chromium is a window of a headless one.
+func chromium(t testing.TB) context.Context {
+	t.Helper()
 	if _, err := exec.LookPath("chromium"); err != nil {
 		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "chromium") {
 			t.Fatal(err)
@@ -48,14 +49,28 @@ func TestThePageIsPrintedWithoutLoss(t *testing.T) {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(2*time.Minute))
 	allocated, end := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
-	defer end()
 	browser, endWindow := chromedp.NewContext(allocated)
-	defer endWindow()
 	if err := chromedp.Do(browser); err != nil { // starts it; it lives as long as the context of its first action
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(browser, 4*time.Minute)
-	defer cancel()
+	t.Cleanup(func() { cancel(); endWindow(); end() })
+	return ctx
+}
+
+// filed writes a page where a browser finds it, and returns its address.
+func filed(t testing.TB, page string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "page.html")
+	if err := os.WriteFile(file, []byte(page), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return (&url.URL{Scheme: "file", Path: file}).String()
+}
+
+// The PDF of a run is its page, printed by a browser: nothing of it may be lost on the way.
+func TestThePageIsPrintedWithoutLoss(t *testing.T) {
+	ctx := chromium(t)
 	onPaper := chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
 		return err
@@ -71,11 +86,7 @@ func TestThePageIsPrintedWithoutLoss(t *testing.T) {
 	for name, twist := range map[string]verdicttest.Twist{"failed": verdicttest.FrozenDNS, "dead": verdicttest.DeadStandby, "passed": verdicttest.NoTwist} {
 		in := told(twist)
 		in.Annex = whole(recordOf(t, in))
-		file := filepath.Join(t.TempDir(), name+".html")
-		if err := os.WriteFile(file, []byte(render(t, report.HTML, in)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := chromedp.Do(ctx, onPaper, chromedp.EmulateViewport(paper, 1000), chromedp.Navigate((&url.URL{Scheme: "file", Path: file}).String())); err != nil {
+		if err := chromedp.Do(ctx, onPaper, chromedp.EmulateViewport(paper, 1000), chromedp.Navigate(filed(t, render(t, report.HTML, in)))); err != nil {
 			t.Fatal(err)
 		}
 		if found := lost(""); len(found) > 0 {

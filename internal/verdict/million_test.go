@@ -6,67 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"testing"
-	"time"
 
-	"firedrill/internal/drill"
 	"firedrill/internal/history"
 	"firedrill/internal/verdict"
 	"firedrill/internal/verdict/verdicttest"
 )
 
-// crowd is the story with many clients that sample often: about count events, given to emit in the order of time.
-func crowd(count int, emit func(history.Event)) drill.Plan {
-	plan, log := verdicttest.Bookstore(verdicttest.NoTwist)
-	samples := 0
-	for _, event := range log {
-		if sample, is := event.Fact.(*history.Sample); is && sample.Probe == "client" {
-			samples++
-		}
-	}
-	const clients = 20
-	times := max(1, count/samples/clients)
-	every := 100 * time.Millisecond / time.Duration(times)
-	only := plan.Clients[0]
-	for i := range clients {
-		client := only
-		client.Name, client.Every, client.Ledger = fmt.Sprintf("crowd-%d", i), drill.Seconds(every), ""
-		plan.Clients = append(plan.Clients, client)
-	}
-	var pending []history.Event
-	for _, event := range log {
-		event.Seq = 0
-		if started, is := event.Fact.(*history.RunStarted); is {
-			started.Plan = plan
-		}
-		pending = append(pending, event)
-		sample, is := event.Fact.(*history.Sample)
-		if !is || sample.Probe != "client" {
-			continue
-		}
-		for i := range times {
-			for client := range clients {
-				copied := *sample
-				copied.Probe, copied.Scheduled = fmt.Sprintf("crowd-%d", client), sample.Scheduled.Add(time.Duration(i)*every)
-				if copied.OK {
-					copied.Took = drill.Seconds(time.Duration(1+(i*7+client)%9) * 100 * time.Microsecond)
-				}
-				pending = append(pending, history.New(event.At.Add(time.Duration(i)*every), copied.Probe, &copied))
-			}
-		}
-	}
-	slices.SortStableFunc(pending, func(a, b history.Event) int { return a.At.Compare(b.At) })
-	for _, event := range pending {
-		emit(event)
-	}
-	return plan
-}
-
 // Judging while reading says the same as judging the whole log.
 func TestJudgingWhileReadingIsJudging(t *testing.T) {
 	var log []history.Event
-	plan := crowd(20_000, func(event history.Event) { log = append(log, event) })
+	plan := verdicttest.Crowd(20_000, func(event history.Event) { log = append(log, event) })
 	reading, again := verdict.NewReading(plan), history.Sample{}
 	for _, event := range log {
 		if sample, is := event.Fact.(*history.Sample); is { // as history.Scan does
@@ -94,7 +44,7 @@ func BenchmarkJudgeAMillionEvents(b *testing.B) {
 	}
 	buffered := bufio.NewWriterSize(file, 1<<20)
 	writer := history.NewWriter(buffered)
-	plan := crowd(1_000_000, func(event history.Event) {
+	plan := verdicttest.Crowd(1_000_000, func(event history.Event) {
 		if _, err := writer.Append(event); err != nil {
 			b.Fatal(err)
 		}
