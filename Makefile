@@ -1,4 +1,4 @@
-.PHONY: kills package package-test mutation ci-engines build quick test vm bench lint man
+.PHONY: mutants kills package package-test mutation ci-engines build quick test vm bench lint man
 
 build: ## one static binary
 	go run ./tools/build
@@ -18,7 +18,10 @@ bench: ## figures as ratios to a peer in the same run
 lint:
 	gofmt -l . && go vet ./...
 
-mutation: ## changes the deciders on purpose, and counts what their tests notice: at least 90 %; an hour and more, not part of the gate
+mutants: ## changes the deciders on purpose, and counts what their tests notice: at least 90 %; minutes, not part of the gate; figures in docs/mutants.md
+	go run ./tools/mutants alarm guard verdict
+
+mutation: ## the same, by gremlins alone, which builds each change by itself: hours
 	for package in alarm guard verdict; do \
 		go run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 unleash --workers 1 --timeout-coefficient 30 --exclude-files verdicttest --threshold-efficacy 90 ./internal/$$package || exit 1; \
 	done

@@ -123,6 +123,7 @@ var mayImport = map[string][]string{
 	"tools/build":                       {"internal/attack", "internal/onefile"},
 	"tools/gate":                        {},
 	"tools/man":                         {"internal/cli"},
+	"tools/mutants":                     {},
 	"tools/vm":                          {"tools/vm/guest"},
 	"tools/vm/guest":                    {},
 	"tools/vm/init":                     {"tools/vm/guest"},

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const gremlins = "github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0"
+
+// The answers to one mutant.
+const (
+	killed    = "killed"
+	lived     = "lived"
+	timedOut  = "timed out" // it is not counted: it may have been noticed, or the machine was slow
+	notViable = "not viable"
+)
+
+func main() {
+	var o options
+	flag.StringVar(&o.only, "only", "", "try only the mutants whose line of output holds this text, and name no percentage")
+	flag.Float64Var(&o.threshold, "threshold", 90, "percentage of the mutants that must be noticed")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 19); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants: at full priority:", err)
+	}
+	if err := run(ctx, o, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+// options are what the caller chose.
+type options struct {
+	only      string
+	threshold float64
+}
+
+// run tries the mutants of each package of internal.
+func run(ctx context.Context, o options, packages []string) error {
+	if len(packages) == 0 {
+		return errors.New("name packages below internal: alarm guard verdict")
+	}
+	excused, err := readEquivalent(filepath.Join("tools", "mutants", "equivalent"))
+	if err != nil {
+		return err
+	}
+	var all []error
+	for _, name := range packages {
+		if err := try(ctx, o, name, excused); err != nil {
+			all = append(all, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// try tries the mutants of one package.
+func try(ctx context.Context, o options, name string, excused map[string]string) error {
+	work, err := os.MkdirTemp("", "firedrill-mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	listed, err := list(ctx, work, name)
+	if err != nil {
+		return err
+	}
+	p, err := load(name, listed)
+	if err != nil {
+		return err
+	}
+	if err := p.build(ctx, work); err != nil {
+		return err
+	}
+	began := time.Now()
+	answer, output := p.ask(ctx, p.binary, 0, 10*time.Minute, "-test.v")
+	if answer != lived {
+		return fmt.Errorf("its tests fail without any change:\n%s", output)
+	}
+	p.quickFirst(output)
+	limit := 10*time.Second + 10*time.Since(began)
+	fmt.Printf("%s: %d mutants, tests of %s without any change\n", name, len(p.mutants), time.Since(began).Round(time.Millisecond))
+	for _, m := range p.mutants {
+		if !strings.Contains(m.String(), o.only) || m.answer == notViable {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := p.answer(ctx, work, m, limit); err != nil {
+			return err
+		}
+		if m.answer != killed {
+			fmt.Printf("%-9s %s\n", m.answer, m)
+		}
+	}
+	return p.sum(o, excused)
+}
+
+// list asks gremlins which mutants there are.
+func list(ctx context.Context, work, name string) ([]*mutant, error) {
+	file := filepath.Join(work, "gremlins.json")
+	command := exec.CommandContext(ctx, "go", "run", gremlins, "unleash", "--dry-run", "--silent", "--output", file, "--exclude-files", "/", "./internal/"+name)
+	if out, err := command.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("gremlins: %w\n%s", err, out)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var found struct {
+		Files []struct {
+			Name      string `json:"file_name"`
+			Mutations []struct {
+				Type         string
+				Line, Column int
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &found); err != nil {
+		return nil, fmt.Errorf("gremlins: %w", err)
+	}
+	var all []*mutant
+	for _, file := range found.Files {
+		for _, m := range file.Mutations {
+			all = append(all, &mutant{file: file.Name, line: m.Line, column: m.Column, kind: m.Type})
+		}
+	}
+	slices.SortFunc(all, func(a, b *mutant) int { return strings.Compare(a.place(), b.place()) })
+	for i, m := range all {
+		m.id = i + 1
+	}
+	return all, nil
+}
+
+// answer has the tests of the package run with one mutant.
+func (p *program) answer(ctx context.Context, work string, m *mutant, limit time.Duration) error {
+	binary, id := p.binary, m.id
+	if m.function == "" { // it belongs to no function: it needs a binary of its own
+		binary, id = filepath.Join(work, "alone.test"), 0
+		ok, err := p.buildAlone(ctx, work, m, binary)
+		if err != nil || !ok {
+			m.answer = notViable
+			return err
+		}
+	}
+	for _, some := range p.rounds {
+		if m.answer, _ = p.ask(ctx, binary, id, limit, some); m.answer != lived {
+			break
+		}
+	}
+	return nil
+}
+
+// quickMax is how long a test may take that is run before the others: most mutants are noticed by many tests.
+const quickMax = 0.3
+
+// quickFirst divides the tests into two rounds by how long each took.
+func (p *program) quickFirst(output string) {
+	var quick []string
+	for _, test := range testEnded.FindAllStringSubmatch(output, -1) {
+		if seconds, err := strconv.ParseFloat(test[2], 64); err == nil && seconds < quickMax {
+			quick = append(quick, test[1])
+		}
+	}
+	names := "^(" + strings.Join(quick, "|") + ")$"
+	p.rounds = []string{"-test.run=" + names, "-test.skip=" + names}
+}
+
+var testEnded = regexp.MustCompile(`(?m)^--- PASS: (\w+) \(([0-9.]+)s\)`)
+
+// ask runs the tests with one mutant, 0 for none. What they print is for when they fail without one.
+func (p *program) ask(ctx context.Context, binary string, id int, limit time.Duration, option string) (answer, output string) {
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	command := exec.CommandContext(bounded, binary, "-test.failfast", "-test.timeout=0", option)
+	command.Dir = p.folder
+	command.Env = append(os.Environ(), fmt.Sprintf("%s=%d", variable, id))
+	command.WaitDelay = time.Second
+	out, err := command.CombinedOutput()
+	switch {
+	case bounded.Err() != nil:
+		return timedOut, string(out)
+	case err != nil:
+		return killed, string(out)
+	}
+	return lived, string(out)
+}
+
+// sum counts, and holds what has survived against what is excused.
+func (p *program) sum(o options, excused map[string]string) error {
+	count, equivalent := map[string]int{}, 0
+	var all []error
+	for _, m := range p.mutants {
+		count[m.answer]++
+		switch reason := excused[m.key()]; {
+		case reason == "" || m.answer == "":
+		case m.answer == lived:
+			equivalent++
+		case m.answer == killed:
+			all = append(all, fmt.Errorf("equivalent excuses what is noticed: %s", m.key()))
+		}
+	}
+	if o.only != "" {
+		return nil
+	}
+	for key := range excused {
+		if strings.HasPrefix(key, p.name+"/") && !slices.ContainsFunc(p.mutants, func(m *mutant) bool { return m.key() == key }) {
+			all = append(all, fmt.Errorf("equivalent excuses what is not there: %s", key))
+		}
+	}
+	viable := count[killed] + count[lived]
+	share := 100 * float64(count[killed]) / float64(max(1, viable-equivalent))
+	fmt.Printf("%s: %d mutants; %d not viable, %d timed out; of %d others %d killed (%.1f %%), %d lived, %d of them equivalent: %.1f %% of those that can be noticed\n",
+		p.name, len(p.mutants), count[notViable], count[timedOut], viable, count[killed], 100*float64(count[killed])/float64(max(1, viable)), count[lived], equivalent, share)
+	if share < o.threshold {
+		all = append(all, fmt.Errorf("%.1f %% are fewer than %g %%", share, o.threshold))
+	}
+	return errors.Join(all...)
+}
+
+// readEquivalent reads lines of a mutant's key, " # " and the reason why it changes nothing.
+func readEquivalent(name string) (map[string]string, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	excused := map[string]string{}
+	for number, line := range strings.Split(string(text), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, reason, found := strings.Cut(line, " # ")
+		if !found || reason == "" {
+			return nil, fmt.Errorf("%s:%d: no reason", name, number+1)
+		}
+		excused[key] = reason
+	}
+	return excused, nil
+}
