@@ -215,7 +215,9 @@ func TestExpressionsOfStatesThatNobodyIsIn(t *testing.T) {
 		"AT_LEAST(x%, ALARM, (a, b))": "no share",
 		"ALARM(a":                     `write ")"`,
 		"ALARM((":                     "the name of an alarm",
-		`OK("`:                        "quote is not closed",
+		`OK("`:                        "column 4: the quote is not closed",
+
+		strings.Repeat("NOT ", nestingMax) + "TRUE": "column 257: more than 64 parts",
 	} {
 		if _, err := ParseExpression(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

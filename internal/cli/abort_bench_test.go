@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,8 +41,8 @@ drills:
     expect: [answer stays]
 `
 
-// pongs answers every packet, and pings sends one every 0.2 ms from an attacked host: it says when nothing has come back for 0.1 s, and then
-// the moment of the first answer, in nanoseconds since 1970.
+// pongs answers every packet, and pings sends one every 0.2 ms from an attacked host: it says each time when nothing has come back for half a
+// second, and then the moment of the first answer, in nanoseconds since 1970.
 const (
 	pongs = `
 import socket
@@ -56,11 +57,11 @@ while True:
     try:
         s.send(b"x"); s.recv(64); now = time.time_ns()
     except OSError:
-        if not cut and time.time() - last > 0.1:
+        if not cut and time.time() - last > 0.5:
             cut = True; print("cut", flush=True)
         continue
     if cut:
-        print(now, flush=True); sys.exit(0)
+        cut = False; print(now, flush=True)
     last = time.time()`
 )
 
@@ -77,7 +78,7 @@ func BenchmarkAbortToReverted(b *testing.B) {
 	}
 	ctx := b.Context()
 	d := newDemo(streams{in: strings.NewReader(""), out: io.Discard, err: os.Stderr}, demoOptions{out: b.TempDir(), json: true})
-	took := map[string][]time.Duration{}
+	took, failed := map[string][]time.Duration{}, 0
 	err := d.inLab(ctx, func() error {
 		if err := d.firstReleases(ctx); err != nil {
 			return err
@@ -98,7 +99,9 @@ func BenchmarkAbortToReverted(b *testing.B) {
 				for _, name := range []string{"interrupted", "stopped"} {
 					span, err := d.abort(b, name, i)
 					if err != nil {
-						return fmt.Errorf("%s, run %d: %w", name, i+1, err)
+						b.Logf("%s, run %d: %v", name, i+1, err)
+						failed++
+						continue
 					}
 					took[name] = append(took[name], span)
 				}
@@ -115,6 +118,7 @@ func BenchmarkAbortToReverted(b *testing.B) {
 		b.ReportMetric(float64(spans[len(spans)-1].Microseconds())/1000, name+"-most-ms")
 	}
 	b.ReportMetric(float64(count), "runs-of-each")
+	b.ReportMetric(float64(failed), "runs-not-counted")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -138,42 +142,64 @@ func (d *demo) abort(b *testing.B, name string, number int) (time.Duration, erro
 		}
 		ended <- err
 	}()
-	var given, answered time.Time
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if lines.Text() == "cut" {
-			if name == "interrupted" {
-				<-time.After(time.Second) // it is in force for a while before anybody has had enough
+	var given time.Time
+	var answers []time.Time
+	lines, read := make(chan string), bufio.NewScanner(out)
+	go func() {
+		defer close(lines)
+		for read.Scan() {
+			lines <- read.Text()
+		}
+	}()
+	for running := true; running; {
+		select {
+		case line := <-lines:
+			if line != "cut" {
+				nanoseconds, err := strconv.ParseInt(line, 10, 64)
+				if err != nil {
+					return 0, fmt.Errorf("pings: %q", line)
+				}
+				answers = append(answers, time.Unix(0, nanoseconds))
+			} else if name == "interrupted" && given.IsZero() {
 				given = time.Now()
 				signals <- syscall.SIGINT
 			}
-			continue
+		case err := <-ended:
+			if err != nil {
+				return 0, err
+			}
+			running = false
 		}
-		nanoseconds, err := strconv.ParseInt(lines.Text(), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("pings: %s", lines.Text())
-		}
-		answered = time.Unix(0, nanoseconds)
 	}
-	if err := <-ended; err != nil {
+	cancel() // who sends packets does so until it is ended
+	for range lines {
+	}
+	return d.spanOf(b, name, where, given, answers, said.String())
+}
+
+// spanOf holds what was seen of a drill against its log. On a busy machine a host may have gone without an answer before it was attacked: such a run
+// is an error, and says so.
+func (d *demo) spanOf(b *testing.B, name, where string, given time.Time, answers []time.Time, said string) (time.Duration, error) {
+	log, err := d.copyRun(b.Context(), where, filepath.Base(where))
+	if err != nil {
 		return 0, err
 	}
-	if name == "stopped" {
-		log, err := d.copyRun(ctx, where, fmt.Sprintf("%s-%d", name, number))
-		if err != nil {
-			return 0, err
-		}
-		events, err := readAll(streams{}, log)
-		if err != nil {
-			return 0, err
-		}
-		for _, event := range events {
-			if _, is := event.Fact.(*history.Stop); is && given.IsZero() {
-				given = event.At
-			}
+	events, err := readAll(streams{}, log)
+	if err != nil {
+		return 0, err
+	}
+	var inForce time.Time
+	for _, event := range events {
+		switch event.Fact.(type) {
+		case *history.AttackInForce:
+			inForce = event.At
+		case *history.Stop:
+			given = event.At
 		}
 	}
-	if given.IsZero() || answered.IsZero() || answered.Before(given) {
-		return 0, fmt.Errorf("it was given up at %s and answered at %s: %s", given, answered, said.String())
+	after := slices.IndexFunc(answers, func(at time.Time) bool { return at.After(given) })
+	if inForce.IsZero() || given.Before(inForce) || after < 0 {
+		return 0, fmt.Errorf("%s was in force at %s, given up at %s and answered at %s: %s", name, inForce, given, answers, said)
 	}
-	return answered.Sub(given), nil
+	return answers[after].Sub(given), nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -33,6 +34,8 @@ const (
 func main() {
 	var o options
 	flag.StringVar(&o.only, "only", "", "try only the mutants whose line of output holds this text, and name no percentage")
+	flag.Uint64Var(&o.seed, "seed", 0, "try the mutants in the order that this number gives; 0: in that of the code")
+	flag.DurationVar(&o.limit, "for", 0, "stop after so long for each package, and count what was tried; with -seed that is a fair sample")
 	flag.Float64Var(&o.threshold, "threshold", 90, "percentage of the mutants that must be noticed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,6 +52,8 @@ func main() {
 // options are what the caller chose.
 type options struct {
 	only      string
+	seed      uint64
+	limit     time.Duration
 	threshold float64
 }
 
@@ -88,20 +93,26 @@ func try(ctx context.Context, o options, name string, excused map[string]string)
 	if err := p.build(ctx, work); err != nil {
 		return err
 	}
-	began := time.Now()
-	answer, output := p.ask(ctx, p.binary, 0, 10*time.Minute, "-test.v")
+	answer, spent, output := p.ask(ctx, p.binary, 0, "600", "-test.v")
 	if answer != lived {
 		return fmt.Errorf("its tests fail without any change:\n%s", output)
 	}
 	p.quickFirst(output)
-	limit := 10*time.Second + 10*time.Since(began)
-	fmt.Printf("%s: %d mutants, tests of %s without any change\n", name, len(p.mutants), time.Since(began).Round(time.Millisecond))
-	for _, m := range p.mutants {
+	// Time of the processor, which is the same on a busy machine.
+	limit := fmt.Sprint(5 + int(3*spent.Seconds()))
+	fmt.Printf("%s: %d mutants, tests of %s of the processor without any change\n", name, len(p.mutants), spent.Round(time.Millisecond))
+	if o.seed != 0 {
+		rand.New(rand.NewPCG(o.seed, 0)).Shuffle(len(p.mutants), func(a, b int) { p.mutants[a], p.mutants[b] = p.mutants[b], p.mutants[a] })
+	}
+	began := time.Now()
+	for i, m := range p.mutants {
 		if !strings.Contains(m.String(), o.only) || m.answer == notViable {
 			continue
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if ctx.Err() != nil || o.limit != 0 && time.Since(began) > o.limit {
+			fmt.Printf("%s: ended after %d of %d, seed %d\n", name, i, len(p.mutants), o.seed)
+			p.mutants = p.mutants[:i]
+			return p.sum(o, excused)
 		}
 		if err := p.answer(ctx, work, m, limit); err != nil {
 			return err
@@ -150,7 +161,7 @@ func list(ctx context.Context, work, name string) ([]*mutant, error) {
 }
 
 // answer has the tests of the package run with one mutant.
-func (p *program) answer(ctx context.Context, work string, m *mutant, limit time.Duration) error {
+func (p *program) answer(ctx context.Context, work string, m *mutant, limit string) error {
 	binary, id := p.binary, m.id
 	if m.function == "" { // it belongs to no function: it needs a binary of its own
 		binary, id = filepath.Join(work, "alone.test"), 0
@@ -161,7 +172,7 @@ func (p *program) answer(ctx context.Context, work string, m *mutant, limit time
 		}
 	}
 	for _, some := range p.rounds {
-		if m.answer, _ = p.ask(ctx, binary, id, limit, some); m.answer != lived {
+		if m.answer, _, _ = p.ask(ctx, binary, id, limit, some); m.answer != lived {
 			break
 		}
 	}
@@ -185,22 +196,31 @@ func (p *program) quickFirst(output string) {
 
 var testEnded = regexp.MustCompile(`(?m)^--- PASS: (\w+) \(([0-9.]+)s\)`)
 
-// ask runs the tests with one mutant, 0 for none. What they print is for when they fail without one.
-func (p *program) ask(ctx context.Context, binary string, id int, limit time.Duration, option string) (answer, output string) {
-	bounded, cancel := context.WithTimeout(ctx, limit)
+// wallMax is for tests that wait for ever without using the processor.
+const wallMax = 10 * time.Minute
+
+// ask runs the tests with one mutant, 0 for none; limit is in seconds of the processor. What they print is for when they fail without one.
+func (p *program) ask(ctx context.Context, binary string, id int, limit, option string) (answer string, spent time.Duration, output string) {
+	bounded, cancel := context.WithTimeout(ctx, wallMax)
 	defer cancel()
-	command := exec.CommandContext(bounded, binary, "-test.failfast", "-test.timeout=0", option)
+	command := exec.CommandContext(bounded, "sh", "-c", `ulimit -t "$1" && shift && exec "$@"`, "sh", limit, binary, "-test.failfast", "-test.timeout=0", option)
 	command.Dir = p.folder
 	command.Env = append(os.Environ(), fmt.Sprintf("%s=%d", variable, id))
 	command.WaitDelay = time.Second
 	out, err := command.CombinedOutput()
+	if command.ProcessState != nil {
+		spent = command.ProcessState.UserTime() + command.ProcessState.SystemTime()
+		if status, is := command.ProcessState.Sys().(syscall.WaitStatus); is && status.Signaled() {
+			return timedOut, spent, string(out)
+		}
+	}
 	switch {
 	case bounded.Err() != nil:
-		return timedOut, string(out)
+		return timedOut, spent, string(out)
 	case err != nil:
-		return killed, string(out)
+		return killed, spent, string(out)
 	}
-	return lived, string(out)
+	return lived, spent, string(out)
 }
 
 // sum counts, and holds what has survived against what is excused.
@@ -221,7 +241,7 @@ func (p *program) sum(o options, excused map[string]string) error {
 		return nil
 	}
 	for key := range excused {
-		if strings.HasPrefix(key, p.name+"/") && !slices.ContainsFunc(p.mutants, func(m *mutant) bool { return m.key() == key }) {
+		if o.limit == 0 && strings.HasPrefix(key, p.name+"/") && !slices.ContainsFunc(p.mutants, func(m *mutant) bool { return m.key() == key }) {
 			all = append(all, fmt.Errorf("equivalent excuses what is not there: %s", key))
 		}
 	}

@@ -1,0 +1,108 @@
+package guard
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/history"
+)
+
+// A look counts for as long as a slow deployment takes, and not for longer. The limit is written out: it is a promise, not a constant.
+func TestALookAtAHostCountsForFiveMinutes(t *testing.T) {
+	for ago, counts := range map[time.Duration]bool{0: true, 4 * time.Minute: true, 5 * time.Minute: true, 5*time.Minute + 1: false, time.Hour: false} {
+		seen := func(release Release) *World {
+			s := allWell()
+			for _, host := range []string{"green-1", "green-2"} {
+				release.At = moment.Add(-ago)
+				s.release(host, release)
+			}
+			return s.world()
+		}
+		healthy := seen(Release{Name: "r1", Healthy: true})
+		for what, permit := range map[string]history.Permit{
+			"a drill":                Admit(healthy, drillGreen, moment),
+			"the way of the answer":  AdmitBack(healthy, "green", false, moment),
+			"the way of the release": AdmitBack(healthy, "green", true, moment),
+		} {
+			if permit.Granted != counts || !counts && !strings.Contains(permit.Reason, "is not known") {
+				t.Errorf("%s after a look %s ago: %+v", what, ago, permit)
+			}
+		}
+		// Where nothing was ever published there is nothing to lose, which must have been seen lately, too.
+		first := Admit(seen(Release{}), deployGreen, moment)
+		if said := first.Reason == "green has no release yet"; said != counts {
+			t.Errorf("the first release after a look %s ago: %+v", ago, first)
+		}
+	}
+}
+
+// Who is refused reads what to do about it.
+func TestARefusalForAMovedAnswerSaysHowToGoOn(t *testing.T) {
+	for _, proven := range []bool{false, true} {
+		s := allWell()
+		s.answer("ns-1", "10.0.0.2")
+		s.answer("ns-2", "10.0.0.2")
+		want := "make a new plan: run the command again"
+		if proven {
+			s.plan.Proven = []drill.ProvenStep{{Name: "deploy to green"}}
+			want = "move the answer where it was: firedrill rollback blue, then go on: firedrill pipeline --resume"
+		}
+		if permit := Admit(s.world(), drillGreen, moment); permit.Granted || permit.Cure != want {
+			t.Errorf("proven before: %t: %+v", proven, permit)
+		}
+	}
+}
+
+// Figures in what stops a drill are read at night: with one digit after the point.
+func TestWhatStopsADrillIsToldInTenthsOfASecond(t *testing.T) {
+	s := allWell()
+	s.without(noSamples)
+	s.served(0, 11*time.Second, false)
+	if _, _, detail := MustStop(s.world(), drillGreen, begun, moment.Add(34*time.Millisecond)); detail != "client for 11s of 10s allowed" {
+		t.Errorf("unserved: %q", detail)
+	}
+	w, since, now := burning(levelOf(), 60*time.Second, spanFails(1, 27))
+	if _, detail := w.overspent(since, now); detail != "c was unserved for 26s of 25.92s that one drill may cost" {
+		t.Errorf("overspent: %q", detail)
+	}
+	w, since, now = burning(levelOf(), 5*time.Second, spanFails(0, 0))
+	if _, detail := w.overspent(since, now.Add(4*time.Second+34*time.Millisecond)); detail != "nothing was heard of c for 3.1s" {
+		t.Errorf("silent: %q", detail)
+	}
+	w.plan.Clients[0].Every = drill.Seconds(150 * time.Millisecond) // so that what was unserved is no whole tenth
+	w.samples["c"] = nil
+	for at := since; at.Before(now); at = at.Add(150 * time.Millisecond) {
+		w.Fold(history.New(at, "c", &history.Sample{Probe: "c", Scheduled: at, Cause: history.CauseTimeout}))
+	}
+	w.plan.Objectives.Level.Drill = 0.1
+	if _, detail := w.overspent(since, now); detail != "c was unserved for 5.1s of 2.592s that one drill may cost" {
+		t.Errorf("overspent: %q", detail)
+	}
+}
+
+// A client that samples rarely is not given up while its next samples may still come; one that samples often has two seconds.
+func TestAClientIsGivenUpAfterThreeSamples(t *testing.T) {
+	for _, row := range []struct {
+		every, silent time.Duration // silent counts from when its last sample must have ended
+		gone          bool
+	}{
+		{100 * time.Millisecond, 2 * time.Second, false},
+		{100 * time.Millisecond, 2*time.Second + 1, true},
+		{2 * time.Second, 6 * time.Second, false},
+		{2 * time.Second, 6*time.Second + 1, true},
+	} {
+		w, since, _ := burning(levelOf(), 0, spanFails(0, 0))
+		w.plan.Clients[0].Every = drill.Seconds(row.every)
+		w.Fold(history.New(since, "c", &history.Sample{Probe: "c", Scheduled: since, OK: true}))
+		now := since.Add(row.silent + time.Second)
+		if condition, detail := w.overspent(since, now); (condition == "clients are not measured") != row.gone {
+			t.Errorf("every %s, silent for %s: %q %q", row.every, row.silent, condition, detail)
+		}
+		client := w.plan.Clients[0]
+		if detail := w.silent(client, since, now); (detail != "") != row.gone {
+			t.Errorf("stop_when: every %s, silent for %s: %q", row.every, row.silent, detail)
+		}
+	}
+}
