@@ -57,7 +57,11 @@ func (o fleetOptions) connect() (*client.Client, fleet.Credentials, error) {
 		return nil, credentials, err
 	}
 	c, err := client.Connect(credentials)
-	return c, credentials, err
+	if err != nil {
+		return nil, credentials, err
+	}
+	_ = remember(o.path(), credentials, c) // else it is learnt again
+	return c, c.Credentials(), nil
 }
 
 // path is where the credentials are: as named, or the first place that has them.
@@ -106,7 +110,7 @@ agent). docs/fleet.md tells how to set it up, and who can do what.` + fleetExitS
 	command.PersistentFlags().StringVar(&o.credentials, "fleet", "", credentialsUsage)
 	command.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
 	command.AddCommand(newFleetHostsCommand(s, &o), newFleetServersCommand(s, &o), newFleetAttackCommand(s, &o), newFleetServiceCommand(s, &o), newFleetDrillCommand(s, &o), newFleetScheduleCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
-		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o))
+		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o), newFleetKeysCommand(s, &o))
 	return command
 }
 
@@ -675,7 +679,7 @@ half of the key.
 		if err := askIn(c, "add", fleet.Member{Key: key, Name: args[0], Role: role, Services: services, Kinds: attacks}, &added); err != nil {
 			return err
 		}
-		credentials.Name, credentials.Seed = args[0], seed
+		credentials = fleet.Credentials{Address: credentials.Address, Pin: credentials.Pin, Name: args[0], Seed: seed}
 		if err := disk.Save(path, credentials); err != nil {
 			return err
 		}

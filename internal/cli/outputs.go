@@ -68,6 +68,7 @@ func outputs() []output {
 		one[fleet.Scheduled]("fleet schedule unleash"), one[fleet.Scheduled]("fleet schedule run"), one[[]fleet.Freeze]("fleet schedule freezes"), one[fleet.Freeze]("fleet schedule freeze"),
 		one[fleet.Freeze]("fleet schedule unfreeze"),
 		one[[]fleet.Member]("fleet members"), one[fleet.Member]("fleet add"), one[fleet.Member]("fleet revoke"),
+		one[fleet.KeysView]("fleet keys"), one[fleet.KeysView]("fleet keys rotate"), one[renewed]("fleet keys renew"),
 	}
 	return all
 }

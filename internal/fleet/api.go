@@ -28,6 +28,7 @@ var Calls = map[string]string{
 	"drills": RoleViewer, "drillrun": RoleViewer, "drilllog": RoleViewer, "stopdrill": RoleViewer, "drill": RoleOperator,
 	"leash": RoleViewer, "unleash": RoleOperator, "runscheduled": RoleOperator, "freezes": RoleViewer, "freeze": RoleOperator, "unfreeze": RoleOperator,
 	"scheduled": RoleViewer, "schedule": RoleOperator, "unschedule": RoleOperator,
+	"keys": RoleViewer, "rekey": RoleViewer, "rotate": RoleAdmin,
 	"token": RoleAdmin, "apitoken": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
 }
 
@@ -103,6 +104,18 @@ type Member struct {
 	Since    time.Time  `json:"since"`
 	By       string     `json:"by"`
 	Revoked  *time.Time `json:"revoked,omitempty"`
+
+	Login string     `json:"login,omitempty"` // the key to log in with, where it has replaced Key, which stays as the member's name on the wire
+	Keyed time.Time  `json:"keyed,omitzero"`  // since when
+	Renew *time.Time `json:"renew,omitempty"` // since when it is to replace its key, and has not yet
+}
+
+// LoginKey is the key that the member logs in with; no other one lets it in.
+func (m Member) LoginKey() string {
+	if m.Login != "" {
+		return m.Login
+	}
+	return m.Key
 }
 
 // HostView is a host as people see it.
@@ -250,4 +263,6 @@ type Credentials struct {
 	Pin     string `json:"pin"`
 	Name    string `json:"name"`
 	Seed    string `json:"seed"`
+	Key     string `json:"key,omitempty"`  // the name on the wire, where the seed is not of the first key any more
+	Next    string `json:"next,omitempty"` // seed of the key that is about to replace it
 }

@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -28,25 +27,39 @@ func Pin(certificate *x509.Certificate) string {
 // ErrPin is what a connection fails with whose other side is not the control plane that was meant.
 var ErrPin = errors.New("the certificate is not that of the control plane that was joined")
 
-// PinnedTLS speaks to the holder of the pinned key, and to nobody else.
+// PinnedTLS speaks to the holder of the pinned key, or of a key that followed it, and to nobody else.
 func PinnedTLS(pin string) *tls.Config {
+	return FollowingTLS(func() []string { return []string{pin} }, nil)
+}
+
+// FollowingTLS is PinnedTLS with pins that may change. moved, if there is one, is told of a key that has followed a pinned one: from then on it is to
+// be the pin.
+func FollowingTLS(pins func() []string, moved func(pin string)) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		// The name in the certificate says nothing here: the key itself is compared below.
 		InsecureSkipVerify: true, //nolint:gosec // see above
 		VerifyConnection: func(state tls.ConnectionState) error {
-			if len(state.PeerCertificates) == 0 || subtle.ConstantTimeCompare([]byte(Pin(state.PeerCertificates[0])), []byte(pin)) != 1 {
-				return ErrPin
+			for _, pin := range pins() {
+				now, err := FollowPin(pin, state.PeerCertificates)
+				if err == nil && now != pin && moved != nil {
+					moved(now)
+				}
+				if err == nil {
+					return nil
+				}
 			}
-			return nil
+			return ErrPin
 		},
 	}
 }
 
-// MutualTLS is how servers of one fleet speak to each other: both sides hold the key of the fleet, and show it.
-func MutualTLS(own *tls.Config, pin string) *tls.Config {
-	mutual := PinnedTLS(pin)
-	mutual.Certificates = own.Certificates
+// MutualTLS is how servers of one fleet speak to each other: both sides hold the key of the fleet, and show it. Which that is may change, and for a
+// while the one before counts too.
+func MutualTLS(own func() *tls.Certificate, pins func() []string) *tls.Config {
+	mutual := FollowingTLS(pins, nil)
+	mutual.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own(), nil }
+	mutual.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own(), nil }
 	mutual.ClientAuth = tls.RequireAnyClientCert // which one, VerifyConnection says
 	return mutual
 }

@@ -38,6 +38,8 @@ const (
 	WordAnswer   = "answer"   // agent to control: of an order
 	WordHalted   = "halted"   // agent to control: nothing is in force
 	WordJournal  = "journal"  // agent to control: what was done; answered with Kept
+	WordRenew    = "renew"    // control to agent: replace the key that you log in with
+	WordRekey    = "rekey"    // agent to control: the key that replaces it
 )
 
 // ToAgent is the subject on which an agent hears a word.
@@ -63,6 +65,9 @@ type Pulse struct {
 	Epoch  uint64    `json:"epoch"`
 	Halted bool      `json:"halted"`
 	Term   uint64    `json:"term,omitempty"` // of the server that leads, of several; the one before has a lower one
+
+	OrderSerial uint64 `json:"order_serial,omitempty"` // of the key that signs orders
+	Pin         string `json:"pin,omitempty"`          // by which the server is known; who knows an older one says hello
 }
 
 // Halt ends everything on every host.
@@ -106,12 +111,18 @@ type Presence struct {
 	Epoch   uint64    `json:"epoch"`
 	Running []Running `json:"running,omitempty"`
 	Facts   *Facts    `json:"facts,omitempty"` // in a hello
+
+	OrderSerial uint64 `json:"order_serial,omitempty"` // of the key that it trusts to order
+	Pin         string `json:"pin,omitempty"`          // by which it knows the server; empty: it is of a version that cannot follow
 }
 
 // Welcome answers a hello.
 type Welcome struct {
 	Pulse
-	Name string `json:"name"`
+	Name      string   `json:"name"`
+	Handovers [][]byte `json:"handovers,omitempty"` // of the order key, the oldest first
+	Chain     [][]byte `json:"chain,omitempty"`     // of certificates, that of the server first; empty: there was one alone
+	Renew     bool     `json:"renew,omitempty"`     // replace the key that you log in with
 }
 
 // States of an order, as its host says.
@@ -165,6 +176,7 @@ type Kept struct {
 // Join asks for enrolment. Signature is by the key that the agent will use, over JoinText.
 type Join struct {
 	Key       string            `json:"key"`
+	Login     string            `json:"login,omitempty"` // which it uses by now, if that is another one
 	Name      string            `json:"name"`
 	Zone      string            `json:"zone,omitempty"`
 	Tags      map[string]string `json:"tags,omitempty"`
@@ -180,6 +192,7 @@ func JoinText(token, key, name string) []byte {
 type Joined struct {
 	Fleet    string `json:"fleet"`
 	OrderKey []byte `json:"order_key"` // whose signature makes an order
+	Serial   uint64 `json:"order_serial,omitempty"`
 	Name     string `json:"name"`
 	Servers  string `json:"servers,omitempty"` // where all servers are, host:port with commas between
 	Error    string `json:"error,omitempty"`
@@ -188,7 +201,7 @@ type Joined struct {
 
 // Message is what may come over the wire.
 type Message interface {
-	Pulse | Halt | Halted | Presence | Welcome | Answer | Go | Cancel | Journal | Kept | Join | Joined | Look | Looked
+	Pulse | Halt | Halted | Presence | Welcome | Answer | Go | Cancel | Journal | Kept | Join | Joined | Look | Looked | Rekey
 }
 
 // Decode reads and checks a message from the wire. Nothing in it is longer than it may be, and names are names.
@@ -252,7 +265,7 @@ func (h Halted) check() error {
 }
 
 func (p Presence) check() error {
-	if len(p.Running) > runningMax || len(p.Boot) > nameMax {
+	if len(p.Running) > runningMax || len(p.Boot) > nameMax || len(p.Pin) > nameMax {
 		return errors.New("more runs than can run")
 	}
 	for _, r := range p.Running {
@@ -321,7 +334,7 @@ func (k Kept) check() error {
 }
 
 func (j Join) check() error {
-	if !keyForm.MatchString(j.Key) {
+	if !keyForm.MatchString(j.Key) || j.Login != "" && !keyForm.MatchString(j.Login) {
 		return errors.New("it has no key")
 	}
 	if j.Zone != "" {

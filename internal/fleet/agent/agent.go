@@ -56,13 +56,15 @@ type Options struct {
 	Unleashed bool                                                              // planted bug: a lost control plane changes nothing
 	Termless  bool                                                              // planted bug: who leads by now does not matter
 	Clinging  bool                                                              // planted bug: a silent connection is waited for
+	Faithful  bool                                                              // planted bug: an order key counts after its end
+	Hasty     bool                                                              // planted bug: the key before is thrown away before the new one is taken
 }
 
 // Agent speaks for one host.
 type Agent struct {
 	options Options
 	log     *slog.Logger
-	id      Identity
+	id      Identity // what does not change while it runs; the rest is in known
 	ledger  *ledger
 	conn    *nats.Conn
 	ctx     context.Context //nolint:containedctx // of Run: handlers of messages are given none
@@ -71,7 +73,11 @@ type Agent struct {
 	shipping chan struct{} // there is more to tell
 	facts    fleet.Facts
 
+	keying sync.Mutex // one change of what is known at a time
+
 	mu     sync.Mutex // guards the fields below
+	known  Identity   // as it is in the file
+	last   login      // that was tried
 	local  net.Addr   // our end of the connection to the control plane, and its
 	remote net.Addr
 	heard  time.Time // when the control plane was heard last
@@ -105,7 +111,7 @@ func Open(o Options) (*Agent, error) {
 		return nil, err
 	}
 	ledger.forgetful = o.Forgetful
-	return &Agent{options: o, log: o.Log, id: id, ledger: ledger, shipping: make(chan struct{}, 1), tasks: map[string]*task{}, halts: map[string]*fleet.Halted{}, shipped: map[string]int{}}, nil
+	return &Agent{options: o, log: o.Log, id: id, known: id, ledger: ledger, shipping: make(chan struct{}, 1), tasks: map[string]*task{}, halts: map[string]*fleet.Halted{}, shipped: map[string]int{}}, nil
 }
 
 // Run takes back what an agent of before left, connects, and does what it is ordered until ctx ends; then it ends what it does, and tells so
@@ -145,12 +151,12 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // connect dials out. It returns at once; what is not there yet is tried again.
 func (a *Agent) connect() error {
-	pair, err := nkeys.FromSeed([]byte(a.id.Seed))
-	if err != nil {
+	if _, err := nkeys.FromSeed([]byte(a.id.Seed)); err != nil {
 		return &drill.Error{Op: "agent", Kind: drill.Invalid, Err: err, Hint: "remove the agent's directory and join again"}
 	}
+	var err error
 	a.conn, err = nats.Connect(fleet.URLs(a.id.Address),
-		nats.Secure(fleet.PinnedTLS(a.id.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(a.id.Key, pair.Sign),
+		nats.Secure(fleet.FollowingTLS(a.pins, a.pinMoved)), nats.TLSHandshakeFirst(), nats.Nkey(a.id.Key, a.sign),
 		nats.Name(a.id.Name), nats.CustomInboxPrefix(fleet.Inbox(a.id.Key)), nats.SetCustomDialer(dialer{a}),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait, reconnectWait),
 		nats.PingInterval(PingEvery), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1), // what could not be said then is not worth saying later
@@ -170,6 +176,7 @@ func (a *Agent) connect() error {
 		fleet.ToAgent(a.id.Key, fleet.WordGo):     a.heardGo,
 		fleet.ToAgent(a.id.Key, fleet.WordCancel): a.heardCancel,
 		fleet.ToAgent(a.id.Key, fleet.WordLook):   a.heardLook,
+		fleet.ToAgent(a.id.Key, fleet.WordRenew):  func(*nats.Msg) { a.renewKey() },
 	} {
 		if _, err := a.conn.Subscribe(subject, handle); err != nil {
 			return err
@@ -234,6 +241,7 @@ func (a *Agent) hello(conn *nats.Conn, within time.Duration) {
 		}
 		presence := a.presence()
 		presence.Facts = &a.facts
+		login := a.login()
 		ctx, cancel := context.WithTimeout(a.ctx, helloMax)
 		defer cancel()
 		reply, err := conn.RequestWithContext(ctx, fleet.FromAgent(a.id.Key, fleet.WordHello), encode(presence))
@@ -245,9 +253,13 @@ func (a *Agent) hello(conn *nats.Conn, within time.Duration) {
 			a.log.WarnContext(ctx, "the welcome is not understood", "error", err)
 			return
 		}
+		a.welcomed(welcome, login)
 		a.hear(welcome.Pulse)
 		a.log.InfoContext(ctx, "the control plane knows us", "name", welcome.Name)
 		a.kick()
+		if welcome.Renew {
+			a.renewKey()
+		}
 	}()
 }
 
@@ -257,8 +269,12 @@ func (a *Agent) heardPulse(message *nats.Msg) {
 		return
 	}
 	a.mu.Lock()
-	known := a.boot == pulse.Boot || a.late(pulse)
+	known := (a.boot == pulse.Boot && !a.behind(pulse)) || a.late(pulse)
+	told := a.boot == pulse.Boot
 	a.mu.Unlock()
+	if told && !known {
+		a.hear(pulse) // it is there, whatever we have to ask
+	}
 	if !known {
 		a.hello(a.conn, helloSpread)
 		return
@@ -331,6 +347,7 @@ func (a *Agent) tend(ctx context.Context) {
 				a.stopAll(fmt.Sprintf("the control plane was not heard for %s", silent.Round(time.Second)))
 			}
 			a.renew()
+			a.keyOver()
 		case <-speak.C:
 			a.present()
 		}
@@ -344,6 +361,7 @@ func (a *Agent) present() {
 
 func (a *Agent) presence() fleet.Presence {
 	presence := fleet.Presence{At: time.Now()}
+	presence.OrderSerial, presence.Pin = a.trusts()
 	running, err := a.options.Running(a.ctx)
 	if err != nil {
 		// What cannot be known is not nothing: a host with something unknown in force is not attacked.
@@ -369,13 +387,6 @@ func (a *Agent) stopAll(why string) {
 	for _, t := range a.tasks {
 		t.stop(why)
 	}
-}
-
-func (a *Agent) open(text []byte) (fleet.Order, error) {
-	if a.options.OpenOrder != nil {
-		return a.options.OpenOrder(text, a.id.OrderKey)
-	}
-	return fleet.Open(text, a.id.OrderKey)
 }
 
 func encode(value any) []byte {

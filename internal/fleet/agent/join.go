@@ -21,15 +21,17 @@ import (
 
 // Identity is what an agent is. Its file is root's alone: who reads it can speak as this host, and can order nothing.
 type Identity struct {
-	Fleet    string            `json:"fleet"`
-	Address  string            `json:"address"`
-	Pin      string            `json:"pin"`
-	OrderKey []byte            `json:"order_key"`
-	Key      string            `json:"key"`
-	Seed     string            `json:"seed"`
-	Name     string            `json:"name"`
-	Zone     string            `json:"zone,omitempty"`
-	Tags     map[string]string `json:"tags,omitempty"`
+	Fleet   string            `json:"fleet"`
+	Address string            `json:"address"`
+	Pin     string            `json:"pin"`
+	Key     string            `json:"key"` // the first one; its name on the wire
+	Seed    string            `json:"seed"`
+	Next    string            `json:"next_seed,omitempty"` // of the key that is about to replace it: one of both lets in
+	Name    string            `json:"name"`
+	Zone    string            `json:"zone,omitempty"`
+	Tags    map[string]string `json:"tags,omitempty"`
+
+	fleet.Trust
 }
 
 const identityFile = "agent.json"
@@ -50,7 +52,7 @@ func Join(ctx context.Context, directory, address string, token fleet.Token, as 
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return as, err
 	}
-	as.Address, as.Pin, as.Key, as.Seed = address, token.Pin, had.Key, had.Seed
+	as.Address, as.Pin, as.Key, as.Seed, as.Next = address, token.Pin, had.Key, had.Seed, had.Next
 	if as.Seed == "" {
 		pair, err := nkeys.CreateUser()
 		if err != nil {
@@ -64,10 +66,16 @@ func Join(ctx context.Context, directory, address string, token fleet.Token, as 
 		as.Seed, as.Key = string(seed), key
 	}
 	joined, err := ask(ctx, as, token)
+	if drill.KindOf(err) == drill.Refused && as.Next != "" {
+		// It was replaced, or was about to be, when this agent ended.
+		as.Seed, as.Next = as.Next, ""
+		joined, err = ask(ctx, as, token)
+	}
 	if err != nil {
 		return as, err
 	}
-	as.Fleet, as.OrderKey, as.Name = joined.Fleet, joined.OrderKey, joined.Name
+	as.Fleet, as.Name = joined.Fleet, joined.Name
+	as.Trust = fleet.Trust{OrderKey: joined.OrderKey, OrderSerial: joined.Serial}
 	// The way that was named comes first: it is known to lead there.
 	for _, other := range strings.Split(joined.Servers, ",") {
 		if address, err := fleet.Address(other); err == nil && !slices.Contains(strings.Split(as.Address, ","), address) && strings.Contains(joined.Servers, ",") {
@@ -82,9 +90,13 @@ func ask(ctx context.Context, as Identity, token fleet.Token) (fleet.Joined, err
 	if err != nil {
 		return fleet.Joined{}, &drill.Error{Op: "agent join", Kind: drill.Invalid, Err: err, Hint: "remove the agent's directory and join again"}
 	}
-	signature, err := pair.Sign(fleet.JoinText(token.ID(), as.Key, as.Name))
-	if err != nil {
+	login, err1 := pair.PublicKey()
+	signature, err2 := pair.Sign(fleet.JoinText(token.ID(), as.Key, as.Name))
+	if err := errors.Join(err1, err2); err != nil {
 		return fleet.Joined{}, err
+	}
+	if login == as.Key {
+		login = ""
 	}
 	conn, err := nats.Connect(fleet.URLs(as.Address), nats.Secure(fleet.PinnedTLS(as.Pin)), nats.TLSHandshakeFirst(), nats.Token(token.Secret), nats.Timeout(joinMax),
 		nats.MaxReconnects(0), nats.CustomInboxPrefix(fleet.Inbox("join-"+token.ID())), nats.Name("join "+as.Name))
@@ -92,7 +104,7 @@ func ask(ctx context.Context, as Identity, token fleet.Token) (fleet.Joined, err
 		return fleet.Joined{}, unreachable("agent join", as.Address, err)
 	}
 	defer conn.Close()
-	text, err := json.Marshal(fleet.Join{Key: as.Key, Name: as.Name, Zone: as.Zone, Tags: as.Tags, Signature: signature})
+	text, err := json.Marshal(fleet.Join{Key: as.Key, Login: login, Name: as.Name, Zone: as.Zone, Tags: as.Tags, Signature: signature})
 	if err != nil {
 		return fleet.Joined{}, err
 	}

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,6 +26,9 @@ type Client struct {
 	conn    *nats.Conn
 	key     string
 	several bool
+
+	mu          sync.Mutex // guards credentials
+	credentials fleet.Credentials
 }
 
 // Load reads credentials. Their file must be readable by its owner alone.
@@ -59,8 +64,61 @@ func NewKey() (seed, key string, err error) {
 	return string(secret), key, errors.Join(err1, err2)
 }
 
-// Connect logs in.
+// Connect logs in. Where a key was about to be replaced when the file was written, the new one lets in if the old one does not.
 func Connect(c fleet.Credentials) (*Client, error) {
+	connected, err := connect(c)
+	if err != nil && c.Next != "" && errors.Is(err, nats.ErrAuthorization) {
+		c.Seed, c.Next = c.Next, ""
+		return connect(c)
+	}
+	return connected, err
+}
+
+// Credentials are those to connect with the next time: the key of the server may have been replaced, or that of the person.
+func (c *Client) Credentials() fleet.Credentials {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.credentials
+}
+
+// Renew has another key log the person in from now on, and returns the credentials with it. keep writes credentials down; it is called before the
+// key is asked for, with both keys, and after.
+func (c *Client) Renew(ctx context.Context, keep func(fleet.Credentials) error) error {
+	now := c.Credentials()
+	seed, key, err := NewKey()
+	if err != nil {
+		return err
+	}
+	pair, err := nkeys.FromSeed([]byte(seed))
+	if err != nil {
+		return err
+	}
+	signature, err := pair.Sign(fleet.RekeyText(c.key, key))
+	if err != nil {
+		return err
+	}
+	now.Key, now.Next = c.key, seed
+	if err := keep(now); err != nil {
+		return err
+	}
+	// What is connected by the key before is cut off as soon as the new one counts, so the answer may be lost.
+	asking, cancel := context.WithTimeout(ctx, connectMax)
+	defer cancel()
+	asked := c.Call(asking, "rekey", fleet.Rekey{Key: key, Signature: signature}, nil)
+	if drill.KindOf(asked) == drill.Refused {
+		now.Next = ""
+		return errors.Join(asked, keep(now))
+	}
+	now.Seed, now.Next = seed, ""
+	again, err := connect(now)
+	if err != nil {
+		return errors.Join(asked, err) // the file holds both
+	}
+	again.Close()
+	return keep(now)
+}
+
+func connect(c fleet.Credentials) (*Client, error) {
 	pair, err := nkeys.FromSeed([]byte(c.Seed))
 	if err != nil {
 		return nil, &drill.Error{Op: "credentials", Kind: drill.Invalid, Err: err, Hint: "get new ones from an admin: firedrill fleet add"}
@@ -69,7 +127,15 @@ func Connect(c fleet.Credentials) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := nats.Connect(fleet.URLs(c.Address), nats.Secure(fleet.PinnedTLS(c.Pin)), nats.TLSHandshakeFirst(), nats.Nkey(key, pair.Sign),
+	key = cmp.Or(c.Key, key)
+	client := &Client{key: key, several: strings.Contains(c.Address, ","), credentials: c}
+	pins := func() []string { return []string{client.Credentials().Pin} }
+	moved := func(pin string) {
+		client.mu.Lock()
+		defer client.mu.Unlock()
+		client.credentials.Pin = pin
+	}
+	client.conn, err = nats.Connect(fleet.URLs(c.Address), nats.Secure(fleet.FollowingTLS(pins, moved)), nats.TLSHandshakeFirst(), nats.Nkey(key, pair.Sign),
 		nats.Name(c.Name), nats.CustomInboxPrefix(fleet.Inbox(key)), nats.Timeout(connectMax), again(c.Address))
 	if err != nil {
 		known := &drill.Error{Op: "fleet", Kind: drill.Unreachable, Err: fmt.Errorf("%s: %w", c.Address, err), Hint: "does the server run? systemctl status firedrill-server"}
@@ -81,7 +147,7 @@ func Connect(c fleet.Credentials) (*Client, error) {
 		}
 		return nil, known
 	}
-	return &Client{conn: conn, key: key, several: strings.Contains(c.Address, ",")}, nil
+	return client, nil
 }
 
 // again has a connection to one of several servers go on at another one. Who knows one alone is told at once that it is gone.

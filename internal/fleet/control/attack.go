@@ -144,10 +144,10 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 	}
 	words, done := c.await(len(orders), orders...)
 	defer done()
-	lever := c.lever()
+	lever, id := c.lever(), c.keys.now()
 	for _, host := range run.Hosts {
-		text, err := fleet.Sign(fleet.Order{ID: host.Order, Run: run.ID, Fleet: c.id.Fleet, Host: host.Key, Kind: run.Kind, Args: run.Args, Consent: request.Consent, By: run.By,
-			Epoch: lever.Epoch, Issued: run.Issued, Start: run.Start, Expires: run.Start.Add(startGrace), Deadline: run.Deadline, Term: run.Term}, c.id.orderKey())
+		text, err := fleet.Sign(fleet.Order{ID: host.Order, Run: run.ID, Fleet: id.Fleet, Host: host.Key, Kind: run.Kind, Args: run.Args, Consent: request.Consent, By: run.By,
+			Epoch: lever.Epoch, Issued: run.Issued, Start: run.Start, Expires: run.Start.Add(startGrace), Deadline: run.Deadline, Term: run.Term}, c.keys.signer(c.trusted(host.Key), time.Now()))
 		if err == nil {
 			err = c.conn.Publish(fleet.ToAgent(host.Key, fleet.WordOrder), text)
 		}

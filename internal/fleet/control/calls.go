@@ -132,6 +132,12 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 		return with(text, func(r fleet.TokenRequest) (any, error) { return c.token(ctx, by, r) })
 	case "apitoken":
 		return with(text, func(r fleet.APITokenRequest) (any, error) { return c.apiToken(ctx, by, r) })
+	case "keys":
+		return c.keysView(), nil
+	case "rotate":
+		return with(text, func(r fleet.RotateRequest) (any, error) { return c.rotate(ctx, by, r) })
+	case "rekey":
+		return with(text, func(r fleet.Rekey) (any, error) { return c.rekey(ctx, by, r) })
 	case "add":
 		return with(text, func(m fleet.Member) (any, error) { return c.add(ctx, by, m) })
 	case "revoke":
@@ -192,7 +198,7 @@ func (c *Control) token(ctx context.Context, by fleet.Member, r fleet.TokenReque
 	if _, err := rand.Read(secret); err != nil {
 		return "", err
 	}
-	made := fleet.Token{Secret: base64.RawURLEncoding.EncodeToString(secret), Pin: c.pin}
+	made := fleet.Token{Secret: base64.RawURLEncoding.EncodeToString(secret), Pin: c.keys.ownPin()}
 	if err := c.tokens.put(ctx, made.ID(), leave{ID: made.ID(), Uses: uses, Expires: time.Now().Add(valid), By: by.Name}); err != nil {
 		return "", err
 	}

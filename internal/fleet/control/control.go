@@ -68,6 +68,7 @@ type Options struct {
 	Stubborn        bool // planted bug: a server leads though its lease was not renewed
 	Unfenced        bool // planted bug: what a server writes and orders counts, whoever leads by now
 	Leaderless      bool // planted bug: each server does what the one that leads should do
+	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 }
 
 // AdminFile is the file in the directory with the credentials of the first admin, made at the first start.
@@ -77,8 +78,7 @@ const AdminFile = "admin.json"
 type Control struct {
 	options Options
 	log     *slog.Logger
-	id      identity
-	pin     string
+	keys    *keyring
 	boot    string
 
 	engine    *server.Server // where members come in
@@ -97,6 +97,7 @@ type Control struct {
 	services  *shelf[fleet.ServiceFile]
 	drills    *shelf[fleet.DrillRun]
 	freezes   *shelf[fleet.Freeze]
+	turns     *shelf[turned]
 	journal   jetstream.Stream
 	audit     *history.Writer
 	closers   []func() error
@@ -119,8 +120,11 @@ type Control struct {
 	// By order: who wants to hear what is kept of its journal; by drill: what ends it.
 	overheard  map[string]chan heardLines
 	conducting map[string]context.CancelCauseFunc
-	openDrills map[string]bool // not over
-	winding    bool            // nothing begins any more
+	openDrills map[string]bool   // not over
+	winding    bool              // nothing begins any more
+	renewing   map[string]bool   // hosts that are to replace their keys
+	reminded   time.Time         // when they were told so
+	logins     map[string]string // by member: with which key it logged in as far as we know
 }
 
 // Open starts the engine on the directory, or finds the one that others run, and is ready when it returns. Run keeps it going, Close ends it. One of
@@ -139,7 +143,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
 	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
-		overheard: map[string]chan heardLines{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}}
+		overheard: map[string]chan heardLines{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}, renewing: map[string]bool{}, logins: map[string]string{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -181,20 +185,18 @@ func (o Options) check() error {
 const clusterMin = 3
 
 func (c *Control) open(ctx context.Context) error {
-	var err error
-	if c.id, err = loadIdentity(c.options.Directory); err != nil {
+	id, err := loadIdentity(c.options.Directory)
+	if err != nil {
 		return err
 	}
-	tlsConfig, pin, err := c.id.tls()
-	if err != nil {
-		return &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "identity.json is damaged: bring it back from a backup"}
+	if c.keys, err = openKeyring(c.options.identityPath(), id); err != nil {
+		return err
 	}
-	c.pin = pin
 	if err := c.openAudit(); err != nil {
 		return err
 	}
-	guard := &gate{secret: rand.Text(), open: c.options.OpenGate}
-	if err := c.openEngine(ctx, guard, tlsConfig); err != nil {
+	guard := &gate{secret: rand.Text(), open: c.options.OpenGate, hoarding: c.options.Hoarding}
+	if err := c.openEngine(ctx, guard); err != nil {
 		return err
 	}
 	if err := c.openShelves(ctx, guard); err != nil {
@@ -217,13 +219,13 @@ func (c *Control) open(ctx context.Context) error {
 }
 
 // openEngine starts the engine in this process, and connects to where everything is kept.
-func (c *Control) openEngine(ctx context.Context, guard *gate, tlsConfig *tls.Config) error {
-	o := engineOptions{listen: c.options.Listen, advertise: c.options.Advertise, directory: filepath.Join(c.options.Directory, "engine"), tls: tlsConfig, gate: guard, log: c.log, name: "firedrill"}
+func (c *Control) openEngine(ctx context.Context, guard *gate) error {
+	o := engineOptions{listen: c.options.Listen, advertise: c.options.Advertise, directory: filepath.Join(c.options.Directory, "engine"), tls: c.keys.door(), gate: guard, log: c.log, name: "firedrill"}
 	if !c.options.alone() {
 		o.name = c.options.Name
 	}
 	if len(c.options.Cluster.Peers) > 0 {
-		o.cluster, o.routes, o.directory = c.options.Cluster, fleet.MutualTLS(tlsConfig, c.pin), filepath.Join(c.options.Directory, "cluster")
+		o.cluster, o.routes, o.directory = c.options.Cluster, fleet.MutualTLS(c.keys.certificate, c.keys.serverPins), filepath.Join(c.options.Directory, "cluster")
 	}
 	if len(c.options.External.URLs) > 0 {
 		o.directory = ""
@@ -264,7 +266,7 @@ const inboxOfServers = "fd.server"
 
 // openShelves reads what is kept. Until it is done the gate's lists are empty, so nobody is in yet.
 func (c *Control) openShelves(ctx context.Context, guard *gate) error {
-	if err := c.store.claim(ctx, c.id.Fleet); err != nil {
+	if err := c.store.claim(ctx, c.keys.now().Fleet); err != nil {
 		return err
 	}
 	known, err := openShelf(ctx, c.store, "members", c.memberChanged)
@@ -306,6 +308,12 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	if c.drills, err = openShelf(ctx, c.store, "drills", c.drillChanged); err != nil {
 		return err
 	}
+	if c.turns, err = openShelf(ctx, c.store, "keys", c.turnCame); err != nil {
+		return err
+	}
+	if err := c.catchUpKeys(); err != nil {
+		return err
+	}
 	if c.journal, err = c.store.stream(ctx, jetstream.StreamConfig{Name: "JOURNALS", Subjects: []string{"fd.kept.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew}); err != nil {
 		return err
 	}
@@ -336,9 +344,21 @@ func (c *Control) openLead(ctx context.Context) error {
 	return err
 }
 
-// memberChanged cuts off who was put out, whichever server did it.
+// memberChanged cuts off who was put out, and who has another key by now, whichever server did it.
 func (c *Control) memberChanged(key string, member fleet.Member) {
-	if member.Revoked != nil && c.opened.Load() {
+	c.mu.Lock()
+	before, known := c.logins[key]
+	if member.Login != "" {
+		c.logins[key] = member.Login
+	}
+	changed := member.Login != "" && (!known || before != member.Login)
+	if member.Renew != nil && member.Revoked == nil {
+		c.renewing[key] = true
+	} else {
+		delete(c.renewing, key)
+	}
+	c.mu.Unlock()
+	if (member.Revoked != nil || changed && !c.options.Hoarding) && c.opened.Load() {
 		if err := c.cutOff(key); err != nil {
 			c.log.Warn("a member that was put out is not cut off", "member", member.Name, "error", err) //nolint:sloglint // no request to carry
 		}
@@ -409,18 +429,17 @@ func (c *Control) Port() int {
 
 // TLS is what the HTTP API is served with: the certificate that is pinned by members.
 func (c *Control) TLS() (*tls.Config, error) {
-	config, _, err := c.id.tls()
-	return config, err
+	return c.keys.door(), nil
 }
 
 // CurlPin is the pin as curl's --pinnedpubkey takes it, behind sha256//.
 func (c *Control) CurlPin() string {
-	sum, _ := base64.RawURLEncoding.DecodeString(c.pin) // we made it
+	sum, _ := base64.RawURLEncoding.DecodeString(c.keys.ownPin()) // we made it
 	return base64.StdEncoding.EncodeToString(sum)
 }
 
 // Pin is what its certificate is known by.
-func (c *Control) Pin() string { return c.pin }
+func (c *Control) Pin() string { return c.keys.ownPin() }
 
 // firstAdmin makes the credentials with which everything else is set up. The address in them is brought up to date at each start.
 func (c *Control) firstAdmin(ctx context.Context) error {
@@ -450,18 +469,18 @@ func (c *Control) firstAdmin(ctx context.Context) error {
 			return err
 		}
 	}
-	had.Address, had.Pin = c.Address(), c.pin
+	had.Address, had.Pin = c.Address(), c.keys.ownPin()
 	return disk.Save(path, had)
 }
 
-// refreshAdmin has the credentials that lie here name the servers that are known now.
+// refreshAdmin has the credentials that lie here name the servers that are known now, and by what they are.
 func (c *Control) refreshAdmin() {
 	path := filepath.Join(c.options.Directory, AdminFile)
 	var had fleet.Credentials
-	if disk.Load(path, &had) != nil || had.Seed == "" || had.Address == c.Address() {
+	if disk.Load(path, &had) != nil || had.Seed == "" || had.Address == c.Address() && had.Pin == c.keys.ownPin() {
 		return
 	}
-	had.Address = c.Address()
+	had.Address, had.Pin = c.Address(), c.keys.ownPin()
 	if err := disk.Save(path, had); err != nil {
 		c.log.Warn("the credentials of the first admin do not name all servers", "error", err) //nolint:sloglint // no request to carry
 	}
@@ -506,6 +525,7 @@ func (c *Control) listen() error {
 		"fd.history.*":                           c.heardRecord,
 		leadSubject(c.boot):                      c.heardForwarded,
 		fleet.FromAgent("*", fleet.WordLooked):   c.heardLooked,
+		fleet.FromAgent("*", fleet.WordRekey):    c.leading(c.heardRekey),
 	} {
 		if _, err := c.conn.Subscribe(subject, handle); err != nil {
 			return err
@@ -549,6 +569,9 @@ func (c *Control) Run(ctx context.Context) error {
 		case <-pulse.C:
 			c.pulse()
 		case <-look.C:
+			if err := c.keys.over(time.Now()); err != nil {
+				c.log.WarnContext(ctx, "a key that has ended is still on the disk", "error", err)
+			}
 			if !c.lead.leads() {
 				c.endDrills("this server leads no more")
 				continue
@@ -556,6 +579,7 @@ func (c *Control) Run(ctx context.Context) error {
 			c.follow(context.WithoutCancel(ctx), time.Now())
 			c.followDrills(context.WithoutCancel(ctx))
 			c.carryOutDue(context.WithoutCancel(ctx), time.Now())
+			c.remindRenewals(time.Now())
 		}
 	}
 }
@@ -586,7 +610,7 @@ func (c *Control) lever() fleet.Lever {
 func (c *Control) heartbeat() fleet.Pulse {
 	lever := c.lever()
 	term, _ := c.lead.holds()
-	return fleet.Pulse{Boot: c.boot, At: time.Now(), Epoch: lever.Epoch, Halted: lever.Engaged, Term: term}
+	return fleet.Pulse{Boot: c.boot, At: time.Now(), Epoch: lever.Epoch, Halted: lever.Engaged, Term: term, OrderSerial: c.keys.now().OrderSerial, Pin: c.keys.ownPin()}
 }
 
 // pulse says that the server that leads is there.

@@ -24,6 +24,8 @@ type gate struct {
 	secret string
 	open   bool // planted bug: an agent may say anything to anyone
 
+	hoarding bool // planted bug: the first key of a member lets in after it was replaced
+
 	mu      sync.RWMutex // guards the fields below
 	members *members     // nil until they are read: then nobody is in
 	tokens  *tokens
@@ -60,7 +62,11 @@ func (g *gate) Check(c server.ClientAuthentication) bool {
 		return false
 	case options.Nkey != "":
 		member, ok := members.get(options.Nkey)
-		if !ok || member.Revoked != nil || !signedNonce(options.Nkey, options.Sig, c.GetNonce()) {
+		if !ok || member.Revoked != nil {
+			return false
+		}
+		// The name on the wire is the first key of a member; what lets in is the key that it has now, and that alone.
+		if !signedNonce(member.LoginKey(), options.Sig, c.GetNonce()) && !(g.hoarding && signedNonce(member.Key, options.Sig, c.GetNonce())) {
 			return false
 		}
 		permissions := permissionsOf(member)

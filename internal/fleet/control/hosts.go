@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,7 +62,15 @@ func (c *Control) heardHello(message *nats.Msg) {
 	if !c.lead.leads() {
 		return
 	}
-	c.answer(message, member.Key, fleet.Welcome{Pulse: c.heartbeat(), Name: member.Name})
+	id := c.keys.now()
+	welcome := fleet.Welcome{Pulse: c.heartbeat(), Name: member.Name, Renew: member.Renew != nil}
+	if presence.OrderSerial < id.OrderSerial {
+		welcome.Handovers = id.Handovers
+	}
+	if presence.Pin != welcome.Pin {
+		welcome.Chain = c.keys.certificate().Certificate
+	}
+	c.answer(message, member.Key, welcome)
 }
 
 func (c *Control) heardPresence(message *nats.Msg) {
@@ -184,21 +193,27 @@ func (c *Control) join(ctx context.Context, id string, text []byte) (fleet.Joine
 	if err != nil {
 		return fleet.Joined{}, err
 	}
-	public, err := nkeys.FromPublicKey(asked.Key)
+	login := cmp.Or(asked.Login, asked.Key)
+	public, err := nkeys.FromPublicKey(login)
 	if err != nil || public.Verify(fleet.JoinText(id, asked.Key, asked.Name), asked.Signature) != nil {
 		return fleet.Joined{}, errors.New("the key is not that of the one who asks")
+	}
+	had, known := c.members.get(asked.Key)
+	if known && had.LoginKey() != login {
+		return fleet.Joined{}, &drill.Error{Op: "join", Kind: drill.Refused, Err: fmt.Errorf("the key of %s was replaced by another one", had.Name), Hint: "remove the agent's directory, and join again with a fresh key"}
 	}
 	leave, err := c.tokens.use(ctx, id)
 	if err != nil {
 		return fleet.Joined{}, err
 	}
-	member := fleet.Member{Key: asked.Key, Name: asked.Name, Role: fleet.RoleAgent, Zone: asked.Zone, Tags: asked.Tags, Since: time.Now(), By: leave.By}
+	member := fleet.Member{Key: asked.Key, Name: asked.Name, Role: fleet.RoleAgent, Zone: asked.Zone, Tags: asked.Tags, Since: time.Now(), By: leave.By, Login: asked.Login, Keyed: had.Keyed}
 	if err := c.members.add(ctx, member); err != nil {
 		leave.Uses++
 		return fleet.Joined{}, errors.Join(err, c.tokens.put(ctx, id, leave))
 	}
 	c.record("let in host %s, key %s, with a token of %s", member.Name, member.Key, leave.By)
-	return fleet.Joined{Fleet: c.id.Fleet, OrderKey: c.id.orderPublic(), Name: member.Name, Servers: c.Address()}, nil
+	own := c.keys.now()
+	return fleet.Joined{Fleet: own.Fleet, OrderKey: own.orderPublic(), Serial: own.OrderSerial, Name: member.Name, Servers: c.Address()}, nil
 }
 
 // views are all hosts, for people.
@@ -248,11 +263,15 @@ func (c *Control) candidates(since time.Time) []fleet.Candidate {
 			drilled[host] = true
 		}
 	}
+	trusts := c.trusting()
 	for _, view := range c.views(time.Now()) {
 		candidate := fleet.Candidate{Key: view.Key, Name: view.Name, Zone: view.Zone, Tags: view.Tags, Online: !view.Heard.Before(since) && view.Facts != nil,
 			Attacked: view.Run != "" || len(view.Running) > 0 || drilled[view.Name]}
 		if view.Facts != nil {
 			candidate.Kinds = view.Facts.Kinds
+		}
+		if candidate.Online {
+			candidate.Unfit = c.keys.unfit(trusts[view.Name].serial, time.Now())
 		}
 		if skew := time.Duration(view.Skew * float64(time.Second)); candidate.Online && skew.Abs() > fleet.SkewMax {
 			candidate.Unfit = fmt.Sprintf("has a clock that differs by %s", skew.Round(time.Second))

@@ -31,6 +31,17 @@ type identity struct {
 	OrderSeed   []byte `json:"order_seed"`
 	Certificate []byte `json:"certificate"`
 	Key         []byte `json:"key"`
+
+	Turn uint64 `json:"turn,omitempty"` // how often one of its keys was replaced
+
+	OrderSerial uint64    `json:"order_serial,omitempty"`
+	OrderSince  time.Time `json:"order_since,omitzero"`
+	Handovers   [][]byte  `json:"handovers,omitempty"`         // the oldest first
+	OrderBefore []byte    `json:"order_seed_before,omitempty"` // seed of the key before, until OrderEnds
+	OrderEnds   time.Time `json:"order_before_ends,omitzero"`
+
+	Chain   [][]byte  `json:"chain,omitempty"` // certificates that came before, the newest first
+	PinEnds time.Time `json:"pin_before_ends,omitzero"`
 }
 
 // loadIdentity reads the identity of a directory, or makes one.
@@ -57,13 +68,14 @@ func loadIdentity(directory string) (identity, error) {
 	if _, err := rand.Read(id.OrderSeed); err != nil {
 		return id, err
 	}
-	if id.Certificate, id.Key, err = newCertificate(id.Fleet); err != nil {
+	if id.Certificate, id.Key, err = newCertificate(id.Fleet, nil, nil); err != nil {
 		return id, err
 	}
 	return id, disk.Save(path, id)
 }
 
-func newCertificate(name string) (certificate, key []byte, err error) {
+// newCertificate makes a key and its certificate, which the key before signs, if there was one.
+func newCertificate(name string, before *x509.Certificate, signer any) (certificate, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -74,7 +86,10 @@ func newCertificate(name string) (certificate, key []byte, err error) {
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(certificateYears, 0, 0),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
 	}
-	certificate, err = x509.CreateCertificate(rand.Reader, &template, &template, private.Public(), private)
+	if before == nil {
+		before, signer = &template, private
+	}
+	certificate, err = x509.CreateCertificate(rand.Reader, &template, before, private.Public(), signer)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,8 +99,9 @@ func newCertificate(name string) (certificate, key []byte, err error) {
 
 func (id identity) orderKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(id.OrderSeed) }
 
-func (id identity) tls() (config *tls.Config, pin string, err error) {
-	certificate, err := x509.ParseCertificate(id.Certificate)
+// shown is what the server is known by, with all that it was known by before: who knows one of those can follow.
+func (id identity) shown() (certificate *tls.Certificate, pin string, err error) {
+	leaf, err := x509.ParseCertificate(id.Certificate)
 	if err != nil {
 		return nil, "", err
 	}
@@ -93,7 +109,7 @@ func (id identity) tls() (config *tls.Config, pin string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{id.Certificate}, PrivateKey: key, Leaf: certificate}}}, fleet.Pin(certificate), nil
+	return &tls.Certificate{Certificate: append([][]byte{id.Certificate}, id.Chain...), PrivateKey: key, Leaf: leaf}, fleet.Pin(leaf), nil
 }
 
 // orderPublic is the last half of the private key.

@@ -312,7 +312,7 @@ const catchUpTry = time.Second
 func (c *Control) reread(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rereadMax)
 	defer cancel()
-	for _, read := range []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.servers.read, c.services.read, c.drills.read, c.freezes.read} {
+	for _, read := range []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.servers.read, c.services.read, c.drills.read, c.freezes.read, c.turns.read} {
 		for read(ctx) != nil {
 			if ctx.Err() != nil {
 				c.log.WarnContext(ctx, "what is kept cannot be read anew", "error", ctx.Err())
@@ -403,7 +403,7 @@ func (c *Control) unaccounted(run fleet.Run, now time.Time) bool {
 }
 
 // here are the calls that any server answers: those that look, and the one that must not wait for a leader.
-var here = map[string]bool{"hosts": true, "runs": true, "run": true, "journal": true, "members": true, "lever": true, "scheduled": true, "halt": true, "servers": true,
+var here = map[string]bool{"hosts": true, "runs": true, "run": true, "journal": true, "members": true, "lever": true, "scheduled": true, "halt": true, "servers": true, "keys": true,
 	"services": true, "service": true, "freezes": true, "drills": true, "drillrun": true}
 
 // forwarded is a call that a server hands on to the one that leads.
@@ -483,7 +483,9 @@ func typed(call string, text json.RawMessage) (any, error) {
 		return read[fleet.DrillRun](text)
 	case "drilllog":
 		return read[fleet.LogPart](text)
-	case "add", "revoke":
+	case "rotate":
+		return read[fleet.KeysView](text)
+	case "add", "revoke", "rekey":
 		return read[fleet.Member](text)
 	case "token", "apitoken":
 		return read[string](text)
