@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,16 +25,22 @@ const (
 	fillWait = 10 * time.Second
 )
 
-// BenchmarkFill prints, in one run and by turns, the time from exec of the program as it is shipped until a sparse volume of 10 GiB is seen full
+// BenchmarkFill prints, in one run and by turns, the time from exec of the program as it is shipped until a sparse volume is seen full
 // to 95 %, and the same for fallocate with as many bytes; how far off the share is while the attack is in force, of all rounds the worst; and how
-// long until the room is free again after the attack is killed with its worker.
+// long until the room is free again after the attack is killed with its worker. Two sizes tell the start of our processes, which is the same for
+// both, from the filling.
 func BenchmarkFill(b *testing.B) {
 	peer, err := exec.LookPath("fallocate")
 	if err != nil {
 		b.Skip("there is no fallocate to compare with")
 	}
 	program := at.Ship(b)
-	directory := sparseVolume(b)
+	for _, gigabytes := range []int64{10, 100} {
+		b.Run(fmt.Sprintf("%dGiB", gigabytes), func(b *testing.B) { benchmarkFill(b, program, peer, sparseVolume(b, gigabytes)) })
+	}
+}
+
+func benchmarkFill(b *testing.B, program, peer, directory string) {
 	var off float64
 	var ours, theirs, freed, ratios []float64
 	for pairs := 0; pairs < fillPairs || b.Loop(); pairs++ {
@@ -127,8 +134,8 @@ func filledBy(b *testing.B, peer, directory string) (took float64) {
 	return took
 }
 
-// sparseVolume makes an ext4 volume of 10 GiB, of which only what is described takes memory.
-func sparseVolume(b *testing.B) string {
+// sparseVolume makes an ext4 volume, of which only what is described takes memory.
+func sparseVolume(b *testing.B, gigabytes int64) string {
 	b.Helper()
-	return extVolumeOn(b, workertest.Tmpfs(b, 512), 10<<10)
+	return extVolumeOn(b, workertest.Tmpfs(b, 2048), gigabytes<<10)
 }
