@@ -58,10 +58,6 @@ func openLedger(directory string, now time.Time) (*ledger, error) {
 	if err == nil && len(keep) > ledgerMax {
 		err = l.shorten(directory, keep, now)
 	}
-	if err == nil {
-		// A torn line must not swallow the next one.
-		_, err = file.WriteString("\n")
-	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("agent: ledger: %w", err), file.Close())
 	}
@@ -119,7 +115,8 @@ func (l *ledger) take(id string, expires time.Time) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.file.Write(append(line, '\n')); err != nil {
+	// A line that a full disk or a power cut tore before this one must not swallow it.
+	if _, err := fmt.Fprintf(l.file, "\n%s\n", line); err != nil {
 		return fmt.Errorf("agent: ledger: %w", err)
 	}
 	if err := l.file.Sync(); err != nil {
