@@ -206,6 +206,7 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	if e.done != nil {
 		e.done(directory, judged)
 	}
+	sendTrace(ctx, s.err, directory, report.Input{Plan: e.plan, Log: log, Verdict: judged, LogName: logName, Head: head})
 	if err != nil {
 		return err
 	}

@@ -347,7 +347,7 @@ func newReportCommand(s streams) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&format, "format", format, "html, markdown (or md), junit, json, csv, github (annotations), chaostoolkit (its journal.json), record (for auditors, with --annex), openmetrics or text")
+	flags.StringVar(&format, "format", format, "html, markdown (or md), junit, json, csv, github (annotations), chaostoolkit (its journal.json), record (for auditors, with --annex), openmetrics, otlp (a trace for OpenTelemetry) or text")
 	flags.BoolVar(&compare, "compare", false, "set several runs side by side")
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)

@@ -62,7 +62,9 @@ func upSmall(t *testing.T, program string) small {
 		t.Fatal(err)
 	}
 	s.up(t)
-	s.must(t, 0, "ci", "firedrill", "deploy", "--first", "--revision", "v6", "--file", smallFile, "--out", "/tmp/first", "blue", "green")
+	// A collector that is not there changes nothing.
+	said := s.must(t, 0, "ci", "env", "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "firedrill", "deploy", "--first", "--revision", "v6", "--file", smallFile, "--out", "/tmp/first", "blue", "green")
+	says(t, said, "the trace of this run was not sent", "firedrill report --format otlp /tmp/first/")
 	return s
 }
 

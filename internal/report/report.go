@@ -30,10 +30,11 @@ const (
 	ChaosToolkit Format = "chaostoolkit" // the Chaos Toolkit's journal.json
 	RecordJSON   Format = "record"       // the one schema that auditors and supervisors ask for
 	OpenMetrics  Format = "openmetrics"  // gauges, for Prometheus and others
+	OTLP         Format = "otlp"         // a trace, for OpenTelemetry: an export request in JSON
 )
 
 // Formats lists all formats, the one for people at a terminal first.
-var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV, ChaosToolkit, RecordJSON, OpenMetrics}
+var Formats = []Format{Text, Markdown, HTML, JUnit, JSON, GitHub, CSV, ChaosToolkit, RecordJSON, OpenMetrics, OTLP}
 
 // Input is what is shown and how.
 type Input struct {
@@ -106,6 +107,8 @@ func Write(w io.Writer, format Format, in Input) error {
 		render = writeRecord
 	case OpenMetrics:
 		render = writeOpenMetrics
+	case OTLP:
+		render = writeTraces
 	default:
 		return &drill.Error{Op: "report", Kind: drill.Invalid, Err: fmt.Errorf("no format %q", format), Hint: "Take one of " + formatList() + "."}
 	}
