@@ -1,6 +1,7 @@
 package alarm
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -263,14 +264,6 @@ func (d *distribution) sorted() (all []weighted, total float64) {
 		all = append(all, weighted{value, weight})
 		total += weight
 	}
-	slices.SortFunc(all, func(a, b weighted) int {
-		switch {
-		case a.value < b.value:
-			return -1
-		case a.value > b.value:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(all, func(a, b weighted) int { return cmp.Compare(a.value, b.value) })
 	return all, total
 }

@@ -33,7 +33,7 @@ const (
 
 func main() {
 	var o options
-	flag.StringVar(&o.only, "only", "", "try only the mutants whose line of output holds this text, and name no percentage")
+	flag.StringVar(&o.only, "only", "", "try only the mutants whose name holds this text, and demand no percentage")
 	flag.Uint64Var(&o.seed, "seed", 0, "try the mutants in the order that this number gives; 0: in that of the code")
 	flag.DurationVar(&o.limit, "for", 0, "stop after so long for each package, and count what was tried; with -seed that is a fair sample")
 	flag.Float64Var(&o.threshold, "threshold", 90, "percentage of the mutants that must be noticed")
@@ -106,7 +106,7 @@ func try(ctx context.Context, o options, name string, excused map[string]string)
 	}
 	began := time.Now()
 	for i, m := range p.mutants {
-		if !strings.Contains(m.String(), o.only) || m.answer == notViable {
+		if !strings.Contains(m.key(), o.only) || m.answer == notViable {
 			continue
 		}
 		if ctx.Err() != nil || o.limit != 0 && time.Since(began) > o.limit {
@@ -118,7 +118,11 @@ func try(ctx context.Context, o options, name string, excused map[string]string)
 			return err
 		}
 		if m.answer != killed {
-			fmt.Printf("%-9s %s\n", m.answer, m)
+			note := ""
+			if reason := excused[m.key()]; reason != "" && m.answer == lived {
+				note = "  (equivalent)"
+			}
+			fmt.Printf("%-9s internal/%s:%d %s%s\n", m.answer, m.file, m.line, m.key(), note)
 		}
 	}
 	return p.sum(o, excused)

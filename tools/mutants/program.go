@@ -43,6 +43,7 @@ type mutant struct {
 	wanted       token.Token
 	owner        *ast.FuncDecl
 	pkg          string
+	nth          int // of those that read the same in the function
 	answer       string
 }
 
@@ -52,11 +53,11 @@ func (m *mutant) place() string {
 
 // key names a mutant in a way that lines above it do not change.
 func (m *mutant) key() string {
-	return fmt.Sprintf("%s/%s %s: %s => %s", m.pkg, m.file, m.function, m.from, m.to)
-}
-
-func (m *mutant) String() string {
-	return fmt.Sprintf("internal/%s/%s:%d:%d %s: %s => %s", m.pkg, m.file, m.line, m.column, m.function, m.from, m.to)
+	key := fmt.Sprintf("%s/%s %s: %s => %s", m.pkg, m.file, m.function, m.from, m.to)
+	if m.nth > 1 {
+		key += fmt.Sprintf(" (%d)", m.nth)
+	}
+	return key
 }
 
 // program is a package with its mutants.
@@ -75,6 +76,7 @@ func load(name string, mutants []*mutant) (*program, error) {
 		return nil, err
 	}
 	p := &program{name: name, folder: folder, set: token.NewFileSet(), files: map[string]*ast.File{}, mutants: mutants}
+	same := map[string]*mutant{}
 	for _, m := range mutants {
 		m.pkg = name
 		if p.files[m.file] == nil {
@@ -84,6 +86,16 @@ func load(name string, mutants []*mutant) (*program, error) {
 		}
 		if err := p.find(m); err != nil {
 			return nil, err
+		}
+		key := m.key()
+		if last := same[key]; last == nil || last.line != m.line || last.column != m.column {
+			m.nth = 1
+			if last != nil {
+				m.nth += last.nth
+			}
+			same[key] = m
+		} else {
+			m.nth = last.nth // two operators that do the same
 		}
 	}
 	return p, nil
