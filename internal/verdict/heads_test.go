@@ -1,7 +1,10 @@
 package verdict
 
 import (
+	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
@@ -59,6 +62,120 @@ func TestAvailabilityThatIsJustReachedIsReached(t *testing.T) {
 		d := edge(nil, samplesOf("client", -30, 60, badFrom(20, 47))...)
 		if got := d.available(GroupObjective, "availability", wanted); got.Outcome != want || got.Measured.Value != 70 {
 			t.Errorf("70 %% where %v %% are wanted: %s %+v %s", wanted, got.Outcome, got.Measured, got.Explanation)
+		}
+	}
+}
+
+// An objective that is just met is met; one that only the error of measuring could decide is not decided.
+func TestARecoveryThatIsJustInTimeIsInTime(t *testing.T) {
+	log := samplesOf("client", -30, 60, badFrom(2, 10))
+	measured := edge(nil, log...).recoversWithin(GroupObjective, "RTO", time.Minute).Measured
+	if measured.Value != 10 || measured.Bound <= 0 {
+		t.Fatalf("%+v", measured)
+	}
+	just := 10 + measured.Bound
+	for allowed, want := range map[float64]history.Outcome{9.999: history.Failed, 10: history.Inconclusive, just - .001: history.Inconclusive, just: history.Passed} {
+		if got := edge(nil, log...).recoversWithin(GroupObjective, "RTO", seconds(allowed).Duration()); got.Outcome != want {
+			t.Errorf("10 s ±%v where %v s are allowed: %s %s", measured.Bound, allowed, got.Outcome, got.Explanation)
+		}
+	}
+}
+
+// What nobody promised is not held against a service, and what was promised is.
+func TestObjectivesAreThoseOfTheServiceFile(t *testing.T) {
+	zero := seconds(0)
+	for name, row := range map[string]struct {
+		change func(*drill.Plan)
+		want   string
+	}{
+		"none":                           {nil, ""},
+		"a recovery time":                {func(p *drill.Plan) { p.Objectives.RTO = seconds(10) }, "RTO"},
+		"no loss, and nobody writes":     {func(p *drill.Plan) { p.Objectives.RPO = &zero }, ""},
+		"no loss, and the client writes": {func(p *drill.Plan) { p.Objectives.RPO, p.Clients[0].Ledger = &zero, "/ledger" }, "RPO"},
+	} {
+		var names []string
+		for _, check := range edge(row.change, samplesOf("client", -30, 60, alwaysGood)...).objectives() {
+			names = append(names, check.Name)
+		}
+		if got := strings.Join(names, " "); got != row.want {
+			t.Errorf("%s: %q, want %q", name, got, row.want)
+		}
+	}
+}
+
+// As many failures as answers are not nothing.
+func TestHalfOfAllRequestsIsNotSilence(t *testing.T) {
+	log := samplesOf("client", -30, 60, badFrom(0, 30))
+	if got := edge(nil, log...).noFailure("no failure"); got.Outcome != history.Failed || got.Measured.Value != 30 {
+		t.Errorf("%s %s", got.Outcome, got.Explanation)
+	}
+	// The budget looks one interval further back: 31 good and 31 bad.
+	log = samplesOf("client", -30, 60, badFrom(0, 31))
+	log = append(log[:len(log)-1], told(59, &history.Sample{Probe: "client", Scheduled: after(59), OK: true}))
+	level := drill.ServiceLevel{Target: 99, Window: drill.Seconds(30 * 24 * time.Hour), Drill: .01}
+	if got := edge(nil, log...).errorBudget(level); strings.Contains(got.Explanation, "not measured") || got.Measured.Value != 31 {
+		t.Errorf("%s %s", got.Outcome, got.Explanation)
+	}
+}
+
+// An attack that was in force for all of the time that is allowed leaves no excuse.
+func TestALineMustComeWhileTheAttackIsInForce(t *testing.T) {
+	read := func(at float64) history.Event {
+		return told(at, &history.Followed{Host: "b1", File: "/l", Up: true})
+	}
+	for allowed, want := range map[float64]history.Outcome{29: history.Failed, 30: history.Failed, 30.001: history.Inconclusive} {
+		d := edge(nil, read(-20))
+		if got := d.expectation(drill.Expectation{Kind: drill.ExpectLine, Host: "b1", File: "/l", Line: "x", Within: seconds(allowed)}); got.Outcome != want {
+			t.Errorf("an attack of 30 s, %v s are allowed: %s %s", allowed, got.Outcome, got.Explanation)
+		}
+	}
+}
+
+// An answer with addresses of one environment leads there; with addresses of two, or of nobody, it leads nowhere.
+func TestAnAnswerLeadsToOneEnvironmentOrNowhere(t *testing.T) {
+	d := edge(func(p *drill.Plan) {
+		p.Environments[0].Hosts = append(p.Environments[0].Hosts, drill.Host{Name: "b2", Address: netip.MustParseAddr("10.0.0.3")})
+	})
+	for addresses, want := range map[string]string{"10.0.0.1 10.0.0.3": "blue", "10.0.0.1 10.0.0.2": "", "10.0.0.2 10.0.0.1": "", "10.0.0.2": "green", "10.0.0.1 10.9.9.9": "", "": ""} {
+		if got := d.rec.environmentOf(&history.Answer{Addresses: strings.Fields(addresses)}); got != want {
+			t.Errorf("%q leads to %q, want %q", addresses, got, want)
+		}
+	}
+}
+
+// What a log says of steps that its plan does not have is passed over, and events without a number are numbered from 1.
+func TestEventsOfNoStepOfThePlanChangeNothing(t *testing.T) {
+	for _, step := range []int{-1, 1, 7} {
+		d := edge(nil, told(1, &history.StepStarted{Step: step}), told(2, &history.StepFinished{Step: step}), told(3, &history.Phase{Step: step, Phase: history.PhaseAttack}), told(4, &history.Permit{Step: step}))
+		if len(d.rec.steps) != 1 || !d.rec.steps[0].started || d.rec.refusal(0) != "" {
+			t.Errorf("step %d: %+v", step, d.rec.steps)
+		}
+	}
+	plan := edgePlan()
+	log := []history.Event{told(0, &history.RunStarted{Run: "r", Plan: plan}), told(1, &history.Note{}), told(2, &history.RunFinished{Outcome: history.Passed})}
+	judged := Judge(plan, log)
+	if first, last := judged.Checks[0], judged.Checks[1]; first.Outcome != history.Passed || first.Evidence[0] != 1 || last.Evidence[0] != 3 {
+		t.Errorf("%+v, %+v", first, last)
+	}
+}
+
+// A probe is asked about the time that came before what may still be under way.
+func TestAProbeIsAskedAboutTheTimeBeforeTheAttack(t *testing.T) {
+	for name, row := range map[string]struct {
+		from, to float64
+		good     func(float64) bool
+		want     history.Outcome
+	}{
+		"good all the time":                {-10, 0, alwaysGood, history.Passed},
+		"failed just before":               {-10, 0, badFrom(-2, -1), history.Inconclusive},
+		"failed, and under way":            {-10, 0, badFrom(-.5, 1), history.Passed},
+		"failed long before":               {-10, 0, badFrom(-10, -5), history.Passed},
+		"silent in the last seconds":       {-30, -10, alwaysGood, history.Inconclusive},
+		"one look within the last seconds": {-3, -2, alwaysGood, history.Passed},
+	} {
+		d := edge(nil, samplesOf("orders", row.from, row.to, row.good)...)
+		if got, why := outcomes(d.probesBefore(after(0))); got != row.want {
+			t.Errorf("%s: %s %s", name, got, why)
 		}
 	}
 }
