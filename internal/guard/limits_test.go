@@ -106,3 +106,42 @@ func TestAClientIsGivenUpAfterThreeSamples(t *testing.T) {
 		}
 	}
 }
+
+// The rate at which a budget burns is that of the samples of the window, the first one too, without those that may be under way; and what is just
+// allowed is allowed.
+func TestABudgetBurnsAtTheRateOfItsWindow(t *testing.T) {
+	now := moment
+	world := func(level *drill.ServiceLevel, bad int) *World {
+		w := NewWorld(drill.Plan{Objectives: drill.Objectives{Level: level}, Clients: []drill.Client{{Name: "c", Every: drill.Seconds(100 * time.Millisecond), Timeout: drill.Seconds(time.Second)}}})
+		for i := range 29 { // from 2.9 s ago on
+			at := now.Add(time.Duration(i-29) * 100 * time.Millisecond)
+			sample := &history.Sample{Probe: "c", Scheduled: at, OK: i >= bad}
+			if !sample.OK {
+				sample.Cause = history.CauseTimeout
+			}
+			w.Fold(history.New(at, "c", sample))
+		}
+		return w
+	}
+	level := &drill.ServiceLevel{Target: 99, Window: drill.Seconds(1000 * time.Second), Drill: 100}
+	for bad, want := range map[int]float64{0: 0, 1: 5, 10: 50, 20: 100} { // of the 20 samples that are at least a second old
+		w := world(level, bad)
+		if got := w.burnRate(w.plan.Clients[0], now, 2*time.Second); got != want {
+			t.Errorf("%d of 20 failed: %v times as fast, want %v", bad, got, want)
+		}
+	}
+	for rate, stops := range map[float64]bool{50: false, 49.9: true} {
+		burning := *level
+		burning.Burn = []drill.BurnRule{{Rate: rate, Long: drill.Seconds(2 * time.Second), Short: drill.Seconds(2 * time.Second)}}
+		if condition, _ := world(&burning, 10).overspent(now.Add(-time.Minute), now); (condition == "the error budget burns too fast") != stops {
+			t.Errorf("50 times as fast, and %v are allowed: %q", rate, condition)
+		}
+	}
+	costly := *level
+	costly.Drill = 10 // 10 s in 1000 s, a tenth of it a drill: ten samples
+	for bad, stops := range map[int]bool{9: false, 10: false, 11: true} {
+		if condition, detail := world(&costly, bad).overspent(now.Add(-time.Minute), now); (condition == "the drill's error budget is spent") != stops {
+			t.Errorf("%d samples failed, and ten may: %q %q", bad, condition, detail)
+		}
+	}
+}

@@ -103,18 +103,39 @@ func TestObjectivesAreThoseOfTheServiceFile(t *testing.T) {
 	}
 }
 
-// As many failures as answers are not nothing.
+// As many failures as answers are not nothing: of the sixty samples that count, thirty failed.
 func TestHalfOfAllRequestsIsNotSilence(t *testing.T) {
-	log := samplesOf("client", -30, 60, badFrom(0, 30))
-	if got := edge(nil, log...).noFailure("no failure"); got.Outcome != history.Failed || got.Measured.Value != 30 {
+	log := samplesOf("client", -30, 59, badFrom(0, 30))
+	level := drill.ServiceLevel{Target: 99, Window: drill.Seconds(30 * 24 * time.Hour), Drill: .01}
+	if got := edge(nil, log...).errorBudget(level); strings.Contains(got.Explanation, "not measured") || got.Measured.Value != 30 {
 		t.Errorf("%s %s", got.Outcome, got.Explanation)
 	}
-	// The budget looks one interval further back: 31 good and 31 bad.
-	log = samplesOf("client", -30, 60, badFrom(0, 31))
-	log = append(log[:len(log)-1], told(59, &history.Sample{Probe: "client", Scheduled: after(59), OK: true}))
-	level := drill.ServiceLevel{Target: 99, Window: drill.Seconds(30 * 24 * time.Hour), Drill: .01}
-	if got := edge(nil, log...).errorBudget(level); strings.Contains(got.Explanation, "not measured") || got.Measured.Value != 31 {
+	if got := edge(nil, log...).recoversWithin(GroupObjective, "RTO", time.Minute); got.Outcome != history.Passed || got.Measured.Value != 30 {
 		t.Errorf("%s %s", got.Outcome, got.Explanation)
+	}
+}
+
+// A run names the revision that it brought out last.
+func TestARunNamesItsRevision(t *testing.T) {
+	judged := Verdict{Steps: []StepVerdict{{Revision: "abc"}, {}, {Revision: "def"}, {}}}
+	if conclude(edge(nil).rec, &judged); judged.Revision != "def" {
+		t.Errorf("%q", judged.Revision)
+	}
+}
+
+// Of several hosts only the one that refused was not attacked; where there is one alone, who said so does not matter.
+func TestARefusalIsOfTheHostThatRefused(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		for _, source := range []string{"b1", "ci"} {
+			d := edge(nil, history.New(after(-1), source, &history.AttackRefused{Attack: "blackhole", Reason: "the policy of the host"}))
+			if several {
+				d.drill.Hosts = append(d.drill.Hosts, drill.Host{Name: "b2"})
+			}
+			got := d.inForceOn(&HostImpact{Host: "b1", Attack: "blackhole"})
+			if refused := strings.Contains(got.Explanation, "the policy of the host"); refused != (source == "b1" || !several) || got.Outcome != history.Inconclusive {
+				t.Errorf("several hosts: %t, told by %s: %s", several, source, got.Explanation)
+			}
+		}
 	}
 }
 
