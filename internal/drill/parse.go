@@ -362,6 +362,12 @@ func (c *checker) oneOf(path, value string, known ...string) {
 	}
 }
 
+// Bounds of a cadence: no drill is wanted more often than the schedule could begin it, and evidence holds for a year.
+const (
+	cadenceMin = Seconds(5 * time.Minute)
+	cadenceMax = Seconds(366 * 24 * time.Hour)
+)
+
 func (c *checker) drill(d Drill) {
 	path := "drills." + d.Name
 	if !namePattern().MatchString(d.Name) {
@@ -376,6 +382,9 @@ func (c *checker) drill(d Drill) {
 	}
 	if d.Seed != 0 && d.Hosts == "" {
 		c.mistake(path+".seed", "chooses among hosts, and all are attacked; add hosts: 1 or hosts: 50%%")
+	}
+	if d.Cadence != 0 && (d.Cadence < cadenceMin || d.Cadence > cadenceMax) {
+		c.mistake(path+".cadence", "%s is not between %s and %s; write how often the drill is wanted, as 28d", d.Cadence, cadenceMin, cadenceMax)
 	}
 	for i, text := range d.Expect {
 		if _, err := parseExpectation(text); err != nil {

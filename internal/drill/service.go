@@ -249,6 +249,7 @@ type Drill struct {
 	Until    string   `yaml:"until" json:"until,omitempty"`                         // "length" (default) or "decided"
 	Steady   Seconds  `yaml:"steady_for" json:"steady_for_seconds,omitempty"`       // how long all must be well before and after; default 3s
 	Within   Seconds  `yaml:"steady_within" json:"steady_within_seconds,omitempty"` // how long to wait for that; default 60s
+	Cadence  Seconds  `yaml:"cadence" json:"cadence_seconds,omitempty"`             // how often it is wanted, as 28d: a server of a fleet tells when it is due
 }
 
 // AttackSpec is one attack of the catalogue with its options, as {blackhole: {hostname: [cdn, db], length: 240s}}.

@@ -80,6 +80,25 @@ func start(actions []drill.Action, directory string, report func(Delivery), paus
 	return n, nil
 }
 
+// Check reads the secrets of an action, as New does.
+func Check(action drill.Action, directory string) error {
+	if _, err := newChannel(action, directory); err != nil {
+		return &drill.Error{Op: "action " + action.Name, Kind: drill.Invalid, Err: err}
+	}
+	return nil
+}
+
+// Deliver delivers one notice, with the tries and pauses of a Notifier, and returns when it is delivered or given up. Secrets are read each time, so
+// that they may change.
+func Deliver(ctx context.Context, action drill.Action, directory string, notice Notice) error {
+	made, err := newChannel(action, directory)
+	if err != nil {
+		return &drill.Error{Op: "action " + action.Name, Kind: drill.Invalid, Err: err}
+	}
+	_, err = deliver(ctx, made, notice, pauses)
+	return err
+}
+
 // Send takes a notice for an action and returns at once. A queue that is full reports the notice as not delivered.
 func (n *Notifier) Send(action string, notice Notice) {
 	select {
