@@ -96,10 +96,10 @@ var mayImport = map[string][]string{
 	"internal/fleet/control":   {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/fleet/permits", "internal/history", "internal/schedule"},
 	"internal/fleet/agent":     {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
 	"internal/fleet/client":    {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
-	"internal/fleet/httpapi":   {"internal/drill", "internal/fleet", "internal/fleet/control"},
+	"internal/fleet/httpapi":   {"internal/drill", "internal/fleet", "internal/fleet/control", "internal/openmetrics", "internal/schedule"},
 	"internal/fleet/fleettest": {},
 	"internal/backup":          {},
-	"internal/web":             {"internal/drill", "internal/fleet", "internal/fleet/control", "internal/history", "internal/web/account"},
+	"internal/web":             {"internal/drill", "internal/fleet", "internal/fleet/control", "internal/history", "internal/schedule", "internal/web/account"},
 	"internal/web/account":     {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
 	// Deploying, and everything else.
 	"internal/deploy":                   {"internal/deploy/remote", "internal/drill", "internal/history"},

@@ -110,7 +110,7 @@ agent). docs/fleet.md tells how to set it up, and who can do what.` + fleetExitS
 	command.PersistentFlags().StringVar(&o.credentials, "fleet", "", credentialsUsage)
 	command.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
 	command.AddCommand(newFleetHostsCommand(s, &o), newFleetServersCommand(s, &o), newFleetAttackCommand(s, &o), newFleetServiceCommand(s, &o), newFleetDrillCommand(s, &o), newFleetScheduleCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
-		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o), newFleetKeysCommand(s, &o))
+		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o), newFleetPruneCommand(s, &o), newFleetCadenceCommand(s, &o), newFleetKeysCommand(s, &o))
 	return command
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	alarms "firedrill/internal/alarm"
 	"firedrill/internal/attack/kinds"
 	"firedrill/internal/conductor"
 	"firedrill/internal/deploy"
@@ -77,13 +78,64 @@ func (fleetConductor) Conduct(ctx context.Context, job control.Job) (control.End
 	return end, errors.Join(err, judgedErr)
 }
 
+// Unfit asks the watch of a service, or where there is none the hosts that are answered. Any doubt is a reason.
+func (fleetConductor) Unfit(ctx context.Context, service drill.Service) string {
+	service = withoutSecrets(service)
+	if service.Watch != nil {
+		state, err := watchState(ctx, service)
+		if err != nil {
+			return "its watch cannot be asked whether the service is healthy: " + err.Error()
+		}
+		for _, alarm := range state.Alarms {
+			if alarm.State == string(alarms.Raised) && !alarm.Disabled {
+				return fmt.Sprintf("the service is unhealthy: alarm %s is raised since %s: %s", alarm.Name, alarm.Since.UTC().Format(time.RFC3339), alarm.Reason)
+			}
+		}
+		return ""
+	}
+	if service.Deploy == nil {
+		return "" // the steady state of the drill is all that can be asked for
+	}
+	live, err := liveEnvironment(ctx, service)
+	if err != nil {
+		return "nobody knows which environment is answered: " + err.Error()
+	}
+	for _, environment := range service.Environments {
+		if environment.Name != live {
+			continue
+		}
+		for _, host := range environment.Hosts {
+			asking, cancel := context.WithTimeout(ctx, inspectMax)
+			err := deploy.Healthy(asking, host, service.Deploy.Healthy, service.Endpoint)
+			cancel()
+			if err != nil {
+				return fmt.Sprintf("the service is unhealthy: %s of %s: %s", host.Name, live, err)
+			}
+		}
+	}
+	return ""
+}
+
+// errorBudgetCheck is the check of a verdict that says what a drill has cost clients.
+const errorBudgetCheck = "error budget"
+
 // recordOfVerdict is what the history of a fleet keeps of a verdict, which has these fields and more.
 func recordOfVerdict(judged verdict.Verdict) (record fleet.Record, err error) {
 	text, err := json.Marshal(judged)
 	if err != nil {
 		return record, err
 	}
-	return record, json.Unmarshal(text, &record)
+	if err := json.Unmarshal(text, &record); err != nil {
+		return record, err
+	}
+	for i, step := range judged.Steps {
+		for _, check := range step.Checks {
+			if check.Name == errorBudgetCheck && check.Measured != nil && i < len(record.Steps) {
+				record.Steps[i].Unserved = drill.Seconds(check.Measured.Value * float64(time.Second))
+			}
+		}
+	}
+	return record, nil
 }
 
 // fleetCrew is a crew that reaches hosts through their agents. What it observes it observes from the server.

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -43,6 +44,11 @@ type fleetServerOptions struct {
 	cluster  control.Cluster
 	external control.External
 	replicas int
+
+	keepFor  string
+	keepRuns int
+
+	notifyURL, notifyKey string
 }
 
 func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
@@ -57,6 +63,10 @@ func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.external.Certificate, "nats-cert", "", "file with the certificate that this server shows to --nats, PEM")
 	flags.StringVar(&o.external.Key, "nats-key", "", "file with the key of --nats-cert, PEM")
 	flags.IntVar(&o.replicas, "replicas", 0, "how often everything is kept, with --cluster-peers or --nats: 1, 3 or 5 (default: 3 where there are servers for it, or 1)")
+	flags.StringVar(&o.keepFor, "keep-for", keepForDefault, "how long runs, drills, verdicts and the audit log are kept, as 365d; 0 is for ever. The newest verdicts of each drill, what may not be reverted, and logs on which a stage may rest stay")
+	flags.IntVar(&o.keepRuns, "keep-runs", keepRunsDefault, "how many runs, drills and verdicts of the fleet are kept, of each; 0 is all")
+	flags.StringVar(&o.notifyURL, "notify-url-file", "", "file with the address of a webhook that is told when a drill is due or overdue, and when it was run (cadence: in a service file)")
+	flags.StringVar(&o.notifyKey, "notify-key-file", "", "file with the key that signs what is told (HMAC-SHA-256, in X-Firedrill-Signature)")
 	flags.StringVar(&o.http, "fleet-http", "", "address and port for the dashboard and the HTTPS API of the fleet, as :7443 (default: none); docs/fleet.md")
 	flags.StringArrayVar(&o.files, "service-file", nil, "service file whose stage, next drill and playbooks the dashboard shows; repeat for more")
 	flags.StringArrayVar(&o.results, "results", nil, "directory of runs (--out of firedrill pipeline, run and schedule) whose verdicts the dashboard shows; repeat for more")
@@ -67,6 +77,28 @@ func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.provider.Name, "oidc-name", "single sign-on", "what the button of the log-in calls the identity provider")
 	flags.StringVar(&o.provider.Address, "dashboard-url", "", "address of the dashboard as browsers see it, for the way back: https://control.example.com:7443")
 	flags.Float64Var(&o.percent, "max-percent", 50, "most hosts of a service, of an environment of it, or of a zone that may be under attack at the same time; one of each always may")
+}
+
+// Defaults of the retention: longer than any evidence holds, and as much as a server starts with in seconds.
+const (
+	keepForDefault  = "1095d"
+	keepRunsDefault = 1_000_000
+	keepForMin      = 24 * time.Hour
+)
+
+// retention is how long history is kept.
+func (o *fleetServerOptions) retention() (control.Retention, error) {
+	age, err := drill.ParseSeconds(o.keepFor)
+	if err == nil && age > 0 && age.Duration() < keepForMin {
+		err = fmt.Errorf("%s is too short to see what happened", age)
+	}
+	if err != nil {
+		return control.Retention{}, &drill.Error{Op: "--keep-for", Kind: drill.Invalid, Err: err, Hint: "Write days, as 365d; a day at least, or 0 for ever."}
+	}
+	if o.keepRuns < 0 {
+		return control.Retention{}, &drill.Error{Op: "--keep-runs", Kind: drill.Invalid, Err: fmt.Errorf("%d runs", o.keepRuns), Hint: "Write a number, or 0 for all."}
+	}
+	return control.Retention{Age: age.Duration(), Runs: o.keepRuns}, nil
 }
 
 // leading is a control plane that runs beside the rest of the server; nil is none.
@@ -97,6 +129,14 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 		}
 		o.address = address
 	}
+	retention, err := o.retention()
+	if err != nil {
+		return nil, err
+	}
+	tell, err := cadenceTeller(o.notifyURL, o.notifyKey)
+	if err != nil {
+		return nil, err
+	}
 	debug.SetGCPercent(leadCollects)
 	directory := filepath.Join(data, fleetDirectory)
 	book := account.Open(usersPath(data))
@@ -104,13 +144,14 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 		user, known := book.Find(name)
 		return user.Member(), known
 	}
-	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Person: person, Conductor: fleetConductor{}, Log: log})
+	known := &standings{files: o.files, log: log, since: time.Now()}
+	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Retention: retention, Person: person, Wanted: known.wanted, Tell: tell, Conductor: fleetConductor{}, Log: log})
 	if err != nil {
 		return nil, err
 	}
 	log.InfoContext(ctx, "fleet ready", "listen", o.listen, "address", c.Address(), "admin", filepath.Join(directory, control.AdminFile))
 	l := &leading{control: c, ended: make(chan error, 1)}
-	serve, err := o.serve(ctx, c, book, log)
+	serve, err := o.serve(ctx, c, book, known, log)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -119,7 +160,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 }
 
 // serve serves API and dashboard, if they are asked for, until ctx ends; then stop returns.
-func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book *account.Book, log *slog.Logger) (stop func() error, err error) {
+func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book *account.Book, known *standings, log *slog.Logger) (stop func() error, err error) {
 	if o.http == "" {
 		if len(o.files)+len(o.results) > 0 || o.provider.Issuer != "" {
 			return nil, &drill.Error{Op: "server", Kind: drill.Invalid, Err: errors.New("--service-file, --results and --oidc-issuer are for the dashboard, and there is none"), Hint: "Add --fleet-http, as :7443."}
@@ -138,7 +179,7 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", httpapi.Handler(c))
 	results := append([]string{c.DrillsDirectory()}, o.results...) // what this server conducts lies as what others do
-	known := &standings{files: o.files, results: results, log: log}
+	known.results = results
 	pages := web.Options{Control: c, Book: book, Log: log, Results: results, Judge: recordOf, Standings: known.last, Alarms: o.alarms}
 	if pages.Provider, err = o.identities(); err != nil {
 		return nil, err

@@ -92,7 +92,7 @@ EXIT STATUS
 	flags.DurationVar(&options.checkEvery, "check-every", 0, "make health checks this often, whatever interval they name: for rehearsals that cannot wait")
 	options.fleet.flags(flags)
 	flags.Bool("help", false, "show this help")
-	command.AddCommand(newServerUserCommand(s), newServerBackupCommand(s), newServerRestoreCommand(s))
+	command.AddCommand(newServerUserCommand(s), newServerBackupCommand(s), newServerRestoreCommand(s), newServerAuditCommand(s))
 	_ = command.MarkFlagDirname("data") // these fail only for a flag that is not defined
 	_ = command.MarkFlagFilename("access-key")
 	_ = command.MarkFlagFilename("databases", "yaml", "yml")

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -27,6 +26,7 @@ const standingEvery = 5 * time.Minute
 type standings struct {
 	files, results []string
 	log            *slog.Logger
+	since          time.Time // when the server was started: a drill that never was is wanted from then on
 
 	mu  sync.Mutex // guards the field below
 	all []web.Standing
@@ -36,6 +36,15 @@ func (s *standings) last() []web.Standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.all
+}
+
+// wanted are the cadences of the service files, as of the last look.
+func (s *standings) wanted() []fleet.Wanted {
+	var all []fleet.Wanted
+	for _, standing := range s.last() {
+		all = append(all, standing.Wanted...)
+	}
+	return all
 }
 
 // keep looks again and again until ctx ends.
@@ -63,7 +72,7 @@ func (s *standings) look(ctx context.Context, file string, now time.Time) web.St
 		s.log.WarnContext(ctx, "a service file is wrong", "file", file, "error", err)
 		return web.Standing{Service: file, Problem: err.Error()}
 	}
-	standing := web.Standing{Service: service.Name}
+	standing := web.Standing{Service: service.Name, Wanted: fleet.WantedBy(service, s.since)}
 	if err := s.evidence(file, service, now, &standing); err != nil {
 		standing.Problem = err.Error()
 	}
@@ -111,12 +120,7 @@ func recordOf(log string) (fleet.Record, error) {
 	if err != nil {
 		return fleet.Record{}, err
 	}
-	text, err := json.Marshal(in.Verdict) // which has the fields of a record, and more
-	if err != nil {
-		return fleet.Record{}, err
-	}
-	var record fleet.Record
-	return record, json.Unmarshal(text, &record)
+	return recordOfVerdict(in.Verdict)
 }
 
 // alarmsOf are the alarms of the endpoint, as the dashboard shows them.

@@ -24,6 +24,8 @@ type RecordStep struct {
 	Kind    string        `json:"kind"`
 	Outcome string        `json:"outcome"`
 	RTO     *RecordFigure `json:"rto,omitempty"`
+
+	Unserved drill.Seconds `json:"unserved_seconds,omitempty"` // what it cost clients, where a service level objective asks for it
 }
 
 // RecordFigure is a measured recovery, in seconds.
@@ -84,4 +86,20 @@ type ScheduledView struct {
 	Scheduled
 	Next    time.Time `json:"next,omitzero"`
 	Waiting string    `json:"waiting,omitempty"` // why it does not run now
+}
+
+// PruneRequest asks for what is beyond the retention to be removed now.
+type PruneRequest struct {
+	DryRun bool `json:"dry_run,omitempty"` // only say what would be removed
+}
+
+// Pruned says what was removed because it was beyond the retention: the first five hundred of each, and the rest comes soon.
+type Pruned struct {
+	DryRun    bool          `json:"dry_run,omitempty"`
+	Age       drill.Seconds `json:"age_seconds"` // how long history is kept; 0: for ever
+	Most      int           `json:"most"`        // how many runs, drills, and verdicts, of each; 0: as many as there are
+	Runs      []string      `json:"runs"`
+	Drills    []string      `json:"drills"`
+	Verdicts  []string      `json:"verdicts"`
+	AuditLogs int           `json:"audit_logs"`
 }

@@ -57,7 +57,7 @@ func newLooks() *looks {
 		l.names[entry.Name()] = address
 	}
 	functions := template.FuncMap{"static": func(name string) string { return l.names[name] }, "when": whenText, "iso": isoText, "ago": agoText, "join": strings.Join, "short": shortID, "tags": tagText, "lower": strings.ToLower, "query": urlEscape,
-		"outcomeof": outcomeOf, "verdictclass": verdictClass, "outcomes": func() []string { return outcomes }, "classof": classOf, "conditionof": conditionOf, "sayevent": sayEvent, "drilloutcome": drillOutcome}
+		"outcomeof": outcomeOf, "verdictclass": verdictClass, "cadenceclass": cadenceClass, "outcomes": func() []string { return outcomes }, "classof": classOf, "conditionof": conditionOf, "sayevent": sayEvent, "drilloutcome": drillOutcome}
 	layout, err := template.New("layout.html").Funcs(functions).ParseFS(pageFiles, "pages/layout.html")
 	must(err)
 	files, err := fs.Glob(pageFiles, "pages/*.html")

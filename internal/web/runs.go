@@ -16,6 +16,7 @@ import (
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
 	"firedrill/internal/history"
+	"firedrill/internal/schedule"
 )
 
 const (
@@ -39,7 +40,8 @@ func (s *server) front(w http.ResponseWriter, r *http.Request, v *visit) {
 			counts[conditionOf(h)]++
 		}
 		runs, all := s.Control.Runs("", frontRuns, nil)
-		return map[string]any{"Hosts": len(hosts), "Counts": counts, "Runs": runs, "All": all}, nil
+		late := slices.DeleteFunc(s.Control.Cadences(time.Now()), func(one fleet.Cadence) bool { return one.State == schedule.CadenceKept })
+		return map[string]any{"Hosts": len(hosts), "Counts": counts, "Runs": runs, "All": all, "Late": late}, nil
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
+	"firedrill/internal/schedule"
 )
 
 const (
@@ -32,6 +33,7 @@ type Standing struct {
 	What     string    // and what
 	Problem  string    // why the file cannot be read
 	Books    []Playbook
+	Wanted   []fleet.Wanted // cadences
 }
 
 // Playbook is what a team wrote down for the day.
@@ -58,6 +60,7 @@ type serviceRow struct {
 	Counts   map[string]int
 	Planned  []fleet.ScheduledView
 	Next     time.Time
+	Cadences []fleet.Cadence
 	File     *fleet.ServiceFile // that was put on the server
 }
 
@@ -109,6 +112,10 @@ func (s *server) serviceRows(now time.Time) []*serviceRow {
 				one.Next = planned.Next
 			}
 		}
+	}
+	for _, cadence := range s.Control.Cadences(now) {
+		one := row(cadence.Service)
+		one.Cadences = append(one.Cadences, cadence)
 	}
 	for name, one := range rows {
 		if runs, _ := s.Control.Runs("", 1, func(run fleet.Run) bool { return slices.Contains(run.Services, name) }); len(runs) > 0 {
@@ -208,6 +215,17 @@ func trendsOf(records []fleet.Record) []trend {
 	return trends
 }
 
+// cadenceClass is how a cadence is shown.
+func cadenceClass(state string) string {
+	switch state {
+	case schedule.CadenceKept:
+		return "passed"
+	case schedule.CadenceOverdue:
+		return "failed"
+	}
+	return "open"
+}
+
 func verdictClass(outcome string) string {
 	switch outcome {
 	case "passed", "failed":
@@ -262,7 +280,7 @@ const alarmsShown = 500
 // schedulePage lists what begins by itself.
 func (s *server) schedulePage(w http.ResponseWriter, r *http.Request, v *visit) {
 	s.show(w, r, v, "schedule", "Schedule", time.Second, func(context.Context) (any, error) {
-		return map[string]any{"Entries": s.Control.Scheduled(time.Now()), "Freezes": s.Control.Freezes()}, nil
+		return map[string]any{"Entries": s.Control.Scheduled(time.Now()), "Freezes": s.Control.Freezes(), "Cadences": s.Control.Cadences(time.Now())}, nil
 	})
 }
 

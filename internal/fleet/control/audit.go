@@ -33,17 +33,10 @@ type AuditPage struct {
 // without regard to case. It reads no more than it shows, or eight megabytes: then the page may be empty and name a place all the same.
 func (c *Control) Audit(place string, count int, contains string) (AuditPage, error) {
 	directory := filepath.Join(c.options.Directory, auditDirectory)
-	entries, err := os.ReadDir(directory)
+	names, err := auditNames(directory)
 	if err != nil {
 		return AuditPage{}, err
 	}
-	var names []string
-	for _, entry := range entries {
-		if strings.HasSuffix(entry.Name(), ".jsonl") {
-			names = append(names, entry.Name())
-		}
-	}
-	slices.Sort(names) // they begin with the time
 	at, end := len(names)-1, int64(-1)
 	if place != "" {
 		name, offset, _ := strings.Cut(place, ":")

@@ -128,6 +128,10 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 		return with(text, func(r fleet.ScheduleRequest) (any, error) { return c.putScheduled(ctx, by, r) })
 	case "unschedule":
 		return with(text, func(id string) (any, error) { return c.endScheduled(ctx, by, id) })
+	case "cadences":
+		return c.Cadences(time.Now()), nil
+	case "prune":
+		return with(text, func(r fleet.PruneRequest) (any, error) { return c.prune(ctx, time.Now(), r.DryRun) })
 	case "token":
 		return with(text, func(r fleet.TokenRequest) (any, error) { return c.token(ctx, by, r) })
 	case "apitoken":

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
@@ -30,7 +31,6 @@ import (
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/permits"
-	"firedrill/internal/history"
 )
 
 // Options of a control plane. The zero value of a duration stands for its default.
@@ -46,15 +46,22 @@ type Options struct {
 	External External // an engine that others run; no addresses: it is in this process
 	Replicas int      // how often everything is kept; 0: three times where there are servers for it, or once
 
-	Lease    time.Duration // how long a server that is not heard still leads; default 5 s
-	Patience time.Duration // how long an engine that others run may not be there at the start; default 30 s
-	Pulse    time.Duration // how often agents hear that we are there; default 4 s, so that one may be missed within the shortest leash
-	Lead     time.Duration // from order to start; default 3 s
-	RollCall time.Duration // how long hosts may take to say that they are there; default 1 s
-	Margin   time.Duration // after a deadline, before a permit is handed on or a host counts as lost; default 30 s
+	Lease     time.Duration // how long a server that is not heard still leads; default 5 s
+	Patience  time.Duration // how long an engine that others run may not be there at the start; default 30 s
+	Pulse     time.Duration // how often agents hear that we are there; default 4 s, so that one may be missed within the shortest leash
+	Lead      time.Duration // from order to start; default 3 s
+	RollCall  time.Duration // how long hosts may take to say that they are there; default 1 s
+	Retention Retention     // of history; the zero value keeps everything
+
+	Margin time.Duration // after a deadline, before a permit is handed on or a host counts as lost; default 30 s
 
 	// Person is what a person may do who has no key here, but a log-in elsewhere; nil: there are none.
 	Person func(name string) (fleet.Member, bool)
+
+	// Wanted are cadences that other service files ask for than those that were put on the server; nil: there are none.
+	Wanted func() []fleet.Wanted
+	// Tell says to whoever is to be told that a cadence has moved, from a state, which is empty at first; nil: nobody is. It is told at least once.
+	Tell func(ctx context.Context, one fleet.Cadence, from string) error
 
 	// Conductor conducts drills of services; nil: this server conducts none.
 	Conductor Conductor
@@ -67,6 +74,9 @@ type Options struct {
 	StopsOnce       bool // planted bug: a host that does not hear a stop is not told again
 	Stubborn        bool // planted bug: a server leads though its lease was not renewed
 	Unfenced        bool // planted bug: what a server writes and orders counts, whoever leads by now
+	Careless        bool // planted bug: the schedule begins a drill whatever the service is like
+	Heedless        bool // planted bug: the retention removes what must stay
+	Untold          bool // planted bug: audit logs are removed without a checkpoint
 	Leaderless      bool // planted bug: each server does what the one that leads should do
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 }
@@ -99,7 +109,10 @@ type Control struct {
 	freezes   *shelf[fleet.Freeze]
 	turns     *shelf[turned]
 	journal   jetstream.Stream
-	audit     *history.Writer
+	retained  *shelf[horizon]
+	told      *shelf[cadenceTold]
+	audit     *auditLog
+	auditKey  ed25519.PrivateKey // signs what stands for audit logs that were removed
 	closers   []func() error
 
 	opened  atomic.Bool
@@ -110,6 +123,7 @@ type Control struct {
 	beside   sync.WaitGroup // taking over, and what is looked after once
 	ordering sync.Mutex     // one run is admitted at a time, so that each sees the ones before
 
+	pruning  sync.Mutex // one removal of what is old at a time
 	changing sync.Mutex // one change of a run or of the lever at a time
 
 	mu       sync.Mutex // guards the fields below
@@ -120,11 +134,12 @@ type Control struct {
 	// By order: who wants to hear what is kept of its journal; by drill: what ends it.
 	overheard  map[string]chan heardLines
 	conducting map[string]context.CancelCauseFunc
-	openDrills map[string]bool   // not over
-	winding    bool              // nothing begins any more
-	renewing   map[string]bool   // hosts that are to replace their keys
-	reminded   time.Time         // when they were told so
-	logins     map[string]string // by member: with which key it logged in as far as we know
+	openDrills map[string]bool           // not over
+	cadences   map[string][]fleet.Wanted // by version of a service file
+	winding    bool                      // nothing begins any more
+	renewing   map[string]bool           // hosts that are to replace their keys
+	reminded   time.Time                 // when they were told so
+	logins     map[string]string         // by member: with which key it logged in as far as we know
 }
 
 // Open starts the engine on the directory, or finds the one that others run, and is ready when it returns. Run keeps it going, Close ends it. One of
@@ -143,7 +158,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
 	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
-		overheard: map[string]chan heardLines{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}, renewing: map[string]bool{}, logins: map[string]string{}}
+		overheard: map[string]chan heardLines{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}, cadences: map[string][]fleet.Wanted{}, renewing: map[string]bool{}, logins: map[string]string{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -215,6 +230,10 @@ func (c *Control) open(ctx context.Context) error {
 		return err // nobody conducts them any more
 	}
 	c.opened.Store(true)
+	c.beside.Go(func() { // so that nobody waits for it later
+		c.runs.readAll(c.closing)
+		c.drills.readAll(c.closing)
+	})
 	return c.listen()
 }
 
@@ -284,13 +303,16 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	}
 	c.permits = permits.Over(kept)
 	c.permits.Blind = c.options.BlindPermits
-	if c.runs, err = openRuns(ctx, c.store, func(run fleet.Run) { c.hold(run); c.changed("run", run) }); err != nil {
-		return err
-	}
 	if c.levers, err = openShelf(ctx, c.store, "lever", c.leverChanged); err != nil {
 		return err
 	}
-	if c.records, err = openRecords(ctx, c.store); err != nil {
+	if c.retained, err = openShelf[horizon](ctx, c.store, "retained", nil); err != nil {
+		return err
+	}
+	if c.told, err = openShelf[cadenceTold](ctx, c.store, "cadences", nil); err != nil {
+		return err
+	}
+	if err := c.openHistory(ctx); err != nil {
 		return err
 	}
 	if c.schedule, err = openShelf(ctx, c.store, "schedule", func(_ string, one fleet.Scheduled) { c.changed("schedule", one) }); err != nil {
@@ -305,9 +327,6 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	if c.freezes, err = openShelf(ctx, c.store, "freezes", func(_ string, freeze fleet.Freeze) { c.changed("freeze", freeze) }); err != nil {
 		return err
 	}
-	if c.drills, err = openShelf(ctx, c.store, "drills", c.drillChanged); err != nil {
-		return err
-	}
 	if c.turns, err = openShelf(ctx, c.store, "keys", c.turnCame); err != nil {
 		return err
 	}
@@ -319,6 +338,21 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	}
 	guard.fill(c.members, c.tokens)
 	return c.openLead(ctx)
+}
+
+// openHistory reads what grows with the years, all of it at the same time.
+func (c *Control) openHistory(ctx context.Context) error {
+	var opening sync.WaitGroup
+	var runs, drills, records error
+	opening.Go(func() {
+		c.runs, runs = openRuns(ctx, c.store, func(run fleet.Run) { c.hold(run); c.changed("run", run) })
+	})
+	opening.Go(func() {
+		c.drills, drills = openSettled(ctx, c.store, "drills", c.drillChanged, func(_ string, text []byte) bool { return drillSettled(text) }, nil)
+	})
+	opening.Go(func() { c.records, records = openRecords(ctx, c.store) })
+	opening.Wait()
+	return errors.Join(runs, drills, records)
 }
 
 // openLead joins those who may lead.
@@ -488,16 +522,14 @@ func (c *Control) refreshAdmin() {
 
 // openAudit starts a log of its own for this start, whose name sorts behind those of earlier ones; the chain says whether a line was lost or changed.
 func (c *Control) openAudit() error {
-	directory := filepath.Join(c.options.Directory, auditDirectory)
-	if err := os.MkdirAll(directory, 0o700); err != nil {
+	var err error
+	if c.auditKey, err = openAuditKey(c.options.Directory); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(filepath.Join(directory, time.Now().UTC().Format("20060102T150405.000000000Z-")+c.boot[:8]+".jsonl"), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
+	if c.audit, err = openAuditLog(filepath.Join(c.options.Directory, auditDirectory), c.boot); err != nil {
 		return err
 	}
-	c.audit = history.NewWriter(file)
-	c.closers = append(c.closers, file.Close)
+	c.closers = append(c.closers, c.audit.close)
 	return nil
 }
 
@@ -508,7 +540,7 @@ func (c *Control) Record(format string, args ...any) { c.record(format, args...)
 func (c *Control) record(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	c.log.Info("fleet", "what", text) //nolint:sloglint // no request to carry
-	if _, err := c.audit.Append(history.New(time.Now(), "control", &history.Note{Text: text})); err != nil {
+	if err := c.audit.record(text); err != nil {
 		c.log.Error("the audit log cannot be written", "error", err) //nolint:sloglint // likewise
 	}
 }
@@ -523,6 +555,7 @@ func (c *Control) listen() error {
 		fleet.FromAgent("*", fleet.WordJournal):  c.leading(c.heardJournal),
 		"fd.join.*":                              c.leading(c.heardJoin),
 		"fd.history.*":                           c.heardRecord,
+		subjectPruned:                            c.heardPruned,
 		leadSubject(c.boot):                      c.heardForwarded,
 		fleet.FromAgent("*", fleet.WordLooked):   c.heardLooked,
 		fleet.FromAgent("*", fleet.WordRekey):    c.leading(c.heardRekey),
@@ -556,6 +589,8 @@ func (c *Control) Run(ctx context.Context) error {
 	campaigning, end := context.WithCancel(context.WithoutCancel(ctx)) // it leads until what it has begun has ended
 	defer end()
 	campaign.Go(func() { c.campaign(campaigning) })
+	campaign.Go(func() { c.keepPruned(ctx) })
+	campaign.Go(func() { c.keepCadences(ctx) })
 	c.pulse()
 	for {
 		select {

@@ -42,6 +42,8 @@ type Conductor interface {
 	// Conduct carries a plan out until it is over, or until ctx ends, which takes all impact back first. What came of it is judged from the log
 	// that it writes into the directory of the job.
 	Conduct(ctx context.Context, job Job) (End, error)
+	// Unfit says why a drill of the service should not begin by itself now; empty: nothing is known against it. It looks, and touches nothing.
+	Unfit(ctx context.Context, service drill.Service) string
 }
 
 // Job is a drill to be conducted.

@@ -36,8 +36,9 @@ drills:
 
 // counting is a conductor that only counts.
 type counting struct {
-	mu   sync.Mutex // guards jobs
-	jobs []Job
+	mu    sync.Mutex // guards the fields below
+	jobs  []Job
+	unfit string
 }
 
 func (*counting) Plan(_ context.Context, service drill.Service, _ fleet.DrillRequest) (drill.Plan, error) {
@@ -50,6 +51,18 @@ func (c *counting) Conduct(_ context.Context, job Job) (End, error) {
 	defer c.mu.Unlock()
 	c.jobs = append(c.jobs, job)
 	return End{Record: fleet.Record{Outcome: string(history.Passed)}}, nil
+}
+
+func (c *counting) Unfit(context.Context, drill.Service) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unfit
+}
+
+func (c *counting) is(unfit string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unfit = unfit
 }
 
 func (c *counting) count() int {

@@ -22,6 +22,9 @@ import (
 	"firedrill/internal/fleet"
 )
 
+// identityFile is where it lies in the directory.
+const identityFile = "identity.json"
+
 // certificateYears is how long the certificate holds. It is known by its key, so what an authority would look at matters little.
 const certificateYears = 20
 
@@ -46,7 +49,7 @@ type identity struct {
 
 // loadIdentity reads the identity of a directory, or makes one.
 func loadIdentity(directory string) (identity, error) {
-	path := filepath.Join(directory, "identity.json")
+	path := filepath.Join(directory, identityFile)
 	var id identity
 	info, err := os.Stat(path)
 	switch {

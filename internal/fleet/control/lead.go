@@ -312,7 +312,7 @@ const catchUpTry = time.Second
 func (c *Control) reread(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rereadMax)
 	defer cancel()
-	for _, read := range []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.servers.read, c.services.read, c.drills.read, c.freezes.read, c.turns.read} {
+	for _, read := range []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.servers.read, c.services.read, c.drills.read, c.freezes.read, c.retained.read, c.told.read, c.turns.read} {
 		for read(ctx) != nil {
 			if ctx.Err() != nil {
 				c.log.WarnContext(ctx, "what is kept cannot be read anew", "error", ctx.Err())
@@ -404,7 +404,7 @@ func (c *Control) unaccounted(run fleet.Run, now time.Time) bool {
 
 // here are the calls that any server answers: those that look, and the one that must not wait for a leader.
 var here = map[string]bool{"hosts": true, "runs": true, "run": true, "journal": true, "members": true, "lever": true, "scheduled": true, "halt": true, "servers": true, "keys": true,
-	"services": true, "service": true, "freezes": true, "drills": true, "drillrun": true}
+	"services": true, "cadences": true, "service": true, "freezes": true, "drills": true, "drillrun": true}
 
 // forwarded is a call that a server hands on to the one that leads.
 type forwarded struct {
@@ -477,6 +477,8 @@ func typed(call string, text json.RawMessage) (any, error) {
 		return read[fleet.Freeze](text)
 	case "schedule", "unschedule", "leash", "unleash", "runscheduled":
 		return read[fleet.Scheduled](text)
+	case "prune":
+		return read[fleet.Pruned](text)
 	case "putservice":
 		return read[fleet.ServiceFile](text)
 	case "drill", "stopdrill":

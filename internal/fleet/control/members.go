@@ -20,6 +20,7 @@ import (
 // one writes is taken up as it comes, and a write counts only if nobody has written the key since what is at hand here.
 type shelf[T any] struct {
 	bucket  jetstream.KeyValue
+	js      jetstream.JetStream
 	writing sync.Mutex   // one write at a time; who reads does not wait for the disk
 	telling sync.Mutex   // news come in the order of what changed
 	mu      sync.RWMutex // guards the fields below
@@ -28,12 +29,18 @@ type shelf[T any] struct {
 	watcher jetstream.KeyWatcher
 	news    func(key string, value T) // told of each new value, whoever wrote it; may be nil
 
+	// settled reports, from its text, that nothing more will become of a value. Such values are read from their text when they are asked for: a start must
+	// not take longer with each year. read is told of each then. Both may be nil.
+	settled func(key string, text []byte) bool
+	readOne func(key string, value T)
+
 	unfenced bool // planted bug: a write counts whatever was written since
 }
 
 // onShelf is a value with its revision in the bucket.
 type onShelf[T any] struct {
 	value    T
+	text     []byte // of a value that was not read yet
 	revision uint64
 }
 
@@ -41,11 +48,16 @@ type onShelf[T any] struct {
 var errOvertaken = errors.New("another server has written it meanwhile")
 
 func openShelf[T any](ctx context.Context, store *store, bucket string, news func(key string, value T)) (*shelf[T], error) {
+	return openSettled(ctx, store, bucket, news, nil, nil)
+}
+
+// openSettled is openShelf for many values of which most are settled.
+func openSettled[T any](ctx context.Context, store *store, bucket string, news func(key string, value T), settled func(key string, text []byte) bool, readOne func(key string, value T)) (*shelf[T], error) {
 	kv, err := store.bucket(ctx, bucket)
 	if err != nil {
 		return nil, err
 	}
-	s := &shelf[T]{bucket: kv, all: map[string]onShelf[T]{}, news: news, unfenced: store.unfenced}
+	s := &shelf[T]{bucket: kv, js: store.js, all: map[string]onShelf[T]{}, news: news, settled: settled, readOne: readOne, unfenced: store.unfenced}
 	return s, s.read(ctx)
 }
 
@@ -129,6 +141,14 @@ func (s *shelf[T]) takeUp(entry jetstream.KeyValueEntry) error {
 	if entry.Revision() <= known || entry.Operation() != jetstream.KeyValuePut {
 		return nil
 	}
+	if known == 0 && s.settled != nil && s.settled(entry.Key(), entry.Value()) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if entry.Revision() > s.all[entry.Key()].revision {
+			s.all[entry.Key()] = onShelf[T]{text: entry.Value(), revision: entry.Revision()}
+		}
+		return nil
+	}
 	var value T
 	if err := json.Unmarshal(entry.Value(), &value); err != nil {
 		return fmt.Errorf("%s: %w", entry.Key(), err)
@@ -154,9 +174,49 @@ func (s *shelf[T]) now(key string, fresh onShelf[T]) {
 
 func (s *shelf[T]) get(key string) (T, bool) {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
 	one, ok := s.all[key]
+	s.mu.RUnlock()
+	if ok && one.text != nil {
+		return s.readText(key, one)
+	}
 	return one.value, ok
+}
+
+// readText reads a value that was left as its text, and keeps it.
+func (s *shelf[T]) readText(key string, one onShelf[T]) (value T, ok bool) {
+	if err := json.Unmarshal(one.text, &value); err != nil {
+		return value, false // of a newer version
+	}
+	s.mu.Lock()
+	first := s.all[key].revision == one.revision && s.all[key].text != nil
+	if first {
+		s.all[key] = onShelf[T]{value: value, revision: one.revision}
+	}
+	s.mu.Unlock()
+	if first && s.readOne != nil {
+		s.readOne(key, value)
+	}
+	return value, true
+}
+
+// readAll reads all values that were left as their texts, until stop is closed.
+func (s *shelf[T]) readAll(stop <-chan struct{}) {
+	s.mu.RLock()
+	keys := []string{}
+	for key, one := range s.all {
+		if one.text != nil {
+			keys = append(keys, key)
+		}
+	}
+	s.mu.RUnlock()
+	for _, key := range keys {
+		select {
+		case <-stop:
+			return
+		default:
+			_, _ = s.get(key)
+		}
+	}
 }
 
 // put returns when the value is on the disk. It fails with errOvertaken when the key was written since what is at hand here.
@@ -175,6 +235,7 @@ func (s *shelf[T]) change(ctx context.Context, key string, with func(value T, kn
 	defer tick.Stop()
 	for {
 		s.writing.Lock()
+		_, _ = s.get(key) // reads it from its text
 		s.mu.RLock()
 		one, known := s.all[key]
 		s.mu.RUnlock()
@@ -217,6 +278,39 @@ func (s *shelf[T]) putAfter(ctx context.Context, key string, value T, known uint
 	return nil
 }
 
+// drop takes a value away for good, unless it was written since what is at hand here, and returns the revision that it removed. forget takes it out of
+// memory.
+func (s *shelf[T]) drop(ctx context.Context, key string) (revision uint64, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.RLock()
+	revision = s.all[key].revision
+	s.mu.RUnlock()
+	if revision == 0 {
+		return 0, nil
+	}
+	stream, err := s.js.Stream(ctx, "KV_"+s.bucket.Bucket())
+	if err == nil {
+		// Up to this revision, and of the stream: a key that is removed leaves a message behind, and what was written since would go with it.
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+s.bucket.Bucket()+"."+key), jetstream.WithPurgeSequence(revision+1))
+	}
+	if err != nil {
+		return revision, fmt.Errorf("fleet: remove %s: %w", key, err)
+	}
+	return revision, nil
+}
+
+// forget takes a value out of memory that was dropped, and reports whether it was there.
+func (s *shelf[T]) forget(one gone) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	there := s.all[one.Key].revision == one.Revision
+	if there {
+		delete(s.all, one.Key)
+	}
+	return there
+}
+
 // overtaken reports whether a write failed because of what was written before. Replicated streams have a code of their own for it.
 func overtaken(err error) bool {
 	var refused *jetstream.APIError
@@ -231,6 +325,7 @@ func (s *shelf[T]) only(key string, value T) {
 }
 
 func (s *shelf[T]) values() []T {
+	s.readAll(nil)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	values := make([]T, 0, len(s.all))

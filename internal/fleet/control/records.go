@@ -18,25 +18,27 @@ import (
 )
 
 const (
-	recordsMax   = 1_000_000 // kept; the oldest go first
-	recordBatch  = 1000
-	recordWait   = 2 * time.Second
-	recordSilent = 30 // of these waits in a row
+	recordsStream = "HISTORY"
+	recordBatch   = 1000
+	recordWait    = 2 * time.Second
+	recordSilent  = 30 // of these waits in a row
 )
 
 // records are what is kept of drills that were judged, by service, the oldest first.
 type records struct {
-	mu    sync.RWMutex // guards the fields below
-	known map[string]bool
+	mu    sync.RWMutex      // guards the fields below
+	known map[string]uint64 // the place in the stream; 0: it is not known here
 	all   map[string][]fleet.Record
+	// By service and drill: the newest verdict that says something.
+	rehearsed map[string]rehearsed
 }
 
 func openRecords(ctx context.Context, store *store) (*records, error) {
-	stream, err := store.stream(ctx, jetstream.StreamConfig{Name: "HISTORY", Subjects: []string{"fd.history.>"}, Storage: jetstream.FileStorage, MaxMsgs: recordsMax, Discard: jetstream.DiscardOld})
+	stream, err := store.stream(ctx, jetstream.StreamConfig{Name: recordsStream, Subjects: []string{"fd.history.>"}, Storage: jetstream.FileStorage, MaxMsgs: -1})
 	if err != nil {
 		return nil, fmt.Errorf("fleet: open the history: %w", err)
 	}
-	r := &records{known: map[string]bool{}, all: map[string][]fleet.Record{}}
+	r := &records{known: map[string]uint64{}, all: map[string][]fleet.Record{}, rehearsed: map[string]rehearsed{}}
 	info, err := stream.Info(ctx)
 	if err != nil || info.State.Msgs == 0 {
 		return r, err
@@ -45,45 +47,50 @@ func openRecords(ctx context.Context, store *store) (*records, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: read the history: %w", err)
 	}
+	// One reader for all: one that fetches makes a consumer anew for each batch.
+	messages, err := reader.Messages(jetstream.PullMaxMessages(recordBatch))
+	if err != nil {
+		return nil, fmt.Errorf("fleet: read the history: %w", err)
+	}
+	defer messages.Stop()
 	silent := 0
 	for left := info.State.Msgs; left > 0; {
-		batch, err := reader.Fetch(int(min(left, recordBatch)), jetstream.FetchMaxWait(recordWait))
-		if err != nil {
-			return nil, fmt.Errorf("fleet: read the history: %w", err)
-		}
-		got := uint64(0)
-		for message := range batch.Messages() {
+		message, err := messages.Next(jetstream.NextMaxWait(recordWait))
+		if err == nil {
 			var record fleet.Record
 			if err := json.Unmarshal(message.Data(), &record); err != nil {
 				return nil, fmt.Errorf("fleet: read the history: %w", err)
 			}
-			r.take(record)
-			got++
-		}
-		left -= min(left, got)
-		if silent++; got > 0 {
-			silent = 0
+			at, err := message.Metadata()
+			if err != nil {
+				return nil, fmt.Errorf("fleet: read the history: %w", err)
+			}
+			r.take(record, at.Sequence.Stream)
+			left, silent = at.NumPending, 0
+			continue
 		}
 		// A machine that is busy answers late. It is asked again from where it stood, for a minute.
-		if ctx.Err() != nil || silent > recordSilent {
-			return nil, fmt.Errorf("fleet: read the history: it broke off %d before its end: %w", left, errors.Join(batch.Error(), ctx.Err(), errors.New("the engine does not answer")))
+		if silent++; ctx.Err() != nil || silent > recordSilent {
+			return nil, fmt.Errorf("fleet: read the history: it broke off %d before its end: %w", left, errors.Join(err, ctx.Err(), errors.New("the engine does not answer")))
 		}
 	}
 	return r, nil
 }
 
 // take puts a record at its place. The lock is held, or nobody else knows the records.
-func (r *records) take(record fleet.Record) {
-	if r.known[record.ID] {
+func (r *records) take(record fleet.Record, at uint64) {
+	was, known := r.known[record.ID]
+	r.known[record.ID] = max(was, at)
+	if known {
 		return
 	}
-	r.known[record.ID] = true
+	r.note(record)
 	list := r.all[record.Service]
-	at := len(list)
-	if at > 0 && list[at-1].ID > record.ID {
-		at, _ = slices.BinarySearchFunc(list, record.ID, func(one fleet.Record, id string) int { return strings.Compare(one.ID, id) })
+	to := len(list)
+	if to > 0 && list[to-1].ID > record.ID {
+		to, _ = slices.BinarySearchFunc(list, record.ID, func(one fleet.Record, id string) int { return strings.Compare(one.ID, id) })
 	}
-	r.all[record.Service] = slices.Insert(list, at, record)
+	r.all[record.Service] = slices.Insert(list, to, record)
 }
 
 // heardRecord takes up what another server has kept.
@@ -94,14 +101,20 @@ func (c *Control) heardRecord(message *nats.Msg) {
 	}
 	c.records.mu.Lock()
 	defer c.records.mu.Unlock()
-	c.records.take(record)
+	c.records.take(record, 0)
 }
 
-// Recorded reports whether a record is kept.
+// Recorded reports whether a record is kept, or so old that it is kept no more.
 func (c *Control) Recorded(id string) bool {
-	c.records.mu.RLock()
-	defer c.records.mu.RUnlock()
-	return c.records.known[id]
+	old, _ := c.retained.get(horizonKey)
+	return id <= old.Verdict || c.records.has(id)
+}
+
+func (r *records) has(id string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, known := r.known[id]
+	return known
 }
 
 // KeepRecord keeps a record; it returns when it is on the disk. One that is known already changes nothing.
@@ -111,14 +124,15 @@ func (c *Control) KeepRecord(ctx context.Context, record fleet.Record) error {
 	}
 	c.records.mu.Lock()
 	defer c.records.mu.Unlock()
-	if c.records.known[record.ID] {
+	if _, known := c.records.known[record.ID]; known {
 		return nil
 	}
 	// Two servers that look at the same directory keep it once.
-	if _, err := c.store.js.Publish(ctx, "fd.history."+strings.ReplaceAll(record.Service, ".", "_"), encode(record), jetstream.WithMsgID(record.ID)); err != nil {
+	kept, err := c.store.js.Publish(ctx, "fd.history."+strings.ReplaceAll(record.Service, ".", "_"), encode(record), jetstream.WithMsgID(record.ID))
+	if err != nil {
 		return fmt.Errorf("fleet: keep the record of %s: %w", record.ID, err)
 	}
-	c.records.take(record)
+	c.records.take(record, kept.Sequence)
 	return nil
 }
 

@@ -18,7 +18,8 @@ type runBook struct {
 	mu      sync.RWMutex     // guards the fields below
 	ids     []string         // sorted, so the oldest first
 	active  map[string]bool  // not over yet
-	ordered map[string]place // by order
+	ordered map[string]place // by order, of runs that were read
+	whole   bool             // all were read
 }
 
 // place is a host of a run.
@@ -31,20 +32,51 @@ type place struct {
 func openRuns(ctx context.Context, store *store, news func(fleet.Run)) (*runBook, error) {
 	b := &runBook{active: map[string]bool{}, ordered: map[string]place{}}
 	var err error
-	b.shelf, err = openShelf(ctx, store, "runs", func(_ string, run fleet.Run) {
+	b.shelf, err = openSettled(ctx, store, "runs", func(_ string, run fleet.Run) {
 		b.index(run)
 		news(run)
-	})
+	}, func(id string, text []byte) bool {
+		settled := runSettled(text)
+		if settled {
+			b.name(id)
+		}
+		return settled
+	}, func(_ string, run fleet.Run) { b.index(run) })
 	return b, err
+}
+
+// name takes up the name of a run.
+func (b *runBook) name(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.insert(id)
+}
+
+func (b *runBook) insert(id string) {
+	if last := len(b.ids) - 1; last < 0 || b.ids[last] < id { // as they come, as a rule
+		b.ids = append(b.ids, id)
+	} else if at, known := slices.BinarySearch(b.ids, id); !known {
+		b.ids = slices.Insert(b.ids, at, id)
+	}
+}
+
+// readAll reads all runs, until stop is closed.
+func (b *runBook) readAll(stop <-chan struct{}) {
+	b.shelf.readAll(stop)
+	select {
+	case <-stop:
+	default:
+		b.mu.Lock()
+		b.whole = true
+		b.mu.Unlock()
+	}
 }
 
 // index takes up a run.
 func (b *runBook) index(run fleet.Run) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if at, known := slices.BinarySearch(b.ids, run.ID); !known {
-		b.ids = slices.Insert(b.ids, at, run.ID)
-	}
+	b.insert(run.ID)
 	if run.Done() {
 		delete(b.active, run.ID)
 	} else {
@@ -82,7 +114,14 @@ func (b *runBook) going() []fleet.Run {
 func (b *runBook) of(host, order string) (run fleet.Run, at int, ok bool) {
 	b.mu.RLock()
 	p, ok := b.ordered[order]
+	whole := b.whole
 	b.mu.RUnlock()
+	if !ok && !whole { // just after a start, of a run that was over before
+		b.readAll(nil)
+		b.mu.RLock()
+		p, ok = b.ordered[order]
+		b.mu.RUnlock()
+	}
 	if !ok {
 		return run, 0, false
 	}
@@ -92,23 +131,37 @@ func (b *runBook) of(host, order string) (run fleet.Run, at int, ok bool) {
 
 // newest returns runs that fit, the newest first, from the one before a name on; an empty name is the end.
 func (b *runBook) newest(before string, count int, fits func(fleet.Run) bool) []fleet.Run {
+	runs := []fleet.Run{}
+	for looked := 0; looked < lookedAtMax && len(runs) < count; {
+		ids := b.before(before, max(lookedAtOnce, count-len(runs)))
+		if len(ids) == 0 {
+			break
+		}
+		for _, id := range slices.Backward(ids) {
+			if run, ok := b.get(id); ok && len(runs) < count && (fits == nil || fits(run)) {
+				runs = append(runs, run)
+			}
+		}
+		before, looked = ids[0], looked+len(ids)
+	}
+	return runs
+}
+
+// before returns the names that come right before one, the oldest first. Runs are read without the lock: what is read is indexed.
+func (b *runBook) before(before string, count int) []string {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	at := len(b.ids)
 	if before != "" {
 		at, _ = slices.BinarySearch(b.ids, before)
 	}
-	runs := []fleet.Run{}
-	for i := at - 1; i >= max(0, at-lookedAtMax) && len(runs) < count; i-- {
-		if run, ok := b.get(b.ids[i]); ok && (fits == nil || fits(run)) {
-			runs = append(runs, run)
-		}
-	}
-	return runs
+	return slices.Clone(b.ids[max(0, at-count):at])
 }
 
-// lookedAtMax bounds what a filter that fits nothing goes through.
-const lookedAtMax = 200_000
+const (
+	lookedAtMax  = 200_000 // bounds what a filter that fits nothing goes through
+	lookedAtOnce = 64
+)
 
 func (b *runBook) count() int {
 	b.mu.RLock()

@@ -222,6 +222,9 @@ func (c *Control) runScheduled(ctx context.Context, by fleet.Member, name string
 	return one, nil
 }
 
+// skippedWhy begins the reason of a drill that did not begin because of how its service was.
+const skippedWhy = "skipped: "
+
 // carryOutScheduled starts an entry, or plans it while it is leashed. It returns the name of the run or drill, and why there is none.
 func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fleet.Scheduled, trigger string) (last, why string, err error) {
 	if one.Drill == nil {
@@ -232,6 +235,15 @@ func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fl
 	now, known := c.schedule.get(one.ID)
 	leashed := one.Leashed || known && now.Leashed // by somebody who was faster than this
 	request.DryRun = leashed && !c.options.Bolting
+	if trigger == history.TriggerSchedule && !c.options.Careless {
+		if why, file := c.unfit(ctx, request, time.Now()); why != "" {
+			if request.DryRun {
+				return "", "leashed: it would be skipped: " + why, nil
+			}
+			run, err := c.skip(ctx, by, request, file, why)
+			return run.ID, skippedWhy + why, err
+		}
+	}
 	run, err := c.Drill(ctx, by, request, trigger)
 	if err == nil && request.DryRun {
 		return "", fmt.Sprintf("leashed: it would attack %s with %s", strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", ")), nil
@@ -318,7 +330,7 @@ func (c *Control) beginScheduled(ctx context.Context, one fleet.Scheduled) {
 	if err != nil {
 		one.Why = strings.TrimSpace(err.Error() + " " + drill.HintOf(err))
 		c.record("the schedule does not begin %s of %s: %v", one.Name, one.By.Name, err)
-	} else {
+	} else if !strings.HasPrefix(why, skippedWhy) {
 		c.record("the schedule begins %s of %s: %s%s", one.Name, one.By.Name, last, why)
 	}
 	c.keepScheduled(context.WithoutCancel(ctx), one)

@@ -17,6 +17,8 @@ import (
 const (
 	// ScopeEvents is the scope of a token that may hear what changes.
 	ScopeEvents = "events"
+	// ScopeMetrics is the scope of a token that may read how the fleet stands, as Prometheus does.
+	ScopeMetrics = "metrics"
 
 	apiTokenPrefix   = "fda."
 	apiTokenValid    = 90 * 24 * time.Hour
@@ -26,7 +28,7 @@ const (
 )
 
 // scopes are what a token may ever have: what a program needs to attack and to halt, never who is let in.
-var scopes = []string{"attack", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", "putservice", "release", "run", "runs", "runscheduled", "scheduled",
+var scopes = []string{"attack", "cadences", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", ScopeMetrics, "putservice", "release", "run", "runs", "runscheduled", "scheduled",
 	"service", "services", "stop", "stopdrill", "unschedule"}
 
 // Scopes are what a token may have.

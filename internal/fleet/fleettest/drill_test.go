@@ -62,6 +62,8 @@ func (stagehand) Plan(_ context.Context, service drill.Service, request fleet.Dr
 	return drill.Compile(service, drill.Facts{Live: "blue", Kinds: kinds.Describe(), File: service.Name, Seed: 1}, []string{request.Item()})
 }
 
+func (stagehand) Unfit(context.Context, drill.Service) string { return "" }
+
 func (s stagehand) Conduct(ctx context.Context, job control.Job) (control.End, error) {
 	if err := os.MkdirAll(job.Directory, 0o755); err != nil {
 		return control.End{}, err

@@ -61,6 +61,7 @@ var routes = []route{
 		from, err := number(r, "from")
 		return encoded(fleet.LogRequest{ID: r.PathValue("drill"), From: from}, err)
 	}, http.StatusOK},
+	{http.MethodGet, "/v1/cadences", "cadences", none, http.StatusOK},
 	{http.MethodGet, "/v1/schedule", "scheduled", none, http.StatusOK},
 	{http.MethodPost, "/v1/schedule/{entry}/leash", "leash", value("entry"), http.StatusOK},
 	{http.MethodPost, "/v1/schedule/{entry}/run", "runscheduled", value("entry"), http.StatusCreated},
@@ -116,6 +117,7 @@ func Handler(c *control.Control) http.Handler {
 		}))
 	}
 	mux.Handle("GET /v1/events", guarded(c, control.ScopeEvents, func(w http.ResponseWriter, r *http.Request, _ fleet.Member) { events(c, w, r) }))
+	mux.Handle("GET /v1/metrics", guarded(c, control.ScopeMetrics, metrics(c)))
 	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(description)
