@@ -502,3 +502,8 @@ func (e *Evidence) rollbackReady() found {
 	}
 	return seen
 }
+
+// HoldsAtMost reports whether no evidence holds for longer than a time.
+func HoldsAtMost(life time.Duration) bool {
+	return max(cadence, yearly, quarterly, publishedIn, (intervals+1)*cadence) <= life
+}

@@ -114,6 +114,28 @@ func TestProgramsAskWithATokenWithinItsScopes(t *testing.T) {
 	}
 }
 
+func TestMetricsAndCadencesAreReadWithAToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.join("web1", web(), nil)
+	a := w.api()
+	prometheus, ci := w.apiToken("prometheus", "metrics"), w.apiToken("ci", "cadences")
+	w.must("putservice", fleet.PutService{Text: strings.Replace(stageFile, "drills:\n", "drills:\n  often:\n    cadence: 28d\n    on: idle environment\n    attack: {cpu: {length: 1s}}\n    expect: [answer stays]\n", 1)}, nil)
+	if status, _ := a.ask(http.MethodGet, "/v1/metrics", ci, ""); status != http.StatusForbidden {
+		t.Errorf("metrics without the scope: %d", status)
+	}
+	status, text := a.ask(http.MethodGet, "/v1/metrics", prometheus, "")
+	for _, line := range []string{`firedrill_fleet_hosts{there="yes"} 1`, "firedrill_fleet_lever_engaged 0", `firedrill_drill_cadence_seconds{service="shop",drill="often"} 2.4192e+06`, `firedrill_drill_due{service="shop",drill="often"} 0`, "# EOF"} {
+		if status != http.StatusOK || !strings.Contains(string(text), line+"\n") {
+			t.Errorf("%d: no %q in\n%s", status, line, text)
+		}
+	}
+	var all []fleet.Cadence
+	if status, text := a.ask(http.MethodGet, "/v1/cadences", ci, ""); status != http.StatusOK || json.Unmarshal(text, &all) != nil || len(all) != 1 || all[0].State != "kept" {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
 // events reads what changes until the test ends.
 func (a *api) events(token string) *lockedLog {
 	a.t.Helper()
