@@ -76,7 +76,7 @@ schedule names, and the logs of drills of the last year, on which a stage may re
 			word = "would be removed"
 		}
 		if done.Age > 0 {
-			kept = "for " + done.Age.String()
+			kept = fmt.Sprintf("for %.4g days", done.Age.Duration().Hours()/24)
 		}
 		if done.Most > 0 {
 			kept += fmt.Sprintf(", and %d of each", done.Most)

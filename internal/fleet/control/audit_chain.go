@@ -29,7 +29,7 @@ const (
 	auditTailMax    = 2 * auditLineMax
 	auditRotateAt   = 64 << 20                         // bytes
 	auditRotateAge  = 30 * 24 * time.Hour              // what a server writes for years must be able to grow old
-	auditKeyFile    = "audit.key"          // beside the directory of the logs
+	auditKeyFile    = "audit.key"                      // beside the directory of the logs
 	checkpointFile  = "checkpoint.json"                // beside the logs
 	checkpointWords = "firedrill audit checkpoint 1\n" // before what is signed: an order is never taken for one
 )
@@ -237,7 +237,9 @@ func loadCheckpoint(directory string) (checkpoint AuditCheckpoint, ok bool, err 
 	return checkpoint, err == nil, err
 }
 
-func publicHalf(key ed25519.PrivateKey) ed25519.PublicKey { return ed25519.PublicKey(key[ed25519.SeedSize:]) }
+func publicHalf(key ed25519.PrivateKey) ed25519.PublicKey {
+	return ed25519.PublicKey(key[ed25519.SeedSize:])
+}
 
 // auditSeed is the file of the key that signs checkpoints.
 type auditSeed struct {
