@@ -145,3 +145,32 @@ func TestABudgetBurnsAtTheRateOfItsWindow(t *testing.T) {
 		}
 	}
 }
+
+// Both windows of a rule must burn faster than it allows: a short one that does so just now, and a long one that has for a while.
+func TestABudgetBurnsTooFastOnlyInBothWindows(t *testing.T) {
+	for name, row := range map[string]struct {
+		bad   func(ago float64) bool
+		stops bool
+	}{
+		"both":                           {func(ago float64) bool { return true }, true},
+		"the short one just as allowed":  {func(ago float64) bool { return ago > 2.95 || ago < 1.95 }, false},
+		"the long one just as allowed":   {func(ago float64) bool { return ago < 2.95 }, false},
+		"the short one by one more":      {func(ago float64) bool { return ago > 2.95 || ago < 2.05 }, true},
+		"the long one, and well by now":  {func(ago float64) bool { return ago > 2.05 }, false},
+		"a good one that is not old yet": {func(ago float64) bool { return ago > .95 }, true},
+	} {
+		level := &drill.ServiceLevel{Target: 99, Window: drill.Seconds(time.Hour), Drill: 100, Burn: []drill.BurnRule{{Rate: 50, Long: drill.Seconds(4 * time.Second), Short: drill.Seconds(2 * time.Second)}}}
+		w := NewWorld(drill.Plan{Objectives: drill.Objectives{Level: level}, Clients: []drill.Client{{Name: "c", Every: drill.Seconds(100 * time.Millisecond), Timeout: drill.Seconds(time.Second)}}})
+		for i := 49; i > 0; i-- { // tenths of a second ago: a window of 4 s holds 40 that are old enough, one of 2 s holds 20
+			at := moment.Add(-time.Duration(i) * 100 * time.Millisecond)
+			sample := &history.Sample{Probe: "c", Scheduled: at, OK: i < 10 || !row.bad(float64(i)/10)}
+			if !sample.OK {
+				sample.Cause = history.CauseTimeout
+			}
+			w.Fold(history.New(at, "c", sample))
+		}
+		if condition, detail := w.overspent(moment.Add(-time.Minute), moment); (condition == "the error budget burns too fast") != row.stops {
+			t.Errorf("%s: %q %q", name, condition, detail)
+		}
+	}
+}

@@ -33,7 +33,7 @@ const (
 
 func main() {
 	var o options
-	flag.StringVar(&o.only, "only", "", "try only the mutants whose name holds this text, and demand no percentage")
+	flag.StringVar(&o.only, "only", "", "try only the mutants whose name holds this text, or one of these between bars (a|b), and demand no percentage")
 	flag.Uint64Var(&o.seed, "seed", 0, "try the mutants in the order that this number gives; 0: in that of the code")
 	flag.DurationVar(&o.limit, "for", 0, "stop after so long for each package, and count what was tried; with -seed that is a fair sample")
 	flag.Float64Var(&o.threshold, "threshold", 90, "percentage of the mutants that must be noticed")
@@ -55,6 +55,11 @@ type options struct {
 	seed      uint64
 	limit     time.Duration
 	threshold float64
+}
+
+// wants says whether a mutant is to be tried.
+func (o options) wants(m *mutant) bool {
+	return slices.ContainsFunc(strings.Split(o.only, "|"), func(text string) bool { return strings.Contains(m.key(), text) })
 }
 
 // run tries the mutants of each package of internal.
@@ -106,7 +111,7 @@ func try(ctx context.Context, o options, name string, excused map[string]string)
 	}
 	began := time.Now()
 	for i, m := range p.mutants {
-		if !strings.Contains(m.key(), o.only) || m.answer == notViable {
+		if !o.wants(m) || m.answer == notViable {
 			continue
 		}
 		if ctx.Err() != nil || o.limit != 0 && time.Since(began) > o.limit {
@@ -122,7 +127,7 @@ func try(ctx context.Context, o options, name string, excused map[string]string)
 			if reason := excused[m.key()]; reason != "" && m.answer == lived {
 				note = "  (equivalent)"
 			}
-			fmt.Printf("%-9s internal/%s:%d %s%s\n", m.answer, m.file, m.line, m.key(), note)
+			fmt.Printf("%-9s %s  (line %d)%s\n", m.answer, m.key(), m.line, note)
 		}
 	}
 	return p.sum(o, excused)
@@ -242,6 +247,7 @@ func (p *program) sum(o options, excused map[string]string) error {
 		}
 	}
 	if o.only != "" {
+		fmt.Printf("%s: of those that were wanted %d killed, %d lived, %d timed out\n", p.name, count[killed], count[lived], count[timedOut])
 		return nil
 	}
 	for key := range excused {
