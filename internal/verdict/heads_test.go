@@ -100,6 +100,11 @@ func TestObjectivesAreThoseOfTheServiceFile(t *testing.T) {
 		if got := strings.Join(names, " "); got != row.want {
 			t.Errorf("%s: %q, want %q", name, got, row.want)
 		}
+		unproven := edge(row.change, samplesOf("client", -30, 60, alwaysGood)...)
+		unproven.proven = false
+		if got := unproven.objectives(); len(got) != len(names) || row.want == "RTO" && got[0].Outcome != history.Inconclusive {
+			t.Errorf("%s, of an attack that is not proven: %+v", name, got)
+		}
 	}
 }
 
@@ -197,6 +202,109 @@ func TestAProbeIsAskedAboutTheTimeBeforeTheAttack(t *testing.T) {
 		d := edge(nil, samplesOf("orders", row.from, row.to, row.good)...)
 		if got, why := outcomes(d.probesBefore(after(0))); got != row.want {
 			t.Errorf("%s: %s %s", name, got, why)
+		}
+	}
+}
+
+// Each spare is asked for by itself, by its name or its address: that another one was spared is no excuse.
+func TestEachSpareIsKeptByItself(t *testing.T) {
+	target := func(verb, name, address string) seen[*history.AttackTarget] {
+		return seen[*history.AttackTarget]{seq: 5, fact: &history.AttackTarget{Verb: verb, Name: name, Address: address, Direction: "egress"}}
+	}
+	for name, row := range map[string]struct {
+		targets []seen[*history.AttackTarget]
+		want    history.Outcome
+	}{
+		"by its name":                {[]seen[*history.AttackTarget]{target("spare", "watch", "10.0.0.9"), target("drop", "db", "10.0.0.5")}, history.Passed},
+		"by its address":             {[]seen[*history.AttackTarget]{target("spare", "", "watch"), target("drop", "db", "10.0.0.5")}, history.Passed},
+		"another one":                {[]seen[*history.AttackTarget]{target("spare", "log", "10.0.0.8"), target("drop", "db", "10.0.0.5")}, history.Inconclusive},
+		"none":                       {[]seen[*history.AttackTarget]{target("drop", "db", "10.0.0.5")}, history.Inconclusive},
+		"hit by its name":            {[]seen[*history.AttackTarget]{target("spare", "log", "10.0.0.8"), target("drop", "watch", "10.0.0.9")}, history.Failed},
+		"hit by its address":         {[]seen[*history.AttackTarget]{target("spare", "log", "10.0.0.8"), target("drop", "", "watch")}, history.Failed},
+		"spared where both lie":      {[]seen[*history.AttackTarget]{target("spare", "watch", "10.0.0.9"), target("drop", "watch", "10.0.0.9")}, history.Passed},
+		"another is hit, and it not": {[]seen[*history.AttackTarget]{target("spare", "watch", "10.0.0.9"), target("drop", "db", "10.0.0.9")}, history.Passed},
+	} {
+		if got := spareKept("watch spared", "watch", &attackFacts{targets: row.targets}); got.Outcome != row.want {
+			t.Errorf("%s: %s %s", name, got.Outcome, got.Explanation)
+		}
+	}
+}
+
+// A drill whose file does not ask for a steady state afterwards is asked for it all the same, and one that asks is asked once.
+func TestNoDrillIsSparedTheSteadyStateAfterwards(t *testing.T) {
+	for _, kinds := range [][]string{nil, {drill.ExpectStays}, {drill.ExpectSteadyAfter}, {drill.ExpectStays, drill.ExpectSteadyAfter}} {
+		d, asked := edge(nil), 0
+		for _, kind := range kinds {
+			d.drill.Expectations = append(d.drill.Expectations, drill.Expectation{Kind: kind, Text: kind, Within: seconds(10)})
+		}
+		for _, check := range d.expectations() {
+			if strings.HasPrefix(check.Name, "steady state") {
+				asked++
+			}
+		}
+		if asked != 1 {
+			t.Errorf("with %q it is asked %d times", kinds, asked)
+		}
+	}
+}
+
+// A look that was the only one is one.
+func TestOneLookAtEachHostIsEnough(t *testing.T) {
+	look := func(host, revision string) history.Event {
+		return told(1, &history.Inspected{Host: host, Revision: revision})
+	}
+	for want, log := range map[history.Outcome][]history.Event{
+		history.Passed: {look("b1", "abc"), look("g1", "abc")}, history.Failed: {look("b1", "abc"), look("g1", "def")}, history.Inconclusive: {look("b1", "abc")},
+	} {
+		if got := edge(nil, log...).sameRelease("same"); got.Outcome != want {
+			t.Errorf("want %s: %s %s", want, got.Outcome, got.Explanation)
+		}
+	}
+}
+
+// What is just in time is in time, and what lies just outside of a span is not of it.
+func TestMomentsAtTheEdgeOfASpan(t *testing.T) {
+	base := &history.Database{Database: "books", Host: "b1", Accepted: true}
+	for at, want := range map[float64]history.Outcome{10: history.Passed, 10.001: history.Failed} {
+		d := edge(nil, told(-5, base), told(at, &history.Database{Database: "books", Host: "g1", Accepted: true}))
+		if got := d.databaseFailsOver("fails over", drill.Expectation{Database: "books", Within: seconds(10)}); got.Outcome != want {
+			t.Errorf("taken over after %v s: %s %s", at, got.Outcome, got.Explanation)
+		}
+	}
+	for allowed, want := range map[float64]history.Outcome{30: history.Failed, 30.001: history.Inconclusive} {
+		d := edge(nil, told(-5, base))
+		if got := d.databaseFailsOver("fails over", drill.Expectation{Database: "books", Within: seconds(allowed)}); got.Outcome != want {
+			t.Errorf("nobody takes over in 30 s of %v: %s %s", allowed, got.Outcome, got.Explanation)
+		}
+		d = edge(nil, samplesOf("orders", -30, 60, alwaysGood)...)
+		if got := d.expectation(drill.Expectation{Kind: drill.ExpectProbeFails, Probe: "orders", Within: seconds(allowed)}); got.Outcome != want {
+			t.Errorf("good for all of 30 s of %v: %s %s", allowed, got.Outcome, got.Explanation)
+		}
+	}
+	d := edge(nil, samplesOf("client", 0, 10, alwaysGood)...)
+	if got := d.rec.samplesIn("client", after(2), after(5)); len(got) != 4 {
+		t.Errorf("%d samples from 2 to 5", len(got))
+	}
+	// A name server that was asked in the moment in which the step began was asked in it.
+	for at, want := range map[float64]history.Outcome{-30: history.Passed, -30.001: history.Inconclusive} {
+		d := edge(nil, answered(at, "10.0.0.2"))
+		for place := range d.rec.answers {
+			if got := promotedOn(d.rec, d.span, place, "green", time.Time{}); got.Outcome != want {
+				t.Errorf("asked at %v: %s %s", at, got.Outcome, got.Explanation)
+			}
+		}
+	}
+	// A refusal that comes after a step is of another one.
+	d = edge(nil, history.New(after(70), "b1", &history.AttackRefused{Attack: "blackhole", Reason: "later"}))
+	d.span.last--
+	if got := d.inForceOn(&HostImpact{Host: "b1", Attack: "blackhole"}); strings.Contains(got.Explanation, "later") {
+		t.Errorf("%s", got.Explanation)
+	}
+	// What failed just before the attack was in force may have been under way: it costs budget, and what failed before that does not.
+	level := drill.ServiceLevel{Target: 99, Window: drill.Seconds(30 * 24 * time.Hour), Drill: 1}
+	for from, want := range map[float64]float64{-1: 1, -2: 1, 0: 0} {
+		if got := edge(nil, samplesOf("client", -30, 60, badFrom(from, 0))...).errorBudget(level); got.Measured.Value != want {
+			t.Errorf("failures from %v to 0 cost %v s, want %v", from, got.Measured.Value, want)
 		}
 	}
 }
