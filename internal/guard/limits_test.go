@@ -71,9 +71,9 @@ func TestWhatStopsADrillIsToldInTenthsOfASecond(t *testing.T) {
 	if _, detail := w.overspent(since, now.Add(4*time.Second+34*time.Millisecond)); detail != "nothing was heard of c for 3.1s" {
 		t.Errorf("silent: %q", detail)
 	}
-	w.plan.Clients[0].Every = drill.Seconds(150 * time.Millisecond) // so that what was unserved is no whole tenth
+	w.plan.Clients[0].Every = drill.Seconds(130 * time.Millisecond) // so that what was unserved is no whole tenth
 	w.samples["c"] = nil
-	for at := since; at.Before(now); at = at.Add(150 * time.Millisecond) {
+	for at := since; at.Before(now); at = at.Add(130 * time.Millisecond) {
 		w.Fold(history.New(at, "c", &history.Sample{Probe: "c", Scheduled: at, Cause: history.CauseTimeout}))
 	}
 	w.plan.Objectives.Level.Drill = 0.1
@@ -171,6 +171,20 @@ func TestABudgetBurnsTooFastOnlyInBothWindows(t *testing.T) {
 		}
 		if condition, detail := w.overspent(moment.Add(-time.Minute), moment); (condition == "the error budget burns too fast") != row.stops {
 			t.Errorf("%s: %q %q", name, condition, detail)
+		}
+	}
+}
+
+// A window of which less than half is known has no rate: nothing is stopped for what nobody saw.
+func TestAWindowThatIsHalfKnownHasARate(t *testing.T) {
+	for count, want := range map[int]float64{9: 0, 10: 100, 20: 100} {
+		w := NewWorld(drill.Plan{Objectives: drill.Objectives{Level: &drill.ServiceLevel{Target: 99}}, Clients: []drill.Client{{Name: "c", Every: drill.Seconds(100 * time.Millisecond), Timeout: drill.Seconds(time.Second)}}})
+		for i := range count {
+			at := moment.Add(-time.Duration(10+i) * 100 * time.Millisecond)
+			w.Fold(history.New(at, "c", &history.Sample{Probe: "c", Scheduled: at, Cause: history.CauseTimeout}))
+		}
+		if got := w.burnRate(w.plan.Clients[0], moment, 2*time.Second); got != want {
+			t.Errorf("%d of 20 samples, all failed: %v times as fast, want %v", count, got, want)
 		}
 	}
 }
