@@ -333,6 +333,8 @@ func drawDrill(run fleet.DrillRun, fold *drillFold, now time.Time) template.HTML
 type drillForm struct {
 	Drill, On, Seed string
 	Consent         bool
+
+	Entry, Cron, Window, Jitter, CatchUp string // of the schedule
 }
 
 // drillView is the form with what can be chosen, and what came of it.
@@ -366,9 +368,29 @@ func (s *server) drillPage(w http.ResponseWriter, r *http.Request, v *visit) {
 	})
 }
 
-// startDrill starts a drill, or with "look" only shows what it would do. What is refused is shown above the form as it was written.
+// scheduleDrill puts a drill on the schedule, leashed.
+func (s *server) scheduleDrill(ctx context.Context, v *visit, form drillForm, request fleet.DrillRequest) error {
+	asked := fleet.ScheduleRequest{Name: form.Entry, Cron: form.Cron, Window: form.Window, Drill: &request}
+	for _, span := range []struct {
+		what, text string
+		into       *drill.Seconds
+	}{{"put off by a part of", form.Jitter, &asked.Jitter}, {"late by at most", form.CatchUp, &asked.CatchUp}} {
+		if span.text == "" {
+			continue
+		}
+		var err error
+		if *span.into, err = drill.ParseSeconds(span.text); err != nil {
+			return &drill.Error{Op: span.what, Kind: drill.Invalid, Err: err}
+		}
+	}
+	_, err := s.call(ctx, v, "schedule", asked)
+	return err
+}
+
+// startDrill starts a drill, puts it on the schedule, or with "look" only shows what it would do. What is refused is shown above the form as it was written.
 func (s *server) startDrill(r *http.Request, v *visit) (string, error) {
-	form := drillForm{Drill: r.PostFormValue("drill"), On: r.PostFormValue("on"), Seed: r.PostFormValue("seed"), Consent: r.PostFormValue("consent") != ""}
+	form := drillForm{Drill: r.PostFormValue("drill"), On: r.PostFormValue("on"), Seed: r.PostFormValue("seed"), Consent: r.PostFormValue("consent") != "",
+		Entry: r.PostFormValue("entry"), Cron: r.PostFormValue("cron"), Window: r.PostFormValue("window"), Jitter: r.PostFormValue("jitter"), CatchUp: r.PostFormValue("catch_up")}
 	view, err := s.drillView(v, r.PathValue("service"), form)
 	if err != nil {
 		return "", err
@@ -380,7 +402,11 @@ func (s *server) startDrill(r *http.Request, v *visit) (string, error) {
 		}
 	}
 	var run fleet.DrillRun
-	if err == nil {
+	if err == nil && r.PostFormValue("do") == "schedule" {
+		if err = s.scheduleDrill(r.Context(), v, form, request); err == nil {
+			return "/schedule", nil
+		}
+	} else if err == nil {
 		var result any
 		// What was begun is not taken back because somebody closed the page.
 		result, err = s.call(context.WithoutCancel(r.Context()), v, "drill", request)

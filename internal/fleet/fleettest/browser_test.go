@@ -120,6 +120,8 @@ func seededDashboard(t *testing.T) *dashboard {
 	for i, environment := range []string{"blue", "blue", "green", "green"} {
 		d.join(fmt.Sprintf("web%d", i+1), map[string]string{"service": "bookstore", "environment": environment}, nil)
 	}
+	file := strings.NewReplacer("service: shop", "service: bookstore", "drills:\n", "drills:\n  lose-host:\n    cadence: 28d\n    on: idle environment\n    attack: {cpu: {length: 1s}}\n    expect: [answer stays]\n").Replace(stageFile)
+	d.must("putservice", fleet.PutService{Text: file}, nil)
 	for i := range 12 {
 		started := time.Date(2026, 9, 1+7*i%28, 10, 0, 0, 0, time.UTC).AddDate(0, 7*i/28, 0)
 		outcome, seconds := "passed", 9+float64(i*7%5)
@@ -162,7 +164,7 @@ func TestPeopleWorkWithTheDashboardInABrowser(t *testing.T) {
 	b.open("/attack")
 	b.do("schedule", chromedp.SetValue(`[name=hosts]`, "web2"), chromedp.SetValue(`[name=much]`, "all"), chromedp.SetValue(`[name=args]`, "-l 5"), chromedp.Click("summary"), chromedp.WaitVisible("[name=cron]"),
 		chromedp.SetValue(`[name=entry]`, "weekly-cpu"), chromedp.SetValue(`[name=cron]`, "0 10 * * TUE"), chromedp.Click(`button[value=schedule]`))
-	b.says("weekly-cpu", "0 10 * * TUE")
+	b.says("weekly-cpu", "0 10 * * TUE", "How often drills are wanted", "lose-host")
 	b.picture("schedule")
 
 	// Halt while something is in force: the page that shows it says so by itself.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -294,6 +296,50 @@ func TestAStopOfTheServerTakesADrillBack(t *testing.T) {
 	}
 }
 
+func TestADrillIsPutOnTheScheduleInTheDashboard(t *testing.T) {
+	t.Parallel()
+	d := newStage(t, nil, "web1", "web2")
+	const page = "/services/shop/drill"
+	form := func(change map[string]string) url.Values {
+		values := url.Values{"drill": {"busy"}, "entry": {"weekly"}, "cron": {"0 10 * * TUE Europe/Berlin"}, "window": {"Mon-Fri 09:00-15:00 Europe/Berlin"}, "jitter": {"30m"}, "catch_up": {"2h"}, "do": {"schedule"}}
+		for name, value := range change {
+			values.Set(name, value)
+		}
+		return values
+	}
+	otto := d.as("otto")
+	for name, row := range map[string]struct {
+		change map[string]string
+		says   string
+	}{
+		"no cron":   {map[string]string{"cron": "* * *"}, "five fields"},
+		"no jitter": {map[string]string{"jitter": "soon"}, "is not a duration"},
+		"too late":  {map[string]string{"catch_up": "30d"}, "at most"},
+		"no such":   {map[string]string{"drill": "nothing"}, "has no drill"},
+		"no name":   {map[string]string{"entry": ""}, "is no name"},
+		"no window": {map[string]string{"window": "sometimes"}, "window"},
+	} {
+		if a := otto.post(page, page, form(row.change)); a.status != http.StatusBadRequest || !strings.Contains(a.text, row.says) {
+			t.Errorf("%s: %d %s", name, a.status, a.text)
+		}
+	}
+	for _, name := range []string{"vera", "bella", "karl"} {
+		want := map[string]int{"vera": http.StatusForbidden, "bella": http.StatusSeeOther, "karl": http.StatusSeeOther}[name] // bella may attack shop; what karl may not is refused when it is let go or begins
+		if a := d.as(name).post(page, page, form(map[string]string{"entry": name})); a.status != want {
+			t.Errorf("%s: %d %s", name, a.status, a.text)
+		}
+	}
+	if a := otto.post(page, page, form(nil)); a.status != http.StatusSeeOther || a.to != "/schedule" {
+		t.Fatalf("%d %s", a.status, a.text)
+	}
+	for _, one := range d.control.Scheduled(time.Now()) {
+		if one.Name == "weekly" && one.Drill != nil && one.Leashed && one.By.Name == "otto" && one.Jitter.Duration() == 30*time.Minute && one.CatchUp.Duration() == 2*time.Hour && one.Drill.Drill == "busy" && one.Drill.Service == "shop" {
+			return
+		}
+	}
+	t.Errorf("%+v", d.control.Scheduled(time.Now()))
+}
+
 func TestADrillInTheBrowser(t *testing.T) {
 	t.Parallel()
 	d := newStage(t, nil, "web1", "web2")
@@ -330,7 +376,11 @@ func TestADrillInTheBrowser(t *testing.T) {
 	b.do("start another", chromedp.Click(`button[value=start]`), chromedp.WaitVisible("section[data-done]"))
 	b.says("passed")
 	b.picture("drill-passed")
-	d.must("schedule", fleet.ScheduleRequest{Name: "weekly", Cron: "0 10 * * TUE", Drill: &fleet.DrillRequest{Service: "shop", Drill: "busy"}}, nil)
+	b.open("/services/shop/drill?drill=busy")
+	b.do("schedule", chromedp.Click("summary"), chromedp.WaitVisible("[name=cron]"), chromedp.SetValue(`[name=entry]`, "weekly"), chromedp.SetValue(`[name=cron]`, "0 10 * * TUE"), chromedp.SetValue(`[name=jitter]`, "30m"))
+	b.picture("drill-schedule")
+	b.do("put it there", chromedp.Click(`button[value=schedule]`))
+	b.says("weekly", "0 10 * * TUE", "leashed")
 	d.must("freeze", fleet.Freeze{Dates: "2026-12-18..2027-01-04", Reason: "the shop is busy"}, nil)
 	b.open("/schedule")
 	b.says("leashed", "drill busy of shop", "2026-12-18..2027-01-04")
