@@ -94,7 +94,7 @@ var mayImport = map[string][]string{
 	"internal/fleet":           {"internal/drill"},
 	"internal/fleet/permits":   {"internal/drill"},
 	"internal/fleet/control":   {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/fleet/permits", "internal/history", "internal/schedule"},
-	"internal/fleet/agent":     {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history"},
+	"internal/fleet/agent":     {"internal/awsapi/disk", "internal/drill", "internal/fleet", "internal/history", "internal/probe"},
 	"internal/fleet/client":    {"internal/awsapi/disk", "internal/drill", "internal/fleet"},
 	"internal/fleet/httpapi":   {"internal/drill", "internal/fleet", "internal/fleet/control", "internal/openmetrics", "internal/schedule"},
 	"internal/fleet/fleettest": {},

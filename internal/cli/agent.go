@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +18,8 @@ import (
 
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/hostfacts"
+	"firedrill/internal/attack/kinds"
+	"firedrill/internal/attack/policy"
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/agent"
@@ -131,11 +135,31 @@ func runAgent(ctx context.Context, s streams, state string, leash time.Duration)
 	}
 	ctx, caught := catchSignals(ctx)
 	defer caught.stop()
-	a, err := agent.Open(agent.Options{Directory: state, Leash: leash, Log: slog.New(slog.NewTextHandler(s.err, nil)), Facts: fleetFacts, Running: fleetRunning})
+	a, err := agent.Open(agent.Options{Directory: state, Leash: leash, Log: slog.New(slog.NewTextHandler(s.err, nil)), Facts: fleetFacts, Running: fleetRunning, MaySample: maySample})
 	if err != nil {
 		return err
 	}
 	return a.Run(ctx)
+}
+
+// maySample holds an order to sample against the policy of this host, as an attack is held against it.
+func maySample(order fleet.Sampling) ([]netip.Prefix, error) {
+	known := func() []string {
+		var names []string
+		for _, kind := range kinds.Describe() {
+			names = append(names, kind.Name)
+		}
+		return names
+	}
+	rules, err := policy.Reader{Kinds: known}.Read()
+	if err != nil {
+		return nil, err
+	}
+	target, err := url.Parse(order.URL)
+	if err != nil {
+		return nil, err
+	}
+	return rules.AdmitClient(target.Hostname(), order.Within)
 }
 
 // fleetFacts are what the fleet should know of this host.

@@ -44,7 +44,8 @@ type crew struct {
 	file    string // the service file, beside which its secrets lie
 	token   string // for what the watch guards
 	links   *links
-	output  io.Writer // what exec commands print
+	output  io.Writer                                                                                       // what exec commands print
+	agent   func(ctx context.Context, client drill.Client, spec probe.Spec, emit func(history.Event)) error // samples from an agent; nil where there is no fleet
 
 	pin    sync.Mutex // guards commit
 	commit string     // what this run has deployed
@@ -289,6 +290,10 @@ func (c *crew) Ledger(ctx context.Context, client drill.Client, emit func(histor
 // probes runs probes at a client's place until ctx ends.
 func (c *crew) probes(ctx context.Context, client drill.Client, specs []probe.Spec, emit func(history.Event)) error {
 	switch {
+	case client.Agent != "" && c.agent != nil:
+		return c.agent(ctx, client, specs[0], emit)
+	case client.Agent != "":
+		return agentAlone(client)
 	case len(client.Via) > 0:
 		return c.probesVia(ctx, client, specs, emit)
 	case client.SSH == nil:

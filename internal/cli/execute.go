@@ -137,6 +137,13 @@ type execution struct {
 
 // execute runs a plan, writes log and reports, and returns what the exit code follows from.
 func execute(ctx context.Context, s streams, options runOptions, e execution) error {
+	if e.directory == "" { // a fleet's server names one
+		for _, client := range e.plan.Clients {
+			if client.Agent != "" {
+				return agentAlone(client)
+			}
+		}
+	}
 	unlock, err := lockService(e.service.Name)
 	if err != nil {
 		return err
@@ -211,6 +218,11 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 		return err
 	}
 	return exitFor(judged, e.caught)
+}
+
+// agentAlone refuses a client that only the server of a fleet reaches.
+func agentAlone(client drill.Client) error {
+	return &drill.Error{Op: "sample as client " + client.Name, Kind: drill.Unsupported, Err: fmt.Errorf("it is agent %s of a fleet, which its server alone reaches", client.Agent), Hint: "firedrill fleet service put FILE, then firedrill fleet drill start; or give the client ssh: or via:"}
 }
 
 // exitFor gives the exit code of a judged run. Impact that may remain outranks everything, also an interrupt.

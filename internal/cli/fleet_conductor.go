@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/control"
 	"firedrill/internal/history"
+	"firedrill/internal/probe"
 	"firedrill/internal/verdict"
 )
 
@@ -61,9 +64,13 @@ func (fleetConductor) Conduct(ctx context.Context, job control.Job) (control.End
 	err := execute(ctx, quiet, runOptions{file: service.Name, out: path.Dir(job.Directory), service: &service, command: "run", trigger: job.Drill.Trigger}, execution{
 		service: service, plan: job.Plan, caught: &caughtSignal{},
 		run: job.Drill.ID, directory: job.Directory, operator: job.Drill.By,
-		opening: []history.Fact{&history.Note{Text: fmt.Sprintf("conducted by the server of a fleet, through agents; version %d of the service file", job.Drill.Version)}},
+		opening: []history.Fact{&history.Note{Text: fmt.Sprintf("conducted by the server of a fleet, through agents; version %d of the service file%s", job.Drill.Version, placesOf(job.Drill))}},
 		wrap: func(hands conductor.Crew, _ *links) conductor.Crew {
-			return &fleetCrew{crew: hands.(*crew), hands: job.Hands, clocks: map[string]history.Clock{}}
+			own := hands.(*crew)
+			own.agent = func(ctx context.Context, client drill.Client, spec probe.Spec, emit func(history.Event)) error {
+				return job.Hands.Sample(ctx, control.AgentClient{Client: client, URL: spec.URL}, emit)
+			}
+			return &fleetCrew{crew: own, hands: job.Hands, clocks: map[string]history.Clock{}}
 		},
 		sealed: func(head string) { end.Head = head },
 		done: func(_ string, judged verdict.Verdict) {
@@ -118,6 +125,15 @@ func (fleetConductor) Unfit(ctx context.Context, service drill.Service) string {
 
 // errorBudgetCheck is the check of a verdict that says what a drill has cost clients.
 const errorBudgetCheck = "error budget"
+
+// placesOf says which hosts sample for a drill.
+func placesOf(run fleet.DrillRun) string {
+	text := ""
+	for _, client := range slices.Sorted(maps.Keys(run.Clients)) {
+		text += fmt.Sprintf("; client %s is agent %s", client, run.Clients[client])
+	}
+	return text
+}
 
 // recordOfVerdict is what the history of a fleet keeps of a verdict, which has these fields and more.
 func recordOfVerdict(judged verdict.Verdict) (record fleet.Record, err error) {

@@ -216,6 +216,7 @@ func (c *checker) all() {
 			c.mistake("clients."+client.Name+".via", "names no program; write one such as [kubectl, exec, -i, deploy/probe, --, firedrill]")
 		}
 	}
+	c.agentClients()
 	c.probes()
 	c.metrics()
 	c.level()
@@ -503,6 +504,30 @@ func (c *checker) criticalWhen(dependency Dependency) {
 	default:
 		if span, err := ParseSeconds(groups[2]); err != nil || span <= 0 {
 			c.mistake(path, "%q is not a duration; write one such as 10m", groups[2])
+		}
+	}
+}
+
+// agentEveryMin is how often a client that is an agent samples at most: the host's own bound is as many a second.
+const agentEveryMin = Seconds(10 * time.Millisecond)
+
+// agentClients checks the clients that are agents of a fleet: they look, and do nothing else.
+func (c *checker) agentClients() {
+	for _, client := range c.service.Clients {
+		path := "clients." + client.Name
+		if client.Agent == "" {
+			continue
+		}
+		name, value, tag := strings.Cut(client.Agent, "=")
+		switch {
+		case !namePattern().MatchString(name) || tag && !namePattern().MatchString(value):
+			c.mistake(path+".agent", "%q is neither the name of an agent nor a tag, as location=frankfurt", client.Agent)
+		case client.SSH != nil || len(client.Via) > 0:
+			c.mistake(path, "agent is a way to a place as ssh and via are; write one of them")
+		case client.Ledger != "":
+			c.mistake(path+".ledger", "a client that is an agent writes nothing; give the ledger to another client")
+		case client.Every < agentEveryMin:
+			c.mistake(path+".every", "an agent samples every %s at most", agentEveryMin)
 		}
 	}
 }

@@ -86,8 +86,9 @@ type Dependency struct {
 // Client is a place from which the service is measured as its clients see it.
 type Client struct {
 	Name     string   `yaml:"-" json:"name"`
-	SSH      *SSH     `yaml:"ssh" json:"ssh,omitempty"`                 // without it and via: from where the conductor runs
+	SSH      *SSH     `yaml:"ssh" json:"ssh,omitempty"`                 // without it, via and agent: from where the conductor runs
 	Via      []string `yaml:"via" json:"via,omitempty"`                 // a program that runs firedrill at the client's place, where ssh does not lead: its arguments follow, and input and output are firedrill's
+	Agent    string   `yaml:"agent" json:"agent,omitempty"`             // an agent of a fleet by its name, or by a tag as location=frankfurt, for drills that the server conducts
 	HTTP     string   `yaml:"http" json:"http,omitempty"`               // path below the endpoint, default the endpoint itself
 	Every    Seconds  `yaml:"every" json:"every_seconds,omitempty"`     // default 100ms
 	Timeout  Seconds  `yaml:"timeout" json:"timeout_seconds,omitempty"` // default 1s

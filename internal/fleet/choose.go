@@ -27,6 +27,7 @@ type Candidate struct {
 	Online   bool     // it was heard of just now
 	Attacked bool     // something is or may be in force there
 	Unfit    string   // why it cannot be ordered although it is there; empty: it can
+	Samples  bool     // it is unfit because it samples for a drill, which it may do for another too
 }
 
 // Healthy hosts can carry a service.

@@ -29,6 +29,7 @@ const (
 type Look struct {
 	ID        string `json:"id"`
 	Directory string `json:"directory,omitempty"` // deploy.directory of a service file; absolute
+	Clock     bool   `json:"clock,omitempty"`     // only what time it is there; a host that does not know this says all
 }
 
 // Looked answers a Look. Both times are of the host's clock, so that how far it is off can be measured with a bound.
@@ -136,25 +137,26 @@ const (
 
 // DrillRun is a drill that the server conducts, or has conducted.
 type DrillRun struct {
-	ID      string          `json:"id"`
-	Request DrillRequest    `json:"request"`
-	Version int             `json:"version"` // of the service file
-	By      string          `json:"by"`
-	Trigger string          `json:"trigger"` // person, schedule
-	Server  string          `json:"server"`  // that conducts it, and keeps its log and reports
-	Hosts   []string        `json:"hosts"`   // that it attacks
-	Kinds   []string        `json:"kinds"`   // of its attacks
-	Started time.Time       `json:"started"`
-	Until   time.Time       `json:"until"` // over by then; for so long it holds the permit of its service
-	State   string          `json:"state"`
-	Stopped string          `json:"stopped,omitempty"` // who ended it early, or what
-	Result  string          `json:"result"`            // the name under which its log and reports are kept
-	Ended   time.Time       `json:"ended,omitzero"`
-	Outcome string          `json:"outcome,omitempty"` // passed, failed or inconclusive
-	Reason  string          `json:"reason,omitempty"`
-	Left    bool            `json:"not_reverted,omitempty"` // impact may still be in force
-	Head    string          `json:"log,omitempty"`          // hash of the last line of its log
-	Plan    json.RawMessage `json:"plan,omitempty"`         // of a dry run
+	ID      string            `json:"id"`
+	Request DrillRequest      `json:"request"`
+	Version int               `json:"version"` // of the service file
+	By      string            `json:"by"`
+	Trigger string            `json:"trigger"`           // person, schedule
+	Server  string            `json:"server"`            // that conducts it, and keeps its log and reports
+	Hosts   []string          `json:"hosts"`             // that it attacks
+	Kinds   []string          `json:"kinds"`             // of its attacks
+	Clients map[string]string `json:"clients,omitempty"` // hosts that sample as clients of its file, by the client's name
+	Started time.Time         `json:"started"`
+	Until   time.Time         `json:"until"` // over by then; for so long it holds the permit of its service
+	State   string            `json:"state"`
+	Stopped string            `json:"stopped,omitempty"` // who ended it early, or what
+	Result  string            `json:"result"`            // the name under which its log and reports are kept
+	Ended   time.Time         `json:"ended,omitzero"`
+	Outcome string            `json:"outcome,omitempty"` // passed, failed or inconclusive
+	Reason  string            `json:"reason,omitempty"`
+	Left    bool              `json:"not_reverted,omitempty"` // impact may still be in force
+	Head    string            `json:"log,omitempty"`          // hash of the last line of its log
+	Plan    json.RawMessage   `json:"plan,omitempty"`         // of a dry run
 }
 
 // Planned is the plan of a dry run.

@@ -59,32 +59,44 @@ func Sign(o Order, key ed25519.PrivateKey) ([]byte, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(o)
+	return seal(orderContext, o, orderMax, key)
+}
+
+// seal signs a value in a context, so that it cannot be taken for one of another.
+func seal(context string, value any, limit int, key ed25519.PrivateKey) ([]byte, error) {
+	body, err := json.Marshal(value)
 	if err != nil {
 		return nil, fmt.Errorf("fleet: encode an order: %w", err)
 	}
-	text, err := json.Marshal(signed{Order: body, Signature: ed25519.Sign(key, append([]byte(orderContext), body...))})
-	if err == nil && len(text) > orderMax {
-		err = &drill.Error{Op: "order", Kind: drill.Invalid, Err: fmt.Errorf("%d bytes are more than %d", len(text), orderMax), Hint: "name fewer addresses, or a CIDR"}
+	text, err := json.Marshal(signed{Order: body, Signature: ed25519.Sign(key, append([]byte(context), body...))})
+	if err == nil && len(text) > limit {
+		err = &drill.Error{Op: "order", Kind: drill.Invalid, Err: fmt.Errorf("%d bytes are more than %d", len(text), limit), Hint: "name fewer addresses, or a CIDR"}
 	}
 	return text, err
+}
+
+// unseal checks a signature of a context and decodes what was signed.
+func unseal(context string, text []byte, limit int, trusted ed25519.PublicKey, into any) error {
+	var s signed
+	if err := decode(text, limit, &s); err != nil {
+		return fmt.Errorf("not an order: %w", err)
+	}
+	if len(trusted) != ed25519.PublicKeySize || !ed25519.Verify(trusted, append([]byte(context), s.Order...), s.Signature) {
+		return ErrForged
+	}
+	if err := decode(s.Order, limit, into); err != nil {
+		return fmt.Errorf("not an order of this version: %w", err)
+	}
+	return nil
 }
 
 // ErrForged is wrapped when the signature of an order is not one of the key that the host trusts.
 var ErrForged = errors.New("the signature is not that of the control plane")
 
 // Open checks the signature of an order and then its form. A field that this version does not know may bound the order, so it refuses it.
-func Open(text []byte, trusted ed25519.PublicKey) (Order, error) {
-	var s signed
-	if err := decode(text, orderMax, &s); err != nil {
-		return Order{}, fmt.Errorf("not an order: %w", err)
-	}
-	if len(trusted) != ed25519.PublicKeySize || !ed25519.Verify(trusted, append([]byte(orderContext), s.Order...), s.Signature) {
-		return Order{}, ErrForged
-	}
-	var o Order
-	if err := decode(s.Order, orderMax, &o); err != nil {
-		return Order{}, fmt.Errorf("not an order of this version: %w", err)
+func Open(text []byte, trusted ed25519.PublicKey) (o Order, err error) {
+	if err := unseal(orderContext, text, orderMax, trusted, &o); err != nil {
+		return Order{}, err
 	}
 	return o, o.check()
 }
@@ -154,6 +166,14 @@ type Self struct {
 
 // Admit decides whether a host may begin an order at now, by the host's clock. Whether it was taken before is the ledger's to say.
 func (o Order) Admit(now time.Time, self Self) error {
+	if why := o.whyNot(now, self); why != "" {
+		return &drill.Error{Op: "order " + o.ID, Kind: drill.Refused, Err: errors.New("not attacking: " + why)}
+	}
+	return nil
+}
+
+// whyNot says what stands against a beginning, or nothing.
+func (o Order) whyNot(now time.Time, self Self) string {
 	why := ""
 	switch {
 	case o.Fleet != self.Fleet:
@@ -165,7 +185,7 @@ func (o Order) Admit(now time.Time, self Self) error {
 	case o.Term < self.Term:
 		why = fmt.Sprintf("it is of a server that leads no more: term %d, and this is %d", o.Term, self.Term)
 	case self.Halted:
-		why = "the lever is engaged: no new attacks"
+		why = "the lever is engaged: nothing new begins"
 	case o.Issued.After(now.Add(SkewMax)):
 		why = fmt.Sprintf("it was issued at %s, which is yet to come; are the clocks right?", o.Issued.Format(time.RFC3339))
 	case !now.Before(o.Expires):
@@ -173,10 +193,7 @@ func (o Order) Admit(now time.Time, self Self) error {
 	case !now.Before(o.Deadline):
 		why = "its deadline is over"
 	}
-	if why == "" {
-		return nil
-	}
-	return &drill.Error{Op: "order " + o.ID, Kind: drill.Refused, Err: errors.New("not attacking: " + why)}
+	return why
 }
 
 // decode reads one JSON value strictly: bounded, without unknown fields, and with nothing behind it.

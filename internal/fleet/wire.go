@@ -201,14 +201,15 @@ type Joined struct {
 
 // Message is what may come over the wire.
 type Message interface {
-	Pulse | Halt | Halted | Presence | Welcome | Answer | Go | Cancel | Journal | Kept | Join | Joined | Look | Looked | Rekey
+	Pulse | Halt | Halted | Presence | Welcome | Answer | Go | Cancel | Journal | Kept | Join | Joined | Look | Looked | Rekey | Sampled
 }
 
 // Decode reads and checks a message from the wire. Nothing in it is longer than it may be, and names are names.
 func Decode[M Message](text []byte) (M, error) {
 	var m M
 	limit := messageMax
-	if _, journal := any(m).(Journal); journal {
+	switch any(m).(type) {
+	case Journal, Sampled:
 		limit = JournalMax
 	}
 	if len(text) > limit {

@@ -53,7 +53,7 @@ func attemptTCP(ctx context.Context, spec Spec) result {
 	if err != nil {
 		return result{}.failed(history.CauseProber, "%v", err)
 	}
-	conn, outcome := connect(ctx, spec.Resolver, host, port)
+	conn, outcome := connect(ctx, spec, host, port)
 	if conn != nil {
 		_ = conn.Close()
 	}
@@ -61,10 +61,13 @@ func attemptTCP(ctx context.Context, spec Spec) result {
 }
 
 // connect resolves host afresh and connects to the first of its addresses that takes us.
-func connect(ctx context.Context, server, host, port string) (net.Conn, result) {
-	addresses, err := resolve(ctx, server, host)
+func connect(ctx context.Context, spec Spec, host, port string) (net.Conn, result) {
+	addresses, err := resolve(ctx, spec.Resolver, host)
 	if err != nil {
 		return nil, result{}.failed(causeOfResolve(err), "%v", err)
+	}
+	if outside := spec.outside(addresses); outside.IsValid() {
+		return nil, result{address: outside.String()}.failed(history.CauseProber, "%s leads to %s, which may not be looked at from here: nothing was sent", host, outside)
 	}
 	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
 	if err != nil {
@@ -127,7 +130,7 @@ func (s Spec) judgeResponse(response *http.Response, outcome result) result {
 
 // exchange connects, sends request and passes the response to read. The connection is closed afterwards.
 func exchange(ctx context.Context, spec Spec, request *http.Request, read func(*http.Response, result) result) result {
-	conn, outcome := connect(ctx, spec.Resolver, request.URL.Hostname(), portOf(request.URL))
+	conn, outcome := connect(ctx, spec, request.URL.Hostname(), portOf(request.URL))
 	if conn == nil {
 		return outcome
 	}

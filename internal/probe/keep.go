@@ -85,7 +85,7 @@ func (k *keeper) attempt(ctx context.Context) result {
 	if err != nil {
 		return result{}.failed(history.CauseProber, "%v", err)
 	}
-	conn, outcome := connect(ctx, k.spec.Resolver, target.Hostname(), portOf(target))
+	conn, outcome := connect(ctx, k.spec, target.Hostname(), portOf(target))
 	if conn == nil {
 		return outcome
 	}

@@ -44,7 +44,7 @@ func attemptSQL(ctx context.Context, spec Spec) result {
 	if port == "" {
 		port = "5432"
 	}
-	conn, outcome := connect(ctx, spec.Resolver, target.Hostname(), port)
+	conn, outcome := connect(ctx, spec, target.Hostname(), port)
 	if conn == nil {
 		return outcome
 	}

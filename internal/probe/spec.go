@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,8 @@ type Spec struct {
 	Writer   string        `json:"writer,omitempty"`            // ledger: id of the writer; default a random one
 	ReadBack drill.Seconds `json:"read_back_seconds,omitempty"` // ledger: how long to try reading back; default 10s
 
-	Hosts map[string]netip.Addr `json:"hosts,omitempty"` // served: the hosts that may serve
+	Hosts  map[string]netip.Addr `json:"hosts,omitempty"`  // served: the hosts that may serve
+	Within []netip.Prefix        `json:"within,omitempty"` // http, tcp, served: the addresses that may be connected to, whatever a name leads to; default all
 }
 
 // Validate returns what is wrong with the spec, as an operator reads it.
@@ -151,6 +153,19 @@ func (s Spec) timeout() time.Duration {
 func (s Spec) inFlight() int {
 	every := s.Every.Duration()
 	return int((s.timeout()+every-1)/every) + 1
+}
+
+// outside returns the first address that may not be connected to, or an invalid one.
+func (s Spec) outside(addresses []netip.Addr) netip.Addr {
+	if len(s.Within) == 0 {
+		return netip.Addr{}
+	}
+	for _, address := range addresses {
+		if !slices.ContainsFunc(s.Within, func(prefix netip.Prefix) bool { return prefix.Contains(address.Unmap()) }) {
+			return address
+		}
+	}
+	return netip.Addr{}
 }
 
 func (s Spec) repeat() time.Duration {

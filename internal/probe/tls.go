@@ -20,7 +20,7 @@ func attemptTLS(ctx context.Context, spec Spec) result {
 	if err != nil {
 		return result{}.failed(history.CauseProber, "%v", err)
 	}
-	conn, outcome := connect(ctx, spec.Resolver, host, port)
+	conn, outcome := connect(ctx, spec, host, port)
 	if conn == nil {
 		return outcome
 	}

@@ -11,6 +11,9 @@ max_parallel: 1                   # attacks at the same time
 require_consent: [process_killer] # these need --yes
 narrow_only: [blackhole]          # these only with --user, --cgroup, --process or --container; "all" for every network attack
 users: [www-data]                 # --user may name only these, as they are written here
+clients:                          # what a fleet may have this host look at as a client of it; left out: nothing
+  - shop.example.test             # by this name, wherever it leads
+  - 10.1.0.0/16                   # or what lies in this network
 time_zone: Europe/Berlin          # of hours and freezes, by name
 hours:                            # the impact lies within these from begin to end, by the wall clock
   - Mon-Fri 09:00-15:00

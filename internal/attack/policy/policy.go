@@ -4,6 +4,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type Policy struct {
 	RequireConsent list[Word, *Word]     `yaml:"require_consent"` // these need --yes
 	NarrowOnly     list[Word, *Word]     `yaml:"narrow_only"`     // network attacks of these kinds must be narrower than the host
 	Users          list[Word, *Word]     `yaml:"users"`           // whom an attack that is narrowed to a user may hit; left out: all
+	Clients        list[Target, *Target] `yaml:"clients"`         // what a fleet may have this host look at as a client; left out: nothing
 
 	file string
 }
@@ -140,4 +142,36 @@ func (p *Policy) Spares() []Target {
 // AsksForOthers reports whether Admit needs to know what else runs.
 func (p *Policy) AsksForOthers() bool {
 	return p != nil && (p.MaxParallel != nil || p.timed())
+}
+
+// AdmitClient decides whether this host may look at a service as a client of it, by the name or address that is asked. own are the addresses that the service's file calls its own.
+// It returns the addresses that may be connected to, whatever a name leads to: without a policy own, else what the owner of this host wrote down, and nothing more.
+func (p *Policy) AdmitClient(name string, own []netip.Prefix) ([]netip.Prefix, error) {
+	if p == nil {
+		return own, nil
+	}
+	refuse := func(line int, cure, format string, args ...any) error {
+		return &drill.Error{Op: "sample " + name, Kind: drill.Refused, Hint: cure, Err: fmt.Errorf("not sampling: %s (%s:%d)", fmt.Sprintf(format, args...), p.file, line)}
+	}
+	for _, item := range p.Deny {
+		if item.Value == All {
+			return nil, refuse(item.Line, "the owner of this host decides: take it off the list deny", "this host denies all")
+		}
+	}
+	if len(p.Clients) == 0 {
+		return nil, refuse(1, "the owner of this host decides: add clients: with the name or the networks of the service", "this host looks at no service as a client")
+	}
+	var within []netip.Prefix
+	for _, item := range p.Clients {
+		if strings.EqualFold(strings.TrimSuffix(item.Value.Name, "."), strings.TrimSuffix(name, ".")) && item.Value.Name != "" {
+			return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}, nil
+		}
+		if item.Value.Name == "" {
+			within = append(within, item.Value.Prefix)
+		}
+	}
+	if len(within) == 0 {
+		return nil, refuse(p.Clients[0].Line, "the owner of this host decides: add it to the list clients", "this host does not look at %s", name)
+	}
+	return within, nil
 }

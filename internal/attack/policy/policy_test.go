@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -304,4 +305,36 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAHostIsAClientOfWhatItsOwnerNamesAlone(t *testing.T) {
+	own := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}
+	for _, row := range []struct {
+		policy, name string
+		want         string // the addresses, or a part of the refusal
+	}{
+		{"", "shop.example.test", "[10.0.0.1/32]"},
+		{"max_length: 10m", "shop.example.test", "looks at no service as a client"},
+		{"clients: [shop.example.test]", "Shop.Example.Test.", "[0.0.0.0/0 ::/0]"},
+		{"clients: [shop.example.test]", "other.example.test", "does not look at other.example.test (policy.yaml:1)"},
+		{"clients: [other.example.test, 10.1.0.0/16, 10.2.0.1]", "shop.example.test", "[10.1.0.0/16 10.2.0.1/32]"},
+		{"clients: [shop.example.test]\ndeny: [all]", "shop.example.test", "this host denies all (policy.yaml:2)"},
+		{"clients: [shop.example.test]\ndeny: [blackhole]", "shop.example.test", "[0.0.0.0/0 ::/0]"},
+	} {
+		var p *Policy
+		if row.policy != "" {
+			p = mustParse(t, row.policy)
+		}
+		within, err := p.AdmitClient(row.name, own)
+		said := fmt.Sprint(within)
+		if err != nil {
+			said = err.Error()
+			if drill.KindOf(err) != drill.Refused || drill.HintOf(err) == "" {
+				t.Errorf("%q: %v has no cure", row.policy, err)
+			}
+		}
+		if !strings.Contains(said, row.want) {
+			t.Errorf("%q on %s: %s, and not %s", row.policy, row.name, said, row.want)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -50,6 +51,8 @@ type Options struct {
 	Program   []string      // that attacks; default: this one
 	Facts     func(context.Context) (fleet.Facts, error)
 	Running   func(context.Context) ([]fleet.Running, error) // everything in force here, by order or not
+	// MaySample says which addresses this host may look at for an order, or why none. Default: what the order says are the service's own.
+	MaySample func(fleet.Sampling) ([]netip.Prefix, error)
 
 	OpenOrder func(text []byte, trusted ed25519.PublicKey) (fleet.Order, error) // planted bug: instead of fleet.Open
 	Forgetful bool                                                              // planted bug: an order is taken twice
@@ -58,6 +61,8 @@ type Options struct {
 	Clinging  bool                                                              // planted bug: a silent connection is waited for
 	Faithful  bool                                                              // planted bug: an order key counts after its end
 	Hasty     bool                                                              // planted bug: the key before is thrown away before the new one is taken
+	Careless  bool                                                              // planted bug: what was told once counts as heard
+	Unbounded bool                                                              // planted bug: how often and where a client looks is not bounded here
 }
 
 // Agent speaks for one host.
@@ -75,20 +80,21 @@ type Agent struct {
 
 	keying sync.Mutex // one change of what is known at a time
 
-	mu     sync.Mutex // guards the fields below
-	known  Identity   // as it is in the file
-	last   login      // that was tried
-	local  net.Addr   // our end of the connection to the control plane, and its
-	remote net.Addr
-	heard  time.Time // when the control plane was heard last
-	since  time.Time // of this connection
-	boot   string    // of the control plane
-	epoch  uint64
-	term   uint64 // the highest of a server that led
-	halted bool
-	tasks  map[string]*task
-	halts  map[string]*fleet.Halted // that were carried out
-	closed bool
+	mu        sync.Mutex // guards the fields below
+	known     Identity   // as it is in the file
+	last      login      // that was tried
+	local     net.Addr   // our end of the connection to the control plane, and its
+	remote    net.Addr
+	heard     time.Time // when the control plane was heard last
+	since     time.Time // of this connection
+	boot      string    // of the control plane
+	epoch     uint64
+	term      uint64 // the highest of a server that led
+	halted    bool
+	tasks     map[string]*task
+	samplings map[string]*sampling
+	halts     map[string]*fleet.Halted // that were carried out
+	closed    bool
 
 	shipped map[string]int // lines of a journal that the control plane has
 }
@@ -111,7 +117,7 @@ func Open(o Options) (*Agent, error) {
 		return nil, err
 	}
 	ledger.forgetful = o.Forgetful
-	return &Agent{options: o, log: o.Log, id: id, known: id, ledger: ledger, shipping: make(chan struct{}, 1), tasks: map[string]*task{}, halts: map[string]*fleet.Halted{}, shipped: map[string]int{}}, nil
+	return &Agent{options: o, log: o.Log, id: id, known: id, ledger: ledger, shipping: make(chan struct{}, 1), tasks: map[string]*task{}, samplings: map[string]*sampling{}, halts: map[string]*fleet.Halted{}, shipped: map[string]int{}}, nil
 }
 
 // Run takes back what an agent of before left, connects, and does what it is ordered until ctx ends; then it ends what it does, and tells so
@@ -177,6 +183,7 @@ func (a *Agent) connect() error {
 		fleet.ToAgent(a.id.Key, fleet.WordCancel): a.heardCancel,
 		fleet.ToAgent(a.id.Key, fleet.WordLook):   a.heardLook,
 		fleet.ToAgent(a.id.Key, fleet.WordRenew):  func(*nats.Msg) { a.renewKey() },
+		fleet.ToAgent(a.id.Key, fleet.WordSample): a.heardSample,
 	} {
 		if _, err := a.conn.Subscribe(subject, handle); err != nil {
 			return err
@@ -380,12 +387,15 @@ func (a *Agent) presence() fleet.Presence {
 	return presence
 }
 
-// stopAll ends all orders, begun or not.
+// stopAll ends all orders, begun or not, and looks at nothing any more.
 func (a *Agent) stopAll(why string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, t := range a.tasks {
 		t.stop(why)
+	}
+	for _, s := range a.samplings {
+		s.cancel(errors.New(why))
 	}
 }
 

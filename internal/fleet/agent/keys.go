@@ -197,8 +197,8 @@ func (a *Agent) askForKey(seed string) {
 	_ = a.conn.ForceReconnect()                           // it is closed only when we end; the welcome says that the new key lets in
 }
 
-// open checks the signature of an order by the keys that count now.
-func (a *Agent) open(text []byte) (fleet.Order, error) {
+// trusted are the keys of orders that count now.
+func (a *Agent) trusted() []ed25519.PublicKey {
 	a.mu.Lock()
 	trust := a.known.Trust
 	a.mu.Unlock()
@@ -206,14 +206,22 @@ func (a *Agent) open(text []byte) (fleet.Order, error) {
 	if a.options.Faithful && len(trust.OrderBefore) > 0 {
 		keys = []ed25519.PublicKey{trust.OrderKey, trust.OrderBefore}
 	}
+	return keys
+}
+
+// open checks the signature of an order by the keys that count now.
+func (a *Agent) open(text []byte) (fleet.Order, error) {
 	opening := a.options.OpenOrder
 	if opening == nil {
 		opening = fleet.Open
 	}
-	var order fleet.Order
-	var err error
+	return opened(text, a.trusted(), opening)
+}
+
+// opened opens what is signed by one of some keys.
+func opened[T any](text []byte, keys []ed25519.PublicKey, open func([]byte, ed25519.PublicKey) (T, error)) (order T, err error) {
 	for _, key := range keys {
-		if order, err = opening(text, key); err == nil || !errors.Is(err, fleet.ErrForged) {
+		if order, err = open(text, key); err == nil || !errors.Is(err, fleet.ErrForged) {
 			break
 		}
 	}

@@ -27,7 +27,9 @@ func (a *Agent) heardLook(message *nats.Msg) {
 		return
 	}
 	seen := fleet.Looked{ID: look.ID, Heard: heard}
-	if seen.InForce, err = a.leftOf(""); err == nil && look.Directory != "" {
+	if look.Clock {
+		// Nothing is looked for: what is wanted are the two times.
+	} else if seen.InForce, err = a.leftOf(""); err == nil && look.Directory != "" {
 		err = lookAtReleases(look.Directory, &seen)
 	}
 	if err != nil {

@@ -125,6 +125,12 @@ func (a *Agent) heardCancel(message *nats.Msg) {
 		if t := a.task(word.Order); t != nil {
 			t.stop("cancelled: " + word.Reason)
 		}
+		a.mu.Lock()
+		s := a.samplings[word.Order]
+		a.mu.Unlock()
+		if s != nil {
+			s.cancel(errors.New("cancelled: " + word.Reason))
+		}
 	}
 }
 

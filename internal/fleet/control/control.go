@@ -77,6 +77,7 @@ type Options struct {
 	Careless        bool // planted bug: the schedule begins a drill whatever the service is like
 	Heedless        bool // planted bug: the retention removes what must stay
 	Untold          bool // planted bug: audit logs are removed without a checkpoint
+	Uncorrected     bool // planted bug: what a client says is told by its own clock
 	Leaderless      bool // planted bug: each server does what the one that leads should do
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 }
@@ -133,6 +134,7 @@ type Control struct {
 	watchers map[chan Change]bool
 	// By order: who wants to hear what is kept of its journal; by drill: what ends it.
 	overheard  map[string]chan heardLines
+	samplings  map[string]*hearing // by order: what is heard of who samples
 	conducting map[string]context.CancelCauseFunc
 	openDrills map[string]bool           // not over
 	cadences   map[string][]fleet.Wanted // by version of a service file
@@ -158,7 +160,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
 	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
-		overheard: map[string]chan heardLines{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}, cadences: map[string][]fleet.Wanted{}, renewing: map[string]bool{}, logins: map[string]string{}}
+		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}, cadences: map[string][]fleet.Wanted{}, renewing: map[string]bool{}, logins: map[string]string{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -559,6 +561,7 @@ func (c *Control) listen() error {
 		leadSubject(c.boot):                      c.heardForwarded,
 		fleet.FromAgent("*", fleet.WordLooked):   c.heardLooked,
 		fleet.FromAgent("*", fleet.WordRekey):    c.leading(c.heardRekey),
+		fleet.FromAgent("*", fleet.WordSampled):  c.heardSampled,
 	} {
 		if _, err := c.conn.Subscribe(subject, handle); err != nil {
 			return err

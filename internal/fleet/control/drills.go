@@ -162,6 +162,11 @@ func conductable(service drill.Service) error {
 			return notConducted("leave ssh: out, and the server samples from where it is; or "+overSSH, "client %s samples over SSH, and the server logs in nowhere", client.Name)
 		}
 	}
+	for _, failover := range service.Failover {
+		if w := failover.Witness; w != nil && slices.ContainsFunc(service.Clients, func(client drill.Client) bool { return client.Name == w.From && client.Agent != "" }) {
+			return notConducted("leave witness.from out, and the server asks from where it is", "client %s is an agent, which samples and asks nothing else", w.From)
+		}
+	}
 	for _, own := range service.Probes {
 		return notConducted(overSSH, "probe %s is a program, and the server runs none for a service file", own.Name)
 	}
@@ -236,7 +241,7 @@ func (c *Control) Drill(ctx context.Context, by fleet.Member, request fleet.Dril
 			return fleet.DrillRun{}, err
 		}
 	}
-	if err := c.admitDrill(ctx, run, service); err != nil {
+	if run, err = c.admitDrill(ctx, run, service); err != nil {
 		return fleet.DrillRun{}, err
 	}
 	if request.DryRun {
@@ -296,17 +301,17 @@ func drillRunOf(by fleet.Member, request fleet.DrillRequest, file fleet.ServiceF
 }
 
 // admitDrill calls the roll, holds the hosts that the drill attacks against the limits, and takes the permit of its service. With a dry run it
-// takes nothing. Hosts of other services are refused, whatever the file says.
-func (c *Control) admitDrill(ctx context.Context, run fleet.DrillRun, service drill.Service) error {
+// takes nothing. Hosts of other services are refused, whatever the file says. The drill that it returns names the hosts that sample for it.
+func (c *Control) admitDrill(ctx context.Context, run fleet.DrillRun, service drill.Service) (fleet.DrillRun, error) {
 	c.ordering.Lock()
 	defer c.ordering.Unlock()
 	if !c.lead.leads() {
-		return c.lead.lost(c.lead.leader())
+		return run, c.lead.lost(c.lead.leader())
 	}
 	for _, environment := range service.Environments {
 		for _, host := range environment.Hosts {
 			if _, err := c.agentOf(host.Name, service.Name); err != nil {
-				return err
+				return run, err
 			}
 		}
 	}
@@ -315,21 +320,26 @@ func (c *Control) admitDrill(ctx context.Context, run fleet.DrillRun, service dr
 	for _, kind := range run.Kinds {
 		var err error
 		if chosen, err = fleet.Choose(all, fleet.Selector{Names: run.Hosts}, kind); err != nil {
-			return err
+			return run, err
 		}
 	}
+	clients, err := chooseClients(service, all, run.Hosts)
+	if err != nil {
+		return run, err
+	}
+	run.Clients = clients
 	if err := c.options.Limits.Admit(all, chosen); err != nil || run.Request.DryRun {
-		return err
+		return run, err
 	}
 	wanted := permits.Permit{Run: run.ID, By: run.By, Until: run.Until.Add(c.options.Margin)}
 	if err := c.permits.Take(ctx, []string{service.Name}, wanted, run.Started); err != nil {
-		return err
+		return run, err
 	}
 	if err := c.drills.put(ctx, run.ID, run); err != nil {
-		return errors.Join(err, c.permits.Yield(ctx, service.Name, run.ID))
+		return run, errors.Join(err, c.permits.Yield(ctx, service.Name, run.ID))
 	}
 	c.record("%s starts drill %s of %s, version %d of its file: drill %s, attacks on %s with %s", run.By, run.Request.Drill, service.Name, run.Version, run.ID, strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", "))
-	return nil
+	return run, nil
 }
 
 // conduct sees a drill through, and keeps what came of it.
@@ -338,7 +348,7 @@ func (c *Control) conduct(ctx context.Context, run fleet.DrillRun, service drill
 	err := os.MkdirAll(c.DrillsDirectory(), 0o700)
 	var end End
 	if err == nil {
-		end, err = c.options.Conductor.Conduct(ctx, Job{Drill: run, Service: service, Plan: plan, Directory: directory, Hands: &Hands{control: c, drill: run}})
+		end, err = c.options.Conductor.Conduct(ctx, Job{Drill: run, Service: service, Plan: plan, Directory: directory, Hands: &Hands{control: c, drill: run, own: ownAddresses(service)}})
 	}
 	if err != nil {
 		c.log.WarnContext(ctx, "a drill is not whole", "drill", run.ID, "error", err)

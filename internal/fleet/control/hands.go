@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -33,6 +34,7 @@ const (
 type Hands struct {
 	control *Control
 	drill   fleet.DrillRun
+	own     []netip.Prefix // the addresses of the service: a client looks at these alone
 }
 
 // agent finds the agent of a host of the service. A host that names another service is none of this drill's, whatever its file says.
@@ -55,12 +57,16 @@ func (c *Control) agentOf(host, service string) (fleet.Member, error) {
 
 // Look asks a host what is in force there and, of a directory of releases, which runs; and measures how far its clock is off.
 func (h *Hands) Look(ctx context.Context, host, directory string) (fleet.Looked, history.Clock, error) {
-	clock := history.Clock{Host: host}
 	member, err := h.agent(host)
 	if err != nil {
-		return fleet.Looked{}, clock, err
+		return fleet.Looked{}, history.Clock{Host: host}, err
 	}
-	look := fleet.Look{ID: uuid.NewString(), Directory: directory}
+	return h.ask(ctx, member, fleet.Look{ID: uuid.NewString(), Directory: directory})
+}
+
+func (h *Hands) ask(ctx context.Context, member fleet.Member, look fleet.Look) (fleet.Looked, history.Clock, error) {
+	host := member.Name
+	clock := history.Clock{Host: host}
 	words, done := h.control.await(1, look.ID)
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, lookMax)

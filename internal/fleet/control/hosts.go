@@ -258,9 +258,13 @@ func (c *Control) callTheRoll(ctx context.Context) (since time.Time) {
 func (c *Control) candidates(since time.Time) []fleet.Candidate {
 	var all []fleet.Candidate
 	drilled := map[string]bool{} // a drill attacks it, or is about to
+	clients := map[string]bool{} // it samples for one, so that what is done to it would be measured as done to the service
 	for _, run := range c.GoingDrills() {
 		for _, host := range run.Hosts {
 			drilled[host] = true
+		}
+		for _, host := range run.Clients {
+			clients[host] = true
 		}
 	}
 	trusts := c.trusting()
@@ -275,6 +279,8 @@ func (c *Control) candidates(since time.Time) []fleet.Candidate {
 		}
 		if skew := time.Duration(view.Skew * float64(time.Second)); candidate.Online && skew.Abs() > fleet.SkewMax {
 			candidate.Unfit = fmt.Sprintf("has a clock that differs by %s", skew.Round(time.Second))
+		} else if clients[view.Name] && candidate.Unfit == "" {
+			candidate.Unfit, candidate.Samples = "samples for a drill", true
 		}
 		all = append(all, candidate)
 	}

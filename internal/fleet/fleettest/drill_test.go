@@ -76,7 +76,7 @@ func (s stagehand) Conduct(ctx context.Context, job control.Job) (control.End, e
 	}
 	defer file.Close()
 	writer := history.NewWriter(file)
-	log, err := conductor.Run(ctx, conductor.Options{Plan: job.Plan, Crew: &cast{hands: job.Hands, quiet: s.quiet}, Log: writer, Source: "control",
+	log, err := conductor.Run(ctx, conductor.Options{Plan: job.Plan, Crew: &cast{hands: job.Hands, quiet: s.quiet, plan: job.Plan}, Log: writer, Source: "control",
 		Started: history.RunStarted{Run: job.Drill.ID, Operator: job.Drill.By, Trigger: job.Drill.Trigger},
 		GUID:    func(int, string) string { return uuid.Must(uuid.NewV7()).String() }, Decided: verdict.Decided,
 		Judge: func(plan drill.Plan, log []history.Event, step int) (history.Outcome, string) {
@@ -97,6 +97,7 @@ type cast struct {
 	conductor.Crew // what is not played panics, and a drill needs none of it
 	hands          *control.Hands
 	quiet          bool // no alarm is ever raised
+	plan           drill.Plan
 
 	mu  sync.Mutex // guards hit
 	hit string
@@ -128,6 +129,17 @@ func (c *cast) strike(host string) {
 }
 
 func (c *cast) Observe(ctx context.Context, emit func(history.Event)) error {
+	var places sync.WaitGroup
+	defer places.Wait()
+	for _, client := range c.plan.Clients {
+		if client.Agent != "" {
+			places.Go(func() {
+				if err := c.hands.Sample(ctx, control.AgentClient{Client: client, URL: c.plan.Endpoint}, emit); err != nil {
+					emit(history.New(time.Now(), "control", &history.Note{Text: "client " + client.Name + ": " + err.Error()}))
+				}
+			})
+		}
+	}
 	say := func(fact history.Fact) { emit(history.New(time.Now(), "watch", fact)) }
 	say(&history.Host{Host: guard.WatchHost, Up: true})
 	states := map[string]string{}
