@@ -286,6 +286,9 @@ func (c *compiler) needs(step *Step) error {
 			if len(c.service.Clients) == 0 {
 				return fmt.Errorf("%q needs a client that measures; add clients:", expectation.Text)
 			}
+			if kind := expectation.Clients; kind != "" && !slices.ContainsFunc(c.service.Clients, func(client Client) bool { return client.Connections() == kind }) {
+				return fmt.Errorf("%q needs a client of this kind; add one with keep_alive: %v", expectation.Text, kind == ClientsKept)
+			}
 		case ExpectProbeFails, ExpectProbeBack, ExpectProbeGood:
 			if err := c.probed(expectation.Probe, expectation.Text); err != nil {
 				return err
@@ -361,7 +364,7 @@ func (c *compiler) concrete(e Expectation, step *Step) []Expectation {
 		e.Text = "answer stays on " + step.Live
 	case ExpectRecover:
 		if idle {
-			return []Expectation{{Kind: ExpectNoFailure, Text: "clients see no failure"}}
+			return []Expectation{{Kind: ExpectNoFailure, Text: strings.TrimSpace(e.Clients + " clients see no failure"), Clients: e.Clients}}
 		}
 	}
 	return []Expectation{e}

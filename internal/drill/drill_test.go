@@ -343,3 +343,20 @@ func FuzzParseService(f *testing.F) {
 		_, _ = Compile(service, Facts{Live: "blue", Kinds: catalogue()}, service.Pipeline)
 	})
 }
+
+func TestExpectationsMeanOneKindOfClients(t *testing.T) {
+	for text, want := range map[string]Expectation{
+		"clients recover within 30s":                  {Kind: ExpectRecover, Within: Seconds(30 * time.Second)},
+		"keep-alive clients recover within 1m":        {Kind: ExpectRecover, Within: Seconds(time.Minute), Clients: ClientsKept},
+		"new-connection clients recover within 500ms": {Kind: ExpectRecover, Within: Seconds(500 * time.Millisecond), Clients: ClientsNew},
+		"keep-alive clients see no failure":           {Kind: ExpectNoFailure, Clients: ClientsKept},
+	} {
+		want.Text = text
+		if got, err := parseExpectation(text); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	if _, err := parseExpectation("kept clients recover within 1s"); err == nil {
+		t.Error("a kind that is not known is taken")
+	}
+}

@@ -20,8 +20,8 @@ var expectPatterns = []struct {
 	{ExpectNoOther, Pattern(`^no other alarm$`), `no other alarm`},
 	{ExpectMoves, Pattern(`^answer moves to the other environment within (\S+)$`), `answer moves to the other environment within 30s`},
 	{ExpectStays, Pattern(`^answer stays$`), `answer stays`},
-	{ExpectRecover, Pattern(`^clients recover within (\S+)$`), `clients recover within 30s`},
-	{ExpectNoFailure, Pattern(`^clients see no failure$`), `clients see no failure`},
+	{ExpectRecover, Pattern(`^(?:(new-connection|keep-alive) )?clients recover within (\S+)$`), `clients recover within 30s`},
+	{ExpectNoFailure, Pattern(`^(?:(new-connection|keep-alive) )?clients see no failure$`), `clients see no failure`},
 	{ExpectAvailable, Pattern(`^availability at least (\S+)$`), `availability at least 99%`},
 	{ExpectSteadyAfter, Pattern(`^steady state within (\S+) of the revert$`), `steady state within 60s of the revert`},
 	{ExpectMovesBack, Pattern(`^answer moves back within (\S+) of the revert$`), `answer moves back within 60s of the revert`},
@@ -72,7 +72,12 @@ func parseExpectation(text string) (Expectation, error) {
 			expectation.Database = groups[1]
 		case ExpectInDoubt:
 			expectation.Value, err = strconv.ParseFloat(groups[1], 64)
-		case ExpectMoves, ExpectRecover, ExpectSteadyAfter, ExpectMovesBack:
+		case ExpectRecover:
+			expectation.Clients = groups[1]
+			expectation.Within, err = ParseSeconds(groups[2])
+		case ExpectNoFailure:
+			expectation.Clients = groups[1]
+		case ExpectMoves, ExpectSteadyAfter, ExpectMovesBack:
 			expectation.Within, err = ParseSeconds(groups[1])
 		case ExpectLine, ExpectNoLine:
 			expectation.Line, expectation.File = groups[1], groups[2]

@@ -133,9 +133,24 @@ type Expectation struct {
 	Value       float64 `json:"value,omitempty"`
 	Database    string  `json:"database,omitempty"`
 	Probe       string  `json:"probe,omitempty"`
-	Host        string  `json:"host,omitempty"` // on which File is read
-	File        string  `json:"file,omitempty"` // absolute path, or "journal of UNIT"
-	Line        string  `json:"line,omitempty"` // regular expression (RE2)
+	Host        string  `json:"host,omitempty"`    // on which File is read
+	File        string  `json:"file,omitempty"`    // absolute path, or "journal of UNIT"
+	Line        string  `json:"line,omitempty"`    // regular expression (RE2)
+	Clients     string  `json:"clients,omitempty"` // ClientsNew or ClientsKept: of these alone
+}
+
+// The two kinds of clients fail over differently: who connects anew goes where the name leads, who keeps a connection stays until it breaks.
+const (
+	ClientsNew  = "new-connection"
+	ClientsKept = "keep-alive"
+)
+
+// Connections is the kind of a client, ClientsNew or ClientsKept.
+func (c Client) Connections() string {
+	if c.Keep {
+		return ClientsKept
+	}
+	return ClientsNew
 }
 
 // The kinds of stop conditions.

@@ -321,7 +321,11 @@ func (t *timeline) clientRows() []row {
 		if len(outages) > 0 {
 			head = 20
 		}
-		all = append(all, row{label: client.name, height: height, head: head, paint: func(y float64) {
+		label := client.name
+		if slices.ContainsFunc(t.in.Plan.Clients, func(c drill.Client) bool { return c.Name == client.name && c.Keep }) {
+			label += " (keep-alive)"
+		}
+		all = append(all, row{label: label, height: height, head: head, paint: func(y float64) {
 			t.clientCells(client, y, height)
 			for _, outage := range outages {
 				t.bracket(outage, y-3)

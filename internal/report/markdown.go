@@ -42,6 +42,7 @@ func writeMarkdown(w io.Writer, in Input) error {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", markdownSign(step.Outcome), cell(step.Name), stepWord(step), cell(headline(in.Plan, step)))
 	}
 	b.WriteString("\n")
+	writeMarkdownClients(&b, in)
 	writeMarkdownProblems(&b, in)
 	var facts []string
 	if v.RTO != nil {
@@ -68,6 +69,26 @@ func writeMarkdown(w io.Writer, in Input) error {
 	fmt.Fprintf(&b, "judge again: `firedrill judge %s`\n", strings.ReplaceAll(in.logName(), "`", ""))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeMarkdownClients sets the clients of each drill side by side, where there are several.
+func writeMarkdownClients(b *strings.Builder, in Input) {
+	rows := 0
+	for i, step := range in.Verdict.Steps {
+		for _, one := range step.Recoveries {
+			if rows == 0 {
+				b.WriteString("| client | connections | step | requests | |\n|---|---|---|---|---|\n")
+			}
+			if rows++; rows > markdownRows {
+				b.WriteString("| and more | | | | |\n\n")
+				return
+			}
+			fmt.Fprintf(b, "| %s | %s | %d | %s | %s |\n", cell(one.Client), cell(one.Connections), i+1, servedText(one), cell(backText(one)))
+		}
+	}
+	if rows > 0 {
+		b.WriteString("\n")
+	}
 }
 
 func writeMarkdownProblems(b *strings.Builder, in Input) {

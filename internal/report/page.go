@@ -70,7 +70,11 @@ type stepView struct {
 	Groups                    []group
 	Figures                   []fact
 	Canaries                  []canaryView
+	Clients                   []clientView
 }
+
+// clientView is what one client of several saw.
+type clientView struct{ Name, Connections, Requests, Back, Evidence string }
 
 type canaryView struct {
 	Host string
@@ -268,6 +272,9 @@ func stepViewOf(in Input, i int, step verdict.StepVerdict) stepView {
 	if step.Clients != nil {
 		view.Figures = append(view.Figures, fact{"requests", fmt.Sprintf("%d, %d failed", step.Clients.Samples, step.Clients.Failed)})
 	}
+	for _, one := range step.Recoveries {
+		view.Clients = append(view.Clients, clientView{one.Client, one.Connections, servedText(one), backText(one), evidenceText(one.Evidence, 4)})
+	}
 	if step.Impact == nil {
 		return view
 	}
@@ -389,7 +396,14 @@ func planFacts(plan drill.Plan) []fact {
 		facts = append(facts, fact{"name", fmt.Sprintf("%s: %s, else %s; failback %s", failover.Name, failover.Primary, failover.Secondary, orDash(failover.Failback))})
 	}
 	for _, client := range plan.Clients {
-		facts = append(facts, fact{"client " + client.Name, fmt.Sprintf("every %s, timeout %s", client.Every, client.Timeout)})
+		kind := ""
+		if client.Keep {
+			kind = ", keeps its connections"
+		}
+		if client.Agent != "" {
+			kind += ", on agent " + client.Agent
+		}
+		facts = append(facts, fact{"client " + client.Name, fmt.Sprintf("every %s, timeout %s%s", client.Every, client.Timeout, kind)})
 	}
 	return facts
 }

@@ -203,6 +203,24 @@ func quantityText(q *verdict.Quantity) string {
 	return fmt.Sprintf("%.0f %s", q.Value, q.Unit)
 }
 
+// backText says when a client was served again.
+func backText(one verdict.ClientRecovery) string {
+	switch {
+	case one.Void != "":
+		return "not measured: " + one.Void
+	case one.Open:
+		return "not served again"
+	case one.Failed == 0:
+		return "no request failed"
+	}
+	return fmt.Sprintf("back after %.2f s ±%.2f", one.Seconds, one.Bound)
+}
+
+// servedText counts the requests of a client.
+func servedText(one verdict.ClientRecovery) string {
+	return fmt.Sprintf("%d of %d failed", one.Failed, one.Requests)
+}
+
 // rtoText prints a recovery time with its error bound.
 func rtoText(figure *verdict.Figure) string {
 	switch {

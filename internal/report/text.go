@@ -101,10 +101,35 @@ func writeText(w io.Writer, in Input) error {
 	if err != nil {
 		return err
 	}
+	if err := writeTextClients(w, in, paint); err != nil {
+		return err
+	}
 	if err := writeTextProblems(w, in, paint); err != nil {
 		return err
 	}
 	return writeTextFoot(w, in, paint)
+}
+
+// writeTextClients sets the clients of each drill side by side, where there are several.
+func writeTextClients(w io.Writer, in Input, paint func(code, text string) string) error {
+	var clients table
+	for i, step := range in.Verdict.Steps {
+		for _, one := range step.Recoveries {
+			clients.add(fmt.Sprintf("step %d", i+1), one.Client, one.Connections, servedText(one), backText(one))
+		}
+	}
+	if len(clients.rows) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "\n  %s\n", paint(colorBold, "Each client")); err != nil {
+		return err
+	}
+	return clients.write(w, "  ", func(_, column int, padded string) string {
+		if column == 0 {
+			return paint(colorDim, padded)
+		}
+		return padded
+	})
 }
 
 // textMax keeps a step on one line of a usual terminal.

@@ -150,12 +150,12 @@ func (d *drillCase) clockBound(client string) time.Duration {
 	return bound + hosts
 }
 
-// recoveries measures every client; ok is false when there is nothing to measure from.
-func (d *drillCase) recoveries() (all []recovered, ok bool) {
+// recoveries measures every client, or those of one kind; ok is false when there is nothing to measure from.
+func (d *drillCase) recoveries(kind string) (all []recovered, ok bool) {
 	if _, known := d.t0(); !known {
 		return nil, false
 	}
-	for _, client := range d.rec.clients() {
+	for _, client := range d.rec.clientsOf(kind) {
 		all = append(all, d.recovery(client))
 	}
 	return all, len(all) > 0
@@ -179,8 +179,8 @@ func slowest(all []recovered) recovered {
 
 // recoversWithin judges the slowest client against allowed. The true value must be within what is allowed, error and all; when only
 // the error decides, nothing is proven.
-func (d *drillCase) recoversWithin(group Group, name string, allowed time.Duration) Check {
-	all, ok := d.recoveries()
+func (d *drillCase) recoversWithin(group Group, name string, allowed time.Duration, kind string) Check {
+	all, ok := d.recoveries(kind)
 	if !ok {
 		return inconclusive(group, name, "No client was measured from the begin of an attack.")
 	}
@@ -215,7 +215,7 @@ func (d *drillCase) eachClient(all []recovered) string {
 	var said []string
 	for _, one := range all {
 		name := one.client
-		if slices.ContainsFunc(d.rec.plan.Clients, func(c drill.Client) bool { return c.Name == one.client && c.Keep }) {
+		if d.rec.connections(one.client) == drill.ClientsKept {
 			name += " (keep-alive)"
 		}
 		switch {
@@ -236,7 +236,7 @@ func okOf(count int) string { return fmt.Sprintf("%d of %d were answered", count
 
 // rto is the figure of this drill.
 func (d *drillCase) rto() *Figure {
-	all, ok := d.recoveries()
+	all, ok := d.recoveries("")
 	if !ok || !d.proven {
 		return nil // what was measured was not a recovery from this disaster
 	}
@@ -250,10 +250,30 @@ func (d *drillCase) rto() *Figure {
 	}
 }
 
+// clientRecoveries are what each client, of several, tells of the disaster. Of one alone the figure of the drill says it.
+func (d *drillCase) clientRecoveries() []ClientRecovery {
+	all, ok := d.recoveries("")
+	if !ok || len(all) < 2 {
+		return nil
+	}
+	var told []ClientRecovery
+	for _, one := range all {
+		said := ClientRecovery{
+			Client: one.client, Connections: d.rec.connections(one.client), Requests: one.count, Failed: one.bad,
+			Seconds: one.took.Seconds(), Bound: one.bound.Seconds(), Outage: one.outage.Seconds(), Open: one.open, Void: one.void, Evidence: one.seqs,
+		}
+		if one.count == 0 && said.Void == "" {
+			said.Void = "it was silent"
+		}
+		told = append(told, said)
+	}
+	return told
+}
+
 // noFailure asks that not one request failed from T0 to the end.
-func (d *drillCase) noFailure(name string) Check {
+func (d *drillCase) noFailure(name, kind string) Check {
 	began, known := d.t0()
-	clients := d.rec.clients()
+	clients := d.rec.clientsOf(kind)
 	if !known || len(clients) == 0 {
 		return inconclusive(GroupExpectation, name, "No client was measured from the begin of an attack.")
 	}
@@ -325,7 +345,7 @@ func (d *drillCase) objectives() []Check {
 	case promise.RTO > 0 && !d.proven:
 		checks = append(checks, inconclusive(GroupObjective, "RTO", "The attack is not proven to have bitten, so nothing had to recover."))
 	case promise.RTO > 0:
-		checks = append(checks, d.recoversWithin(GroupObjective, "RTO", promise.RTO.Duration()))
+		checks = append(checks, d.recoversWithin(GroupObjective, "RTO", promise.RTO.Duration(), ""))
 	}
 	if promise.Availability > 0 {
 		checks = append(checks, d.available(GroupObjective, "availability", float64(promise.Availability)))

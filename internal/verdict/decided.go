@@ -102,7 +102,7 @@ func (d *drillCase) decidedAt(e drill.Expectation, now time.Time) (at time.Time,
 		}
 		return back, true, true
 	case drill.ExpectRecover:
-		all, known := d.recoveries()
+		all, known := d.recoveries(e.Clients)
 		if !known {
 			return deadline, true, expired
 		}

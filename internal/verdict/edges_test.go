@@ -295,7 +295,7 @@ func TestClientsAtTheirBorders(t *testing.T) {
 	two := edge(func(p *drill.Plan) {
 		p.Clients = append(p.Clients, drill.Client{Name: "kept", Every: seconds(1), Timeout: seconds(1), Keep: true}, drill.Client{Name: "mute", Every: seconds(1)})
 	}, append(samplesOf("client", -30, 60, badFrom(2, 8)), samplesOf("kept", -30, 60, badFrom(2, 99))...)...)
-	all2, _ := two.recoveries()
+	all2, _ := two.recoveries("")
 	if got := two.eachClient(all2); !strings.Contains(got, "client after 8") || !strings.Contains(got, "kept (keep-alive) was not served again") || !strings.Contains(got, "mute was not measured") {
 		t.Errorf("each client: %s", got)
 	}

@@ -47,9 +47,9 @@ func (d *drillCase) expectation(e drill.Expectation) Check {
 	case drill.ExpectStays:
 		return d.answerStays(name, e)
 	case drill.ExpectRecover:
-		return d.recoversWithin(GroupExpectation, name, e.Within.Duration())
+		return d.recoversWithin(GroupExpectation, name, e.Within.Duration(), e.Clients)
 	case drill.ExpectNoFailure:
-		return d.noFailure(name)
+		return d.noFailure(name, e.Clients)
 	case drill.ExpectAvailable:
 		return d.available(GroupExpectation, name, e.Value)
 	case drill.ExpectSteadyAfter:

@@ -119,6 +119,7 @@ func judgeDrill(rec *record, step int, judged *StepVerdict) {
 	add(d.readiness()...)
 	add(d.permitted()...)
 	judged.RTO = d.rto()
+	judged.Recoveries = d.clientRecoveries()
 }
 
 // drillCase is everything that the questions about one drill need.

@@ -67,6 +67,21 @@ func (rec *record) clients() []string {
 	return names
 }
 
+// clientsOf are those of one kind, ClientsNew or ClientsKept; "" is every kind.
+func (rec *record) clientsOf(kind string) []string {
+	return slices.DeleteFunc(rec.clients(), func(client string) bool { return kind != "" && rec.connections(client) != kind })
+}
+
+// connections is the kind of a client; "" of one that the plan does not know.
+func (rec *record) connections(client string) string {
+	for _, known := range rec.plan.Clients {
+		if known.Name == client {
+			return known.Connections()
+		}
+	}
+	return ""
+}
+
 // defaultEvery is the interval of a client that the plan does not state; drill.Client documents it.
 const defaultEvery = 100 * time.Millisecond
 

@@ -73,6 +73,8 @@ type StepVerdict struct {
 	Clients     *Clients        `json:"clients,omitempty"`  // nil when nobody sampled
 	RTO         *Figure         `json:"rto,omitempty"`      // drills with client samples only
 	Revision    string          `json:"revision,omitempty"` // deployments only
+
+	Recoveries []ClientRecovery `json:"recoveries,omitempty"` // drills with two clients or more, each for itself
 }
 
 // Group says which question a check belongs to; it decides how the check weighs.
@@ -135,6 +137,21 @@ type Figure struct {
 	To       time.Time `json:"to"`
 	Outage   float64   `json:"outage_seconds"` // how long clients saw failures
 	Evidence []int64   `json:"evidence,omitempty"`
+}
+
+// ClientRecovery is what one client tells of a disaster, from the moment when the attack was in force to its first good answer for good. Those that connect anew
+// and those that keep their connections fail over differently.
+type ClientRecovery struct {
+	Client      string  `json:"client"`
+	Connections string  `json:"connections,omitempty"` // new-connection or keep-alive
+	Requests    int     `json:"requests"`
+	Failed      int     `json:"failed"`
+	Seconds     float64 `json:"seconds"` // 0 when no request failed
+	Bound       float64 `json:"bound_seconds"`
+	Outage      float64 `json:"outage_seconds"`
+	Open        bool    `json:"open,omitempty"` // it was not served again
+	Void        string  `json:"void,omitempty"` // why nothing may be concluded from it
+	Evidence    []int64 `json:"evidence,omitempty"`
 }
 
 // Impact is the proof sheet of an attack: what was cut, what was counted and how it ended.
