@@ -78,7 +78,7 @@ var mayImport = map[string][]string{
 	"internal/failover/database/postgresql":   {"internal/failover/database", "internal/failover/database/pgsql", "internal/deploy/remote", "internal/drill"},
 	"internal/failover/database/programs":     {"internal/failover/database", "internal/drill"},
 	"internal/failover/database/patroni":      {"internal/failover/database", "internal/failover/database/pgsql", "internal/drill"},
-	"internal/failover/database/rds":          {"internal/amazon", "internal/failover/database", "internal/failover/database/pgsql", "internal/drill"},
+	"internal/failover/database/rds":          {"internal/amazon", "internal/failover/database", "internal/failover/database/pgsql", "internal/drill", "internal/lint"},
 	"internal/failover/database/databasetest": {"internal/failover/database", "internal/failover/database/pgsql", "internal/deploy/remote", "internal/drill", "internal/history", "internal/lab"},
 	// AWS's APIs: our endpoint, and the rooms that speak to Amazon as clients, which are kept apart.
 	"internal/amazon":            {"internal/drill"},

@@ -84,6 +84,11 @@ func openRDS(d drill.Database, file string) (database.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	return rdsOf(d, file, server)
+}
+
+// rdsOf is the driver of an instance; without server nobody logs in to it.
+func rdsOf(d drill.Database, file string, server pgsql.Server) (*rds.Driver, error) {
 	config, err := amazon.Config(context.Background(), d.RDS.AWS, filepath.Dir(file))
 	if err != nil {
 		return nil, err

@@ -15,10 +15,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/failover/database/pgsql"
 	"firedrill/internal/lint"
 )
 
-// lintZoneMax bounds the look at one hosted zone.
+// lintZoneMax bounds the look at one hosted zone, or one instance.
 const lintZoneMax = time.Minute
 
 type lintOptions struct {
@@ -31,11 +32,12 @@ func newLintCommand(s streams) *cobra.Command {
 	var options lintOptions
 	command := &cobra.Command{
 		Use:   "lint",
-		Short: "Find what a service file or a zone in Route 53 gets wrong without being wrong",
+		Short: "Find what a service file, a zone in Route 53 or an instance of RDS gets wrong without being wrong",
 		Args:  cobra.NoArgs,
 		Long: `Looks for traps: alarms that say nothing when a host dies, records that are always healthy, health checks that decide by the other side or by
 an old copy of an alarm, objectives that the settings cannot meet, drills that expect nothing. For names of the provider route53 (and for those of
---name) the hosted zone, its health checks and the alarms that they have copied are read too; nothing is changed there.
+--name) the hosted zone, its health checks and the alarms that they have copied are read too; of databases with driver rds what RDS says of the
+instance. Nothing is changed there.
 
 An error is something that will not do what it seems to do; a warning is what will, but worse, or unseen.
 
@@ -43,7 +45,7 @@ EXIT STATUS
   0    no error was found
   1    an error was found; with --strict also for a warning
   2    usage, or the service file is wrong
-  3    the zone could not be read`,
+  3    a zone or an instance could not be read`,
 		Example: "  firedrill lint\n  firedrill lint --json | jq '.findings[].rule'\n  firedrill lint --name www.example.com",
 		RunE:    func(command *cobra.Command, _ []string) error { return runLint(command.Context(), s, options) },
 	}
@@ -63,7 +65,7 @@ type lintReport struct {
 	Findings []lint.Finding `json:"findings"`
 	Errors   int            `json:"errors"`
 	Warnings int            `json:"warnings"`
-	Unread   []string       `json:"unread,omitempty"` // zones that could not be read, with the reason
+	Unread   []string       `json:"unread,omitempty"` // zones and instances that could not be read, with the reason
 }
 
 func runLint(ctx context.Context, s streams, options lintOptions) error {
@@ -82,7 +84,7 @@ func runLint(ctx context.Context, s streams, options lintOptions) error {
 	}
 	var unread error
 	if !options.offline {
-		unread = lintZones(ctx, service, options, &report)
+		unread = errors.Join(lintZones(ctx, service, options, &report), lintInstances(ctx, service, text, options, &report))
 	}
 	for _, finding := range report.Findings {
 		if finding.Severity == lint.Error {
@@ -140,6 +142,43 @@ func lintZones(ctx context.Context, service drill.Service, options lintOptions, 
 		}
 	}
 	return unread
+}
+
+// lintInstances looks at the instances of RDS.
+func lintInstances(ctx context.Context, service drill.Service, text []byte, options lintOptions, report *lintReport) error {
+	var unread error
+	for _, d := range service.Databases {
+		if d.Driver != drill.DatabaseRDS {
+			continue
+		}
+		found, err := lintInstance(ctx, service, d, options.file)
+		if err != nil {
+			report.Unread = append(report.Unread, d.Name+": "+err.Error())
+			unread = errors.Join(unread, &drill.Error{Op: "lint " + d.Name, Kind: drill.Unreachable, Err: err, Hint: drill.HintOf(err)})
+			continue
+		}
+		for _, finding := range found {
+			finding.File = options.file
+			finding.Line, finding.Column = drill.Place(text, finding.Where)
+			report.Findings = append(report.Findings, finding)
+		}
+	}
+	return unread
+}
+
+func lintInstance(ctx context.Context, service drill.Service, d drill.Database, file string) ([]lint.Finding, error) {
+	driver, err := rdsOf(d, file, pgsql.Server{})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, lintZoneMax)
+	defer cancel()
+	instance, err := driver.Facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	instance.Database = d.Name
+	return lint.OnInstance(instance, service), nil
 }
 
 func lintZone(ctx context.Context, service drill.Service, f drill.Failover, directory string) ([]lint.Finding, error) {

@@ -180,7 +180,7 @@ func (s *Service) look(ctx context.Context, i Instance) (status database.Status,
 // shown is an instance as it is at this moment.
 func (s *Service) shown(ctx context.Context, region string, i Instance) DBInstance {
 	shown := DBInstance{
-		DBInstanceIdentifier: i.Name, Engine: engine, DBInstanceStatus: failed, MasterUsername: i.User, DBName: i.Database, MultiAZ: true, DBInstanceArn: arn(region, i.Name),
+		DBInstanceIdentifier: i.Name, Engine: engine, DBInstanceStatus: failed, MasterUsername: i.User, DBName: i.Database, MultiAZ: true, DeletionProtection: true, DBInstanceArn: arn(region, i.Name),
 	}
 	status, moves, err := s.look(ctx, i)
 	if err != nil {

@@ -33,6 +33,8 @@ type DBInstance struct {
 	AvailabilityZone          string    `json:",omitempty"`
 	SecondaryAvailabilityZone string    `json:",omitempty"`
 	MultiAZ                   bool
+	BackupRetentionPeriod     int  // days; 0, as nothing here makes backups
+	DeletionProtection        bool // nothing here can be deleted
 	DBInstanceArn             string
 }
 

@@ -79,15 +79,23 @@ type instance struct {
 	port                                int32
 }
 
-func (d *Driver) describe(ctx context.Context) (instance, error) {
+// said is what RDS says of the instance.
+func (d *Driver) said(ctx context.Context) (types.DBInstance, error) {
 	said, err := d.options.Client.DescribeDBInstances(ctx, &rds.DescribeDBInstancesInput{DBInstanceIdentifier: &d.options.Instance})
 	if err != nil {
-		return instance{}, amazon.Problem("database", "rds "+d.options.Instance, err)
+		return types.DBInstance{}, amazon.Problem("database", "rds "+d.options.Instance, err)
 	}
 	if len(said.DBInstances) != 1 {
-		return instance{}, &drill.Error{Op: "database", Host: d.options.Instance, Kind: drill.Invalid, Err: fmt.Errorf("RDS knows %d instances of that name", len(said.DBInstances)), Hint: "Check instance in rds: of the service file, and region in aws:."}
+		return types.DBInstance{}, &drill.Error{Op: "database", Host: d.options.Instance, Kind: drill.Invalid, Err: fmt.Errorf("RDS knows %d instances of that name", len(said.DBInstances)), Hint: "Check instance in rds: of the service file, and region in aws:."}
 	}
-	one := said.DBInstances[0]
+	return said.DBInstances[0], nil
+}
+
+func (d *Driver) describe(ctx context.Context) (instance, error) {
+	one, err := d.said(ctx)
+	if err != nil {
+		return instance{}, err
+	}
 	found := instance{zone: aws.ToString(one.AvailabilityZone), status: aws.ToString(one.DBInstanceStatus), engine: aws.ToString(one.Engine)}
 	if one.Endpoint != nil {
 		found.name, found.port = aws.ToString(one.Endpoint.Address), aws.ToInt32(one.Endpoint.Port)
