@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -155,7 +157,13 @@ func startFleetDrill(ctx context.Context, s streams, o fleetOptions, request fle
 		if err != nil {
 			return err
 		}
-		return printPlan(s, plan, o.json)
+		if err := printPlan(s, plan, o.json); err != nil || o.json {
+			return err
+		}
+		for _, client := range slices.Sorted(maps.Keys(run.Clients)) {
+			fmt.Fprintf(s.out, "   client %s is agent %s\n", client, run.Clients[client])
+		}
+		return nil
 	case detach && o.json:
 		return printJSON(s, run)
 	case detach:

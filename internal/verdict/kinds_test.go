@@ -105,3 +105,46 @@ func TestALostKindOfClientProvesNothing(t *testing.T) {
 		t.Errorf("%s, %+v", step.Reason, step.Recoveries)
 	}
 }
+
+// Not to know whether all was well again, because a client was lost, is not to know that it was not.
+func TestAClientThatIsLostAfterTheRevertIsNoFailure(t *testing.T) {
+	unsteady := func(lost func(history.Event, time.Time) bool) verdict.StepVerdict {
+		plan, log := beside(0)
+		var reverted time.Time
+		var heard []history.Event
+		for _, event := range log {
+			switch fact := event.Fact.(type) {
+			case *history.AttackReverted:
+				reverted = event.At
+			case *history.StepStarted:
+				reverted = time.Time{}
+			case *history.Check:
+				if fact.Step == onActive && fact.Name == history.PhaseSteadyAfter {
+					copied := *fact
+					copied.OK, copied.Detail = false, "kept gave 0 samples where 20 belong"
+					event.Fact = &copied
+				}
+			}
+			if reverted.IsZero() || !lost(event, reverted) {
+				heard = append(heard, event)
+			}
+		}
+		return verdict.Judge(plan, heard).Steps[onActive]
+	}
+	ofKept := func(event history.Event) bool {
+		_, sample := event.Fact.(*history.Sample)
+		return sample && event.Source == "kept"
+	}
+	for name, row := range map[string]struct {
+		lost func(history.Event, time.Time) bool
+		want history.Outcome
+	}{
+		"from the revert on": {func(event history.Event, _ time.Time) bool { return ofKept(event) }, history.Inconclusive},
+		"a second later":     {func(event history.Event, at time.Time) bool { return ofKept(event) && event.At.Sub(at) > time.Second }, history.Inconclusive},
+		"never":              {func(history.Event, time.Time) bool { return false }, history.Failed},
+	} {
+		if step := unsteady(row.lost); step.Outcome != row.want {
+			t.Errorf("lost %s: %s: %s", name, step.Outcome, step.Reason)
+		}
+	}
+}

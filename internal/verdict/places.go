@@ -138,6 +138,10 @@ func (d *drillCase) conductorChecks(before bool) []Check {
 			checks = append(checks, passed(GroupReadiness, name, orText(why, "It holds."), entry.seq))
 			continue
 		}
+		if name == history.PhaseSteadyAfter && d.unseenAfter() {
+			checks = append(checks, inconclusive(GroupReadiness, name, orText(why, "It does not hold."), entry.seq))
+			continue
+		}
 		bad := failed(GroupReadiness, name, orText(why, "It does not hold."), entry.seq)
 		bad.NotReverted = name == CheckNothingInForce
 		checks = append(checks, bad)

@@ -290,6 +290,25 @@ func (d *drillCase) answersAfter(well *recovery) {
 	}
 }
 
+// unseenAfter says that all that was seen after the revert was well, and that a client, or something else that must be seen, was lost meanwhile: then nobody knows
+// whether all was well, which is not to say that it was not.
+func (d *drillCase) unseenAfter() bool {
+	reverted := d.impact.To
+	if reverted.IsZero() {
+		return false
+	}
+	well := &recovery{from: reverted, at: reverted}
+	d.alarmsAfter(well)
+	d.answersAfter(well)
+	d.clientsAfter(well)
+	for _, client := range d.rec.clients() {
+		if measured, _ := d.rec.measure(client, reverted, d.span.to); measured.Void != "" {
+			well.silent = append(well.silent, client)
+		}
+	}
+	return len(well.silent) > 0 && len(well.bad) == 0
+}
+
 func (d *drillCase) clientsAfter(well *recovery) {
 	clients := d.rec.clients()
 	if len(clients) == 0 {
