@@ -69,13 +69,13 @@ func TestAvailabilityThatIsJustReachedIsReached(t *testing.T) {
 // An objective that is just met is met; one that only the error of measuring could decide is not decided.
 func TestARecoveryThatIsJustInTimeIsInTime(t *testing.T) {
 	log := samplesOf("client", -30, 60, badFrom(2, 10))
-	measured := edge(nil, log...).recoversWithin(GroupObjective, "RTO", time.Minute).Measured
+	measured := edge(nil, log...).recoversWithin(GroupObjective, "RTO", time.Minute, "").Measured
 	if measured.Value != 10 || measured.Bound <= 0 {
 		t.Fatalf("%+v", measured)
 	}
 	just := 10 + measured.Bound
 	for allowed, want := range map[float64]history.Outcome{9.999: history.Failed, 10: history.Inconclusive, just - .001: history.Inconclusive, just: history.Passed} {
-		if got := edge(nil, log...).recoversWithin(GroupObjective, "RTO", seconds(allowed).Duration()); got.Outcome != want {
+		if got := edge(nil, log...).recoversWithin(GroupObjective, "RTO", seconds(allowed).Duration(), ""); got.Outcome != want {
 			t.Errorf("10 s ±%v where %v s are allowed: %s %s", measured.Bound, allowed, got.Outcome, got.Explanation)
 		}
 	}
@@ -115,7 +115,7 @@ func TestHalfOfAllRequestsIsNotSilence(t *testing.T) {
 	if got := edge(nil, log...).errorBudget(level); strings.Contains(got.Explanation, "not measured") || got.Measured.Value != 30 {
 		t.Errorf("%s %s", got.Outcome, got.Explanation)
 	}
-	if got := edge(nil, log...).recoversWithin(GroupObjective, "RTO", time.Minute); got.Outcome != history.Passed || got.Measured.Value != 30 {
+	if got := edge(nil, log...).recoversWithin(GroupObjective, "RTO", time.Minute, ""); got.Outcome != history.Passed || got.Measured.Value != 30 {
 		t.Errorf("%s %s", got.Outcome, got.Explanation)
 	}
 }

@@ -131,6 +131,13 @@ func TestAClientThatIsLostAfterTheRevertIsNoFailure(t *testing.T) {
 		}
 		return verdict.Judge(plan, heard).Steps[onActive]
 	}
+	// One that was sent too late is our own fault.
+	late := func(event history.Event, _ time.Time) bool {
+		if fact, sample := event.Fact.(*history.Sample); sample && event.Source == "kept" {
+			fact.OK, fact.Cause = false, history.CauseProber
+		}
+		return false
+	}
 	ofKept := func(event history.Event) bool {
 		_, sample := event.Fact.(*history.Sample)
 		return sample && event.Source == "kept"
@@ -141,6 +148,7 @@ func TestAClientThatIsLostAfterTheRevertIsNoFailure(t *testing.T) {
 	}{
 		"from the revert on": {func(event history.Event, _ time.Time) bool { return ofKept(event) }, history.Inconclusive},
 		"a second later":     {func(event history.Event, at time.Time) bool { return ofKept(event) && event.At.Sub(at) > time.Second }, history.Inconclusive},
+		"not, but late":      {late, history.Inconclusive},
 		"never":              {func(history.Event, time.Time) bool { return false }, history.Failed},
 	} {
 		if step := unsteady(row.lost); step.Outcome != row.want {

@@ -138,7 +138,7 @@ func (d *drillCase) conductorChecks(before bool) []Check {
 			checks = append(checks, passed(GroupReadiness, name, orText(why, "It holds."), entry.seq))
 			continue
 		}
-		if name == history.PhaseSteadyAfter && d.unseenAfter() {
+		if name == history.PhaseSteadyAfter && d.unseenAfter(entry.at) {
 			checks = append(checks, inconclusive(GroupReadiness, name, orText(why, "It does not hold."), entry.seq))
 			continue
 		}

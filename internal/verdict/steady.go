@@ -290,9 +290,9 @@ func (d *drillCase) answersAfter(well *recovery) {
 	}
 }
 
-// unseenAfter says that all that was seen after the revert was well, and that a client, or something else that must be seen, was lost meanwhile: then nobody knows
-// whether all was well, which is not to say that it was not.
-func (d *drillCase) unseenAfter() bool {
+// unseenAfter says that all that was seen after the revert was well, and that a client, or something else that must be seen, was lost meanwhile, or could not look
+// in time just before the moment when it was asked: then nobody knows whether all was well, which is not to say that it was not.
+func (d *drillCase) unseenAfter(asked time.Time) bool {
 	reverted := d.impact.To
 	if reverted.IsZero() {
 		return false
@@ -302,11 +302,25 @@ func (d *drillCase) unseenAfter() bool {
 	d.answersAfter(well)
 	d.clientsAfter(well)
 	for _, client := range d.rec.clients() {
-		if measured, _ := d.rec.measure(client, reverted, d.span.to); measured.Void != "" {
+		measured, _ := d.rec.measure(client, reverted, d.span.to)
+		late := slices.ContainsFunc(d.rec.samplesIn(client, asked.Add(-d.asksBack(client)), asked), func(s sample) bool { return s.hole })
+		if measured.Void != "" || late {
 			well.silent = append(well.silent, client)
 		}
 	}
 	return len(well.silent) > 0 && len(well.bad) == 0
+}
+
+// asksBack is how far back the samples of a client decide whether all is steady: each question looks as far back as it must be steady, a few samples at least, and as
+// a sample may take to be known; and it was steady for too short a time since the last question that found it was not.
+func (d *drillCase) asksBack(client string) time.Duration {
+	back := max(d.drill.SteadyFor.Duration(), 5*d.rec.every(client)) + d.drill.SteadyFor.Duration()
+	for _, known := range d.rec.plan.Clients {
+		if known.Name == client {
+			back += known.Timeout.Duration()
+		}
+	}
+	return back + 2*time.Second // they come over a network
 }
 
 func (d *drillCase) clientsAfter(well *recovery) {

@@ -425,7 +425,14 @@ func (d *dashboard) logOf(run fleet.DrillRun) ([]history.Event, verdict.Verdict)
 // staged is a stage with a shop that answers, and an agent that is a client of it.
 func staged(t *testing.T, agent string, change func(*control.Options)) (*dashboard, *shop) {
 	t.Helper()
-	d, target := newStage(t, change, "web1", "web2"), newShop(t)
+	// A machine that is very busy takes long to answer.
+	patient := func(o *control.Options) {
+		o.RollCall, o.Lead = patience, 2*lead
+		if change != nil {
+			change(o)
+		}
+	}
+	d, target := newStage(t, patient, "web1", "web2"), newShop(t)
 	d.must("putservice", fleet.PutService{Text: withClient(target.URL, agent)}, nil)
 	return d, target
 }
@@ -436,7 +443,8 @@ func (d *dashboard) underway(name, host string) (run fleet.DrillRun) {
 	for range 5 {
 		var err error
 		if run, err = d.drill(name); err != nil {
-			d.t.Fatal(err)
+			d.t.Log(err)
+			continue
 		}
 		if awaited(func() error {
 			if d.must("drillrun", run.ID, &run); run.Done() {
@@ -489,7 +497,7 @@ func TestAnAgentIsAClientOfADrill(t *testing.T) {
 		t.Errorf("%+v, with %d samples: %+v", run, len(samples), measured)
 	}
 	// On a machine that is too busy to sample in time nothing is measured, and nothing proven.
-	if run.Outcome != string(judged.Outcome) || judged.Outcome != history.Passed && (measured.Void == "" || judged.Outcome != history.Inconclusive) {
+	if run.Outcome != string(judged.Outcome) || judged.Outcome != history.Passed && (measured.Void == "" && measured.Holes == 0 || judged.Outcome != history.Inconclusive) {
 		t.Errorf("a drill of which was measured %+v is %s: %s", measured, run.Outcome, judged.Reason)
 	}
 	clocks := 0
