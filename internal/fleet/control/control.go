@@ -92,29 +92,30 @@ type Control struct {
 	keys    *keyring
 	boot    string
 
-	engine    *server.Server // where members come in
-	conn      *nats.Conn     // to where everything is kept
-	store     *store
-	lead      *leadership
-	members   *members
-	tokens    *tokens
-	permits   *permits.Store
-	runs      *runBook
-	levers    *shelf[fleet.Lever]
-	records   *records
-	schedule  *shelf[fleet.Scheduled]
-	servers   *shelf[fleet.Server]
-	apiTokens *shelf[apiToken]
-	services  *shelf[fleet.ServiceFile]
-	drills    *shelf[fleet.DrillRun]
-	freezes   *shelf[fleet.Freeze]
-	turns     *shelf[turned]
-	journal   jetstream.Stream
-	retained  *shelf[horizon]
-	told      *shelf[cadenceTold]
-	audit     *auditLog
-	auditKey  ed25519.PrivateKey // signs what stands for audit logs that were removed
-	closers   []func() error
+	engine     *server.Server // where members come in
+	conn       *nats.Conn     // to where everything is kept
+	store      *store
+	lead       *leadership
+	members    *members
+	tokens     *tokens
+	permits    *permits.Store
+	runs       *runBook
+	levers     *shelf[fleet.Lever]
+	records    *records
+	schedule   *shelf[fleet.Scheduled]
+	servers    *shelf[fleet.Server]
+	apiTokens  *shelf[apiToken]
+	services   *shelf[fleet.ServiceFile]
+	drills     *shelf[fleet.DrillRun]
+	drillNames names
+	freezes    *shelf[fleet.Freeze]
+	turns      *shelf[turned]
+	journal    jetstream.Stream
+	retained   *shelf[horizon]
+	told       *shelf[cadenceTold]
+	audit      *auditLog
+	auditKey   ed25519.PrivateKey // signs what stands for audit logs that were removed
+	closers    []func() error
 
 	opened  atomic.Bool
 	closing chan struct{}
@@ -350,7 +351,13 @@ func (c *Control) openHistory(ctx context.Context) error {
 		c.runs, runs = openRuns(ctx, c.store, func(run fleet.Run) { c.hold(run); c.changed("run", run) })
 	})
 	opening.Go(func() {
-		c.drills, drills = openSettled(ctx, c.store, "drills", c.drillChanged, func(_ string, text []byte) bool { return drillSettled(text) }, nil)
+		c.drills, drills = openSettled(ctx, c.store, "drills", c.drillChanged, func(id string, text []byte) bool {
+			settled := drillSettled(text)
+			if settled {
+				c.drillNames.insert(id)
+			}
+			return settled
+		}, nil)
 	})
 	opening.Go(func() { c.records, records = openRecords(ctx, c.store) })
 	opening.Wait()

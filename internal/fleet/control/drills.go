@@ -397,6 +397,7 @@ func (c *Control) changeDrill(ctx context.Context, id string, with func(*fleet.D
 
 // drillChanged takes note of a drill as it is kept now, whichever server wrote it.
 func (c *Control) drillChanged(id string, run fleet.DrillRun) {
+	c.drillNames.insert(id)
 	c.mu.Lock()
 	if run.Done() {
 		delete(c.openDrills, id)
@@ -504,9 +505,7 @@ func (c *Control) GoingDrills() []fleet.DrillRun {
 
 // Drills are the newest drills that fit, the newest first.
 func (c *Control) Drills(count int, fits func(fleet.DrillRun) bool) []fleet.DrillRun {
-	all := slices.DeleteFunc(c.drills.values(), func(run fleet.DrillRun) bool { return fits != nil && !fits(run) })
-	slices.SortFunc(all, func(a, b fleet.DrillRun) int { return strings.Compare(b.ID, a.ID) })
-	return all[:min(count, len(all))]
+	return newest(&c.drillNames, c.drills.get, "", count, fits)
 }
 
 // FindDrill returns the drill of a name, or of the last characters of one.
@@ -516,7 +515,11 @@ func (c *Control) FindDrill(id string) (fleet.DrillRun, error) {
 	}
 	found := []fleet.DrillRun{}
 	if len(id) >= runNameMin {
-		found = c.Drills(2, func(run fleet.DrillRun) bool { return strings.HasSuffix(run.ID, id) })
+		for _, name := range c.drillNames.ending(id) {
+			if run, ok := c.drills.get(name); ok {
+				found = append(found, run)
+			}
+		}
 	}
 	if len(found) != 1 {
 		return fleet.DrillRun{}, &drill.Error{Op: "drill", Kind: drill.Invalid, Err: fmt.Errorf("%d drills are called %q", len(found), id), Hint: "see: firedrill fleet drills"}

@@ -134,10 +134,10 @@ func (s *shelf[T]) close() {
 
 // takeUp takes up a value as it is in the bucket.
 func (s *shelf[T]) takeUp(entry jetstream.KeyValueEntry) error {
-	s.mu.Lock()
+	s.mu.RLock()
 	known := s.all[entry.Key()].revision
-	s.reached = max(s.reached, entry.Revision())
-	s.mu.Unlock()
+	s.mu.RUnlock()
+	defer s.reach(entry.Revision()) // when it is at hand, and not before: who takes over counts on it
 	if entry.Revision() <= known || entry.Operation() != jetstream.KeyValuePut {
 		return nil
 	}
@@ -155,6 +155,12 @@ func (s *shelf[T]) takeUp(entry jetstream.KeyValueEntry) error {
 	}
 	s.now(entry.Key(), onShelf[T]{value: value, revision: entry.Revision()})
 	return nil
+}
+
+func (s *shelf[T]) reach(revision uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reached = max(s.reached, revision)
 }
 
 // now puts a value in its place, unless a newer one is there.

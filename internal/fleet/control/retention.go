@@ -162,10 +162,7 @@ func (c *Control) pruneShared(ctx context.Context, now time.Time, dry bool, done
 func (c *Control) prunableRuns(now time.Time, named, drills map[string]bool) []prunable {
 	newest := map[string]bool{} // services of which a newer run was seen
 	all := []prunable{}
-	c.runs.mu.RLock()
-	ids := slices.Clone(c.runs.ids)
-	c.runs.mu.RUnlock()
-	for _, id := range slices.Backward(ids) {
+	for _, id := range slices.Backward(c.runs.names.before("", c.runs.count())) {
 		run, ok := c.runs.get(id)
 		if !ok {
 			continue
@@ -287,7 +284,9 @@ func (c *Control) forget(what pruned) {
 		c.runs.forget(one)
 	}
 	for _, one := range what.Drills {
-		c.drills.forget(one)
+		if c.drills.forget(one) {
+			c.drillNames.remove(one.Key)
+		}
 	}
 	c.records.forget(what.Records)
 }
@@ -305,11 +304,9 @@ func (b *runBook) forget(one gone) {
 	if !known || !b.shelf.forget(one) {
 		return
 	}
+	b.names.remove(one.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if at, known := slices.BinarySearch(b.ids, one.Key); known {
-		b.ids = slices.Delete(b.ids, at, at+1)
-	}
 	delete(b.active, one.Key)
 	for _, host := range run.Hosts {
 		delete(b.ordered, host.Order)

@@ -134,8 +134,8 @@ func (o *old) wrong(t *testing.T) (problems []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if int(kept.State.Msgs) != len(o.c.runs.ids) {
-		problems = append(problems, fmt.Sprintf("%d journals of %d runs", kept.State.Msgs, len(o.c.runs.ids)))
+	if int(kept.State.Msgs) != o.c.runs.count() {
+		problems = append(problems, fmt.Sprintf("%d journals of %d runs", kept.State.Msgs, o.c.runs.count()))
 	}
 	records, _ := o.c.Records("shop", "", 1000)
 	verdicts := map[string]bool{}
@@ -168,7 +168,7 @@ func TestTheRetentionRemovesWhatIsOldAndNothingThatCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if there := len(o.c.runs.ids) + len(o.c.drills.values()); there != len(o.goes)+len(o.stay) {
+		if there := o.c.runs.count() + len(o.c.drills.values()); there != len(o.goes)+len(o.stay) {
 			t.Errorf("planted %v: a look leaves %d of %d", planted, there, len(o.goes)+len(o.stay))
 		}
 		done, err := o.c.prune(t.Context(), o.now, false)

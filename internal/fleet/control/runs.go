@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"firedrill/internal/drill"
@@ -14,9 +13,9 @@ import (
 // runBook is the shelf of runs with what keeps a look at it from going through all of them: names of runs sort by time.
 type runBook struct {
 	shelf *shelf[fleet.Run]
+	names names
 
 	mu      sync.RWMutex     // guards the fields below
-	ids     []string         // sorted, so the oldest first
 	active  map[string]bool  // not over yet
 	ordered map[string]place // by order, of runs that were read
 	whole   bool             // all were read
@@ -38,26 +37,11 @@ func openRuns(ctx context.Context, store *store, news func(fleet.Run)) (*runBook
 	}, func(id string, text []byte) bool {
 		settled := runSettled(text)
 		if settled {
-			b.name(id)
+			b.names.insert(id)
 		}
 		return settled
 	}, func(_ string, run fleet.Run) { b.index(run) })
 	return b, err
-}
-
-// name takes up the name of a run.
-func (b *runBook) name(id string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.insert(id)
-}
-
-func (b *runBook) insert(id string) {
-	if last := len(b.ids) - 1; last < 0 || b.ids[last] < id { // as they come, as a rule
-		b.ids = append(b.ids, id)
-	} else if at, known := slices.BinarySearch(b.ids, id); !known {
-		b.ids = slices.Insert(b.ids, at, id)
-	}
 }
 
 // readAll reads all runs, until stop is closed.
@@ -74,9 +58,9 @@ func (b *runBook) readAll(stop <-chan struct{}) {
 
 // index takes up a run.
 func (b *runBook) index(run fleet.Run) {
+	b.names.insert(run.ID)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.insert(run.ID)
 	if run.Done() {
 		delete(b.active, run.ID)
 	} else {
@@ -131,43 +115,10 @@ func (b *runBook) of(host, order string) (run fleet.Run, at int, ok bool) {
 
 // newest returns runs that fit, the newest first, from the one before a name on; an empty name is the end.
 func (b *runBook) newest(before string, count int, fits func(fleet.Run) bool) []fleet.Run {
-	runs := []fleet.Run{}
-	for looked := 0; looked < lookedAtMax && len(runs) < count; {
-		ids := b.before(before, max(lookedAtOnce, count-len(runs)))
-		if len(ids) == 0 {
-			break
-		}
-		for _, id := range slices.Backward(ids) {
-			if run, ok := b.get(id); ok && len(runs) < count && (fits == nil || fits(run)) {
-				runs = append(runs, run)
-			}
-		}
-		before, looked = ids[0], looked+len(ids)
-	}
-	return runs
+	return newest(&b.names, b.get, before, count, fits)
 }
 
-// before returns the names that come right before one, the oldest first. Runs are read without the lock: what is read is indexed.
-func (b *runBook) before(before string, count int) []string {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	at := len(b.ids)
-	if before != "" {
-		at, _ = slices.BinarySearch(b.ids, before)
-	}
-	return slices.Clone(b.ids[max(0, at-count):at])
-}
-
-const (
-	lookedAtMax  = 200_000 // bounds what a filter that fits nothing goes through
-	lookedAtOnce = 64
-)
-
-func (b *runBook) count() int {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return len(b.ids)
-}
+func (b *runBook) count() int { return b.names.count() }
 
 // find returns the run of a name, or of the last characters of one.
 func (b *runBook) find(id string) (fleet.Run, error) {
@@ -176,13 +127,7 @@ func (b *runBook) find(id string) (fleet.Run, error) {
 	}
 	var found []string
 	if len(id) >= runNameMin {
-		b.mu.RLock()
-		for _, known := range b.ids {
-			if strings.HasSuffix(known, id) {
-				found = append(found, known)
-			}
-		}
-		b.mu.RUnlock()
+		found = b.names.ending(id)
 	}
 	if len(found) == 1 {
 		if run, ok := b.get(found[0]); ok {

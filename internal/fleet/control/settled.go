@@ -2,8 +2,87 @@ package control
 
 import (
 	"bytes"
+	"slices"
+	"strings"
+	"sync"
 
 	"firedrill/internal/fleet"
+)
+
+// names are names that sort by time, so that a look at the newest does not go through all.
+type names struct {
+	mu  sync.RWMutex // guards the field below
+	all []string     // sorted, so the oldest first
+}
+
+func (n *names) insert(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if last := len(n.all) - 1; last < 0 || n.all[last] < name { // as they come, as a rule
+		n.all = append(n.all, name)
+	} else if at, known := slices.BinarySearch(n.all, name); !known {
+		n.all = slices.Insert(n.all, at, name)
+	}
+}
+
+func (n *names) remove(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if at, known := slices.BinarySearch(n.all, name); known {
+		n.all = slices.Delete(n.all, at, at+1)
+	}
+}
+
+// before returns the names that come right before one, the oldest first; the empty name is the end.
+func (n *names) before(name string, count int) []string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	at := len(n.all)
+	if name != "" {
+		at, _ = slices.BinarySearch(n.all, name)
+	}
+	return slices.Clone(n.all[max(0, at-count):at])
+}
+
+// ending returns the names that end in a text.
+func (n *names) ending(text string) (found []string) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for _, name := range n.all {
+		if strings.HasSuffix(name, text) {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+func (n *names) count() int {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return len(n.all)
+}
+
+// newest returns values that fit, the newest first, from the one before a name on. Values are read without the lock: what is read is indexed.
+func newest[T any](n *names, get func(string) (T, bool), before string, count int, fits func(T) bool) []T {
+	found := []T{}
+	for looked := 0; looked < lookedAtMax && len(found) < count; {
+		ids := n.before(before, max(lookedAtOnce, count-len(found)))
+		if len(ids) == 0 {
+			break
+		}
+		for _, id := range slices.Backward(ids) {
+			if one, ok := get(id); ok && len(found) < count && (fits == nil || fits(one)) {
+				found = append(found, one)
+			}
+		}
+		before, looked = ids[0], looked+len(ids)
+	}
+	return found
+}
+
+const (
+	lookedAtMax  = 200_000 // bounds what a filter that fits nothing goes through
+	lookedAtOnce = 64
 )
 
 // member finds a member of an object in its JSON text, if its value is a text without escapes; what lies deeper is passed over. It is for a hundred
