@@ -335,9 +335,7 @@ func totals(rec *record, verdict *Verdict) Totals {
 			}
 		}
 	}
-	if sum.Samples > 0 {
-		sum.Available = share(sum.Samples-sum.FailedSample, sum.Samples)
-	}
+	sum.Available = share(sum.Samples-sum.FailedSample, sum.Samples)
 	var unmeasured []string
 	if rec.plan.Objectives.RPO != nil && len(rec.ledgers) == 0 {
 		unmeasured = append(unmeasured, "RPO (no client writes a ledger)")

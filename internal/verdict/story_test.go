@@ -170,3 +170,71 @@ func TestWhatWasProvenBeforeHasItsEvidence(t *testing.T) {
 		t.Errorf("of a log without a begin: %+v", got)
 	}
 }
+
+// Errors of measuring add up, and of two recoveries the one counts that may have been the slower.
+func TestErrorsOfMeasuringAddUp(t *testing.T) {
+	for _, row := range []struct {
+		a, b Figure
+		want bool
+	}{
+		{Figure{Seconds: 10}, Figure{Seconds: 9, Bound: 5}, false},
+		{Figure{Seconds: 9, Bound: 5}, Figure{Seconds: 10}, true},
+		{Figure{Seconds: 10, Bound: 1}, Figure{Seconds: 10, Bound: 1}, false},
+		{Figure{Open: true}, Figure{Seconds: 99}, true},
+		{Figure{Seconds: 99}, Figure{Open: true}, false},
+	} {
+		if got := worse(&row.a, &row.b); got != row.want {
+			t.Errorf("%+v is worse than %+v: %t", row.a, row.b, got)
+		}
+	}
+	log := samplesOf("client", -30, 60, badFrom(2, 10))
+	alone := edge(nil, log...).recovery("client").bound
+	d := edge(nil, append(log, told(-25, &history.Clock{Host: "client", Error: seconds(.25)}), told(-25, &history.Clock{Host: "b1", Error: seconds(.5)}), told(-25, &history.Clock{Host: "g1", Error: seconds(4)}))...)
+	if got := d.recovery("client").bound - alone; got != seconds(.75).Duration() {
+		t.Errorf("clocks that are known to 0.25 s and 0.5 s add %s", got)
+	}
+	if got := totals(edge(nil).rec, &Verdict{}); got.Available != 0 || got.Samples != 0 {
+		t.Errorf("of no sample: %+v", got)
+	}
+}
+
+// A client has two seconds after a move to follow, and from then on is asked.
+func TestAClientHasTwoSecondsToFollow(t *testing.T) {
+	for at, want := range map[float64]int{4: 0, 4.999: 0, 5: 1, 8: 1} {
+		d := edge(nil, answered(-20, "10.0.0.1"), answered(3, "10.0.0.2"), answered(50, "10.0.0.2"), told(at, &history.Sample{Probe: "client", Scheduled: after(at), OK: true, Address: "10.0.0.1"}))
+		if got := len(d.clientsFollow()); got != want {
+			t.Errorf("served %v s after the move: %d checks, want %d", at-3, got, want)
+		}
+	}
+}
+
+// Who reads that a canary was not tried reads on which flows.
+func TestACanaryNamesTheFlowsThatWereNotTried(t *testing.T) {
+	try := func(at float64, flow, when string, through bool) history.Event {
+		return history.New(after(at), "b1", &history.AttackCanary{GUID: "g", Target: "db", Flow: flow, When: when, Through: through})
+	}
+	before, fresh, kept := try(-1, "new", canaryBefore, true), try(1, "new", canaryInForce, false), try(2, "established", canaryInForce, false)
+	for want, log := range map[string][]history.Event{"not tried on established flows": {before, fresh}, "not tried on new flows while": {before, kept}} {
+		if got := canaryCut("b1", "db", edge(nil, log...).rec.attacks["g"].canaryTable()); !strings.Contains(got.Explanation, want) {
+			t.Errorf("%s, want %q", got.Explanation, want)
+		}
+	}
+	if got := edge(nil, samplesOf("orders", 0, 60, badFrom(0, 60))...).expectation(drill.Expectation{Kind: drill.ExpectProbeFails, Probe: "orders", Within: seconds(10)}); got.Outcome != history.Passed {
+		t.Errorf("a probe that failed in its first look: %s %s", got.Outcome, got.Explanation)
+	}
+}
+
+// Three good looks in a row end a failure, and a client whose interval nobody states samples ten times a second.
+func TestThreeGoodLooksEndAFailure(t *testing.T) {
+	for good, back := range map[float64]bool{2: false, 3: true, 4: true} {
+		d := edge(nil, samplesOf("orders", 0, 10+good, badFrom(5, 10))...)
+		failed, again := d.probeBack("orders", after(60))
+		if !failed.Equal(after(5)) || again.IsZero() == back || back && !again.Equal(after(10)) {
+			t.Errorf("%v good looks: failed at %s, back at %s", good, failed, again)
+		}
+	}
+	silent := edge(func(p *drill.Plan) { p.Clients[0].Every = 0 })
+	if got, other := silent.rec.every("client"), silent.rec.every("nobody"); got.Seconds() != .1 || other.Seconds() != .1 {
+		t.Errorf("every %s and %s", got, other)
+	}
+}
