@@ -184,10 +184,12 @@ func (w *world) startAgent(h *host, change func(*agent.Options)) {
 	if change != nil {
 		change(&o)
 	}
-	a, err := agent.Open(o)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	var a *agent.Agent
+	// What another test starts at this moment holds all files that are open here, and so the lock of an agent that was just stopped, until it is another program.
+	w.await("the agent of "+h.name, func() (err error) {
+		a, err = agent.Open(o)
+		return err
+	})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
