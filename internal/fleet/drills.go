@@ -142,6 +142,8 @@ type DrillRun struct {
 	Version int               `json:"version"` // of the service file
 	By      string            `json:"by"`
 	Trigger string            `json:"trigger"`           // person, schedule
+	Entry   string            `json:"entry,omitempty"`   // of the schedule, which began it
+	Moment  time.Time         `json:"moment,omitzero"`   // at which it was due there
 	Server  string            `json:"server"`            // that conducts it, and keeps its log and reports
 	Hosts   []string          `json:"hosts"`             // that it attacks
 	Kinds   []string          `json:"kinds"`             // of its attacks

@@ -54,6 +54,7 @@ type Scheduled struct {
 	Leash   string        `json:"leash,omitempty"`            // who leashed or unleashed it last
 
 	Done  time.Time `json:"done,omitzero"`   // the newest moment that was dealt with
+	Again time.Time `json:"again,omitzero"`  // a moment that was begun once more, because the server ended in the middle of its drill
 	Last  string    `json:"last,omitempty"`  // the run of then
 	Why   string    `json:"why,omitempty"`   // why there was none
 	Ended bool      `json:"ended,omitempty"` // taken off the schedule

@@ -18,7 +18,6 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
-	"firedrill/internal/history"
 )
 
 const (
@@ -105,7 +104,7 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 	case "drills":
 		return c.Drills(runsShown, nil), nil
 	case "drill":
-		return with(text, func(r fleet.DrillRequest) (any, error) { return c.Drill(ctx, by, r, history.TriggerPerson) })
+		return with(text, func(r fleet.DrillRequest) (any, error) { return c.Drill(ctx, by, r) })
 	case "drillrun":
 		return with(text, func(id string) (any, error) { return c.FindDrill(id) })
 	case "drilllog":

@@ -55,6 +55,9 @@ type Options struct {
 
 	Margin time.Duration // after a deadline, before a permit is handed on or a host counts as lost; default 30 s
 
+	// Clock is what the schedule goes by; default time.Now.
+	Clock func() time.Time
+
 	// Person is what a person may do who has no key here, but a log-in elsewhere; nil: there are none.
 	Person func(name string) (fleet.Member, bool)
 
@@ -79,6 +82,8 @@ type Options struct {
 	Untold          bool // planted bug: audit logs are removed without a checkpoint
 	Uncorrected     bool // planted bug: what a client says is told by its own clock
 	Leaderless      bool // planted bug: each server does what the one that leads should do
+	Abandoning      bool // planted bug: what a drill that was broken off has in force goes on
+	Relentless      bool // planted bug: the schedule begins a drill again as often as a server ends in the middle of it
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 }
 
@@ -151,6 +156,9 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	o.Pulse, o.Lead = cmp.Or(o.Pulse, 4*time.Second), cmp.Or(o.Lead, 3*time.Second)
 	o.RollCall, o.Margin = cmp.Or(o.RollCall, time.Second), cmp.Or(o.Margin, 30*time.Second)
 	o.Lease, o.Patience = cmp.Or(o.Lease, leaseDefault), cmp.Or(o.Patience, externalMax)
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
 	if o.Name == "" {
 		o.Name, _ = os.Hostname()
 	}
@@ -623,7 +631,7 @@ func (c *Control) Run(ctx context.Context) error {
 			}
 			c.follow(context.WithoutCancel(ctx), time.Now())
 			c.followDrills(context.WithoutCancel(ctx))
-			c.carryOutDue(context.WithoutCancel(ctx), time.Now())
+			c.carryOutDue(context.WithoutCancel(ctx), c.options.Clock())
 			c.remindRenewals(time.Now())
 		}
 	}

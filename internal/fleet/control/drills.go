@@ -206,8 +206,19 @@ func conductablePlan(plan drill.Plan) error {
 	return nil
 }
 
-// Drill starts a drill of a service and returns when it is under way; what becomes of it is followed from then on.
-func (c *Control) Drill(ctx context.Context, by fleet.Member, request fleet.DrillRequest, trigger string) (fleet.DrillRun, error) {
+// occasion is what a drill is begun for.
+type occasion struct {
+	trigger string
+	entry   string    // of the schedule; empty: none
+	moment  time.Time // at which it was due there
+}
+
+// Drill starts a drill of a service for a person and returns when it is under way; what becomes of it is followed from then on.
+func (c *Control) Drill(ctx context.Context, by fleet.Member, request fleet.DrillRequest) (fleet.DrillRun, error) {
+	return c.begun(ctx, by, request, occasion{trigger: history.TriggerPerson})
+}
+
+func (c *Control) begun(ctx context.Context, by fleet.Member, request fleet.DrillRequest, on occasion) (fleet.DrillRun, error) {
 	if c.options.Conductor == nil {
 		return fleet.DrillRun{}, &drill.Error{Op: "drill", Kind: drill.Unsupported, Err: errors.New("this server conducts no drills")}
 	}
@@ -235,7 +246,7 @@ func (c *Control) Drill(ctx context.Context, by fleet.Member, request fleet.Dril
 	if err != nil {
 		return fleet.DrillRun{}, err
 	}
-	run := drillRunOf(by, request, file, plan, trigger, c.options.Name, time.Now())
+	run := drillRunOf(by, request, file, plan, on, c.options.Name, time.Now())
 	for _, kind := range run.Kinds {
 		if err := withinBounds(by, nil, kind); err != nil {
 			return fleet.DrillRun{}, err
@@ -276,8 +287,8 @@ func (c *Control) Drill(ctx context.Context, by fleet.Member, request fleet.Dril
 }
 
 // drillRunOf is a drill as it is about to begin.
-func drillRunOf(by fleet.Member, request fleet.DrillRequest, file fleet.ServiceFile, plan drill.Plan, trigger, server string, now time.Time) fleet.DrillRun {
-	run := fleet.DrillRun{ID: uuid.Must(uuid.NewV7()).String(), Request: request, Version: file.Version, By: by.Name, Trigger: trigger, Started: now, State: fleet.DrillRunning, Server: server}
+func drillRunOf(by fleet.Member, request fleet.DrillRequest, file fleet.ServiceFile, plan drill.Plan, on occasion, server string, now time.Time) fleet.DrillRun {
+	run := fleet.DrillRun{ID: uuid.Must(uuid.NewV7()).String(), Request: request, Version: file.Version, By: by.Name, Trigger: on.trigger, Entry: on.entry, Moment: on.moment, Started: now, State: fleet.DrillRunning, Server: server}
 	run.Result = fmt.Sprintf("%s-%s", now.UTC().Format("20060102T150405Z"), run.ID[len(run.ID)-6:])
 	most := drillRoom
 	for _, step := range plan.Steps {
@@ -468,23 +479,74 @@ func (c *Control) conducts(id string) bool {
 	return c.conducting[id] != nil
 }
 
-// followDrills ends drills that were broken off, once their hosts have given account or are past their deadlines.
+// followDrills ends drills that were broken off: nobody watches what they have in force, so it is taken back at once, and once their hosts have given
+// account or are past their deadlines the drill is judged, the permit given back, and the schedule asked.
 func (c *Control) followDrills(ctx context.Context) {
 	for _, run := range c.GoingDrills() {
-		waits := func(attack fleet.Run) bool { return attack.Drill == run.ID }
-		if run.State != fleet.DrillBroken || slices.ContainsFunc(c.runs.going(), waits) {
+		if run.State == fleet.DrillRunning && !c.conducts(run.ID) && time.Since(run.Started) > youth {
+			// It was written by a leader before, and came late.
+			if err := c.breakOff(ctx, func(other fleet.DrillRun) bool { return other.ID == run.ID }); err != nil {
+				c.log.WarnContext(ctx, "a drill that nobody conducts is not marked yet", "drill", run.ID, "error", err)
+			}
+			continue
+		}
+		if run.State != fleet.DrillBroken {
+			continue
+		}
+		open := false
+		for _, attack := range c.runs.going() {
+			if attack.Drill != run.ID {
+				continue
+			}
+			open = true
+			if attack.Stopped == "" && attack.State == fleet.RunRunning && !c.options.Abandoning {
+				c.record("run %s of drill %s is taken back: the server that conducted it has ended", attack.ID, run.ID)
+				c.tellStopped(c.change(attack.ID, func(r *fleet.Run) { r.Stopped = "the end of the server that conducted its drill" }))
+			}
+		}
+		if open {
 			continue
 		}
 		keeping, cancel := context.WithTimeout(ctx, storeMax)
-		c.changeDrill(keeping, run.ID, func(r *fleet.DrillRun) {
-			r.State, r.Ended, r.Outcome = fleet.DrillEnded, time.Now(), string(history.Inconclusive)
-			r.Reason = "the server ended in the middle of it; its hosts took the impact back by themselves"
-		})
-		c.record("drill %s of %s was broken off by the end of the server", run.ID, run.Request.Service)
-		if err := c.permits.Yield(keeping, run.Request.Service, run.ID); err != nil {
-			c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "drill", run.ID, "error", err)
-		}
+		c.endBroken(keeping, run)
 		cancel()
+		c.beginAgain(ctx, run, c.options.Clock())
+	}
+}
+
+// endBroken writes down what became of a drill that was broken off, and gives its permit back.
+func (c *Control) endBroken(ctx context.Context, run fleet.DrillRun) {
+	var unsure []string
+	attacked := false
+	for _, attack := range c.runs.newest("", runsShown, func(r fleet.Run) bool { return r.Drill == run.ID }) {
+		for _, host := range attack.Hosts {
+			attacked = attacked || host.Lines > 0
+			if host.State == fleet.HostEnded && !host.Reverted {
+				unsure = append(unsure, host.Name)
+			}
+		}
+	}
+	reason := "server " + run.Server + " ended in the middle of it"
+	switch {
+	case len(unsure) > 0:
+		reason += "; not reverted: " + strings.Join(unsure, ", ")
+	case attacked:
+		reason += "; its hosts took the impact back"
+	default:
+		reason += ", before anything was attacked"
+	}
+	run = c.changeDrill(ctx, run.ID, func(r *fleet.DrillRun) {
+		r.State, r.Ended, r.Outcome, r.Reason, r.Left = fleet.DrillEnded, time.Now(), string(history.Inconclusive), reason, len(unsure) > 0
+	})
+	c.record("drill %s of %s was broken off: %s", run.ID, run.Request.Service, run.Reason)
+	if err := c.KeepRecord(ctx, fleet.Record{ID: run.Result, Service: run.Request.Service, Outcome: run.Outcome, Reason: run.Reason, NotReverted: run.Left, Started: run.Started, Finished: run.Ended}); err != nil {
+		c.log.WarnContext(ctx, "a verdict cannot be kept", "drill", run.ID, "error", err)
+	}
+	if run.Left {
+		return // nobody attacks the service before its permit ends, or a person has looked
+	}
+	if err := c.permits.Yield(ctx, run.Request.Service, run.ID); err != nil {
+		c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "drill", run.ID, "error", err)
 	}
 }
 

@@ -297,12 +297,12 @@ func (c *Control) takeOver(ctx context.Context, term uint64, from lease) {
 	c.beside.Go(func() { c.freeOrphans(ctx, term) })
 }
 
-// catchUp returns when the runs and the lever are at hand here as they were written last, which may still be on its way. The rest comes as it comes: what
+// catchUp returns when the runs, the drills and the lever are at hand here as they were written last, which may still be on its way. The rest comes as it comes: what
 // is done on an old view of it is refused by its revision.
 func (c *Control) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, catchUpTry)
 	defer cancel()
-	return errors.Join(c.levers.sync(ctx), c.runs.shelf.sync(ctx))
+	return errors.Join(c.levers.sync(ctx), c.runs.shelf.sync(ctx), c.drills.sync(ctx))
 }
 
 // catchUpTry bounds one question: an engine that has just lost a server answers some at once, and others when it has chosen anew.

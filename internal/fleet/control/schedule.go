@@ -244,7 +244,7 @@ func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fl
 			return run.ID, skippedWhy + why, err
 		}
 	}
-	run, err := c.Drill(ctx, by, request, trigger)
+	run, err := c.begun(ctx, by, request, occasion{trigger: trigger, entry: one.ID, moment: one.Done})
 	if err == nil && request.DryRun {
 		return "", fmt.Sprintf("leashed: it would attack %s with %s", strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", ")), nil
 	}
@@ -292,6 +292,35 @@ func (c *Control) carryOutDue(ctx context.Context, now time.Time) {
 			}()
 		}
 	}
+}
+
+// beginAgain begins a drill of the schedule once more whose server ended in the middle of it: where its moment may still be caught up, and once. That it
+// is, is on the disk before it begins.
+func (c *Control) beginAgain(ctx context.Context, broken fleet.DrillRun, now time.Time) {
+	one, known := c.schedule.get(broken.Entry)
+	if !known || one.Ended || broken.Trigger != history.TriggerSchedule || !one.Done.Equal(broken.Moment) || one.Again.Equal(broken.Moment) && !c.options.Relentless {
+		return
+	}
+	entry, err := c.entryOf(one)
+	if err != nil {
+		return
+	}
+	before := stateOf(one)
+	before.Done[one.ID] = broken.Moment.Add(-time.Second)
+	if !slices.ContainsFunc(schedule.Decide([]schedule.Entry{entry}, now, before).Due, func(due schedule.Due) bool { return due.Moment.Equal(broken.Moment) }) {
+		c.record("%s is not begun once more: its moment, %s, cannot be caught up now", one.Name, broken.Moment.Format(time.RFC3339))
+		return
+	}
+	one.Again, one.Last, one.Why = broken.Moment, "", "it was begun once more, and the server ended before it was known what became of it"
+	if !c.keepScheduled(ctx, one) {
+		return
+	}
+	c.record("%s is begun once more: the server ended in the middle of drill %s", one.Name, broken.ID)
+	c.due.Add(1)
+	go func() {
+		defer c.due.Done()
+		c.beginScheduled(ctx, one)
+	}()
 }
 
 func (c *Control) keepScheduled(ctx context.Context, one fleet.Scheduled) bool {

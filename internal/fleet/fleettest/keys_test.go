@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,11 +206,32 @@ func ordersEnd(t *testing.T, faithful bool) error {
 	h, other := w.join("web1", web(), func(o *agent.Options) { o.Faithful = faithful }), w.join("web2", web(), nil)
 	stolen := w.orderKey()
 	conn := w.intruder(other)
-	by := func(key ed25519.PrivateKey) bool {
-		o := w.order(h)
-		began := w.send(conn, h, signed(w, o, key), o.ID)
-		w.await("its end", h.whole)
-		return began
+	// What becomes of an order is seen on the host: it is taken, or refused because of its signature. Where it is refused for another reason, a busy
+	// machine for instance, another one is sent.
+	by := func(key ed25519.PrivateKey) (taken bool) {
+		var sent fleet.Order
+		others := -1
+		forged := strings.Count(w.log.String(), fleet.ErrForged.Error())
+		w.await("what becomes of an order", func() error {
+			log := w.log.String()
+			refused := strings.Count(log, "an order is refused")
+			switch {
+			case strings.Count(log, fleet.ErrForged.Error()) > forged:
+				return nil
+			case others >= 0 && tookAt(h.state, sent.ID):
+				taken = true
+				return nil
+			case others >= 0 && others == refused:
+				return errors.New("it is on its way")
+			}
+			others, sent = refused, w.order(h)
+			return errors.Join(conn.Publish(fleet.ToAgent(h.key, fleet.WordOrder), signed(w, sent, key)), conn.Flush(), errors.New("it was sent"))
+		})
+		word, err := json.Marshal(fleet.Cancel{Order: sent.ID, Reason: "it was seen"})
+		if err := errors.Join(err, conn.Publish(fleet.ToAgent(h.key, fleet.WordCancel), word), conn.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		return taken
 	}
 	follows := func() {
 		w.await("that hosts follow", func() error {

@@ -73,7 +73,10 @@ const wakeTries = 100
 
 // took reports whether a host has taken an order.
 func took(host *part, order string) bool {
-	state := host.config.(agentConfig).State //nolint:forcetypeassert // of an agent
+	return tookAt(host.config.(agentConfig).State, order) //nolint:forcetypeassert // of an agent
+}
+
+func tookAt(state, order string) bool {
 	return gone(filepath.Join(state, "journal", order+".jsonl")) != nil || gone(filepath.Join(state, "journal", "sent", order+".jsonl")) != nil
 }
 

@@ -57,6 +57,8 @@ type serverConfig struct {
 	Directory, Listen, Name, ClusterListen string
 	Peers, NATS                            []string
 	Stubborn, Unfenced, Leaderless         bool
+	Conducts, Abandoning                   bool
+	Fast                                   time.Time // since when its schedule goes faster; zero: it does not
 }
 
 func asServer(ctx context.Context, text []byte) error {
@@ -64,15 +66,26 @@ func asServer(ctx context.Context, text []byte) error {
 	if err := json.Unmarshal(text, &config); err != nil {
 		return err
 	}
-	c, err := control.Open(ctx, control.Options{Directory: config.Directory, Listen: config.Listen, Advertise: config.Listen, Name: config.Name,
+	o := control.Options{Directory: config.Directory, Listen: config.Listen, Advertise: config.Listen, Name: config.Name,
 		Cluster: control.Cluster{Listen: config.ClusterListen, Peers: config.Peers}, External: control.External{URLs: config.NATS},
 		Limits: fleet.Limits{Percent: 50}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Lease: ringLease, Pulse: pulse, Lead: lead, RollCall: time.Second, Margin: 3 * time.Second,
-		Stubborn: config.Stubborn, Unfenced: config.Unfenced, Leaderless: config.Leaderless})
+		Stubborn: config.Stubborn, Unfenced: config.Unfenced, Leaderless: config.Leaderless, Abandoning: config.Abandoning}
+	if config.Conducts {
+		// Hosts that are slow are waited for: what is tried here is not begun a second time because a machine is busy.
+		o.Conductor, o.RollCall, o.Lead = stagehand{}, patience, 5*lead
+	}
+	if !config.Fast.IsZero() {
+		o.Clock = func() time.Time { return fast(config.Fast) }
+	}
+	c, err := control.Open(ctx, o)
 	if err != nil {
 		return err
 	}
 	return errors.Join(c.Run(ctx), c.Close())
 }
+
+// fast is a clock that goes faster than others since a moment, so that a minute of the schedule is not a minute of the test.
+func fast(since time.Time) time.Time { return since.Add(20 * time.Since(since)) }
 
 // agentConfig is an agent of a ring.
 type agentConfig struct {
