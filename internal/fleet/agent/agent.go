@@ -41,6 +41,9 @@ const (
 	reconnectWait = time.Second
 	helloMax      = 10 * time.Second
 	tendEvery     = 100 * time.Millisecond
+	tendIdle      = time.Second // while nothing is in force by order
+	restAfter     = 5 * time.Second
+	restEvery     = time.Minute
 )
 
 // Options of an agent. The zero value of most stands for what an installed agent does.
@@ -54,6 +57,7 @@ type Options struct {
 	// MaySample says which addresses this host may look at for an order, or why none. Default: what the order says are the service's own.
 	MaySample func(fleet.Sampling) ([]netip.Prefix, error)
 
+	Rest      func()                                                            // gives memory back; called now and then while nothing is done; may be nil
 	OpenOrder func(text []byte, trusted ed25519.PublicKey) (fleet.Order, error) // planted bug: instead of fleet.Open
 	Forgetful bool                                                              // planted bug: an order is taken twice
 	Unleashed bool                                                              // planted bug: a lost control plane changes nothing
@@ -342,9 +346,10 @@ func (a *Agent) slack() time.Duration {
 
 // tend ends what is in force when the control plane is lost, and says now and then that we are there.
 func (a *Agent) tend(ctx context.Context) {
-	look, speak := time.NewTicker(tendEvery), time.NewTicker(presenceEvery)
+	look, speak, rest := time.NewTimer(tendEvery), time.NewTicker(presenceEvery), time.NewTimer(restAfter)
 	defer look.Stop()
 	defer speak.Stop()
+	defer rest.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -355,10 +360,26 @@ func (a *Agent) tend(ctx context.Context) {
 			}
 			a.renew()
 			a.keyOver()
+			look.Reset(a.tendNext())
+		case <-rest.C:
+			if a.options.Rest != nil {
+				a.options.Rest()
+			}
+			rest.Reset(restEvery)
 		case <-speak.C:
 			a.present()
 		}
 	}
+}
+
+// tendNext is when to look again. What is in force is looked after often; with nothing in force a host should not even wake up for us.
+func (a *Agent) tendNext() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.tasks) > 0 {
+		return tendEvery
+	}
+	return min(tendIdle, a.options.Leash/8)
 }
 
 // present says that we are there, and what is in force.

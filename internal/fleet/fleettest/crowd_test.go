@@ -3,16 +3,13 @@ package fleettest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -294,39 +291,13 @@ func (c *crowd) halt() ([]time.Duration, fleet.HaltReport) {
 // cpu is the processor time that the server has used.
 func (c *crowd) cpu() time.Duration {
 	c.b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.server.Process.Pid))
-	_, rest, ok := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	if err != nil || !ok || len(fields) < 13 {
-		c.b.Fatalf("the server is gone: %v", err)
-	}
-	user, err1 := strconv.Atoi(fields[11])
-	system, err2 := strconv.Atoi(fields[12])
-	if err := errors.Join(err1, err2); err != nil {
-		c.b.Fatal(err)
-	}
-	return time.Duration(user+system) * 10 * time.Millisecond // a tick is 1/100 s in every kernel of Debian
+	return cpuOf(c.b, c.server.Process.Pid)
 }
 
 // resident is the memory of the server, in MiB.
 func (c *crowd) resident() float64 {
 	c.b.Helper()
-	file, err := os.Open(fmt.Sprintf("/proc/%d/status", c.server.Process.Pid))
-	if err != nil {
-		c.b.Fatal(err)
-	}
-	defer file.Close()
-	text, _ := io.ReadAll(file)
-	_, rest, _ := strings.Cut(string(text), "VmRSS:")
-	fields := strings.Fields(rest)
-	if len(fields) == 0 {
-		c.b.Fatal("the server does not say how much memory it has")
-	}
-	kilobytes, err := strconv.Atoi(fields[0])
-	if err != nil {
-		c.b.Fatal(err)
-	}
-	return float64(kilobytes) / 1024
+	return residentOf(c.b, c.server.Process.Pid)
 }
 
 func (c *crowd) close() {
