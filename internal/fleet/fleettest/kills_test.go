@@ -318,6 +318,7 @@ func TestNothingIsLostOrDoneTwiceWhateverIsKilled(t *testing.T) {
 		return
 	}
 	t.Run("three servers of our own", func(t *testing.T) { kills(t, 3, 0, count/2) })
+	t.Run("a drill of the schedule whose leader dies, twice", leaderDies)
 	t.Run("two servers with three NATS nodes of others", func(t *testing.T) { kills(t, 2, 3, count-count/2) })
 }
 

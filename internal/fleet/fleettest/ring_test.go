@@ -72,7 +72,7 @@ func asServer(ctx context.Context, text []byte) error {
 		Stubborn: config.Stubborn, Unfenced: config.Unfenced, Leaderless: config.Leaderless, Abandoning: config.Abandoning}
 	if config.Conducts {
 		// Hosts that are slow are waited for: what is tried here is not begun a second time because a machine is busy.
-		o.Conductor, o.RollCall, o.Lead = stagehand{}, patience, 5*lead
+		o.Conductor, o.RollCall, o.Lead, o.Lease = stagehand{}, patience, 5*lead, 5*ringLease
 	}
 	if !config.Fast.IsZero() {
 		o.Clock = func() time.Time { return fast(config.Fast) }
