@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"text/tabwriter"
@@ -69,8 +70,8 @@ func printCadences(s streams, all []fleet.Cadence) error {
 	return table.Flush()
 }
 
-// cadenceTeller tells the webhook of a server that a cadence has moved.
-func cadenceTeller(urlFile, keyFile string) (tell func(ctx context.Context, one fleet.Cadence, from string) error, err error) {
+// newsTeller tells the webhook of a server what its people should hear.
+func newsTeller(urlFile, keyFile string) (tell func(context.Context, fleet.News) error, err error) {
 	if urlFile == "" {
 		if keyFile != "" {
 			return nil, &drill.Error{Op: "--notify-key-file", Kind: drill.Invalid, Err: fmt.Errorf("there is nobody to be told"), Hint: "Name the file with the address: --notify-url-file."}
@@ -81,21 +82,7 @@ func cadenceTeller(urlFile, keyFile string) (tell func(ctx context.Context, one 
 	if err := notify.Check(action, "."); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, one fleet.Cadence, from string) error {
-		return notify.Deliver(ctx, action, ".", cadenceNotice(one, from, time.Now()))
+	return func(ctx context.Context, news fleet.News) error {
+		return notify.Deliver(ctx, action, ".", notify.Notice{Service: cmp.Or(news.Service, "fleet"), Alarm: news.Name, From: news.From, To: news.To, Reason: news.Text, At: news.At})
 	}, nil
-}
-
-// cadenceNotice is a cadence as alarms are told: due and overdue are raised.
-func cadenceNotice(one fleet.Cadence, from string, now time.Time) notify.Notice {
-	state := func(of string) string {
-		switch of {
-		case schedule.CadenceDue, schedule.CadenceOverdue:
-			return "ALARM"
-		case schedule.CadenceKept:
-			return "OK"
-		}
-		return "INSUFFICIENT_DATA"
-	}
-	return notify.Notice{Service: one.Service, Alarm: "cadence-" + one.Drill, From: state(from), To: state(one.State), Reason: one.Text, At: now}
 }

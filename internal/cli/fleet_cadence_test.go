@@ -20,7 +20,6 @@ import (
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/control"
 	"firedrill/internal/notify"
-	"firedrill/internal/schedule"
 	"firedrill/internal/stage"
 	"firedrill/internal/verdict"
 	"firedrill/internal/watch"
@@ -42,12 +41,12 @@ func TestAWebhookIsToldOfACadenceAndCanTellWhoSaidIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tell, err := cadenceTeller(address, key)
+	tell, err := newsTeller(address, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := fleet.Cadence{Service: "shop", Drill: "lose-db", State: schedule.CadenceDue, Text: "no drill of lose-db for 29 days: due"}
-	if err := tell(t.Context(), one, ""); err != nil {
+	one := fleet.News{Service: "shop", Name: "cadence-lose-db", To: fleet.NewsAlarm, Text: "no drill of lose-db for 29 days: due"}
+	if err := tell(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
 	mac := hmac.New(sha256.New, []byte("not to be guessed"))
@@ -59,22 +58,18 @@ func TestAWebhookIsToldOfACadenceAndCanTellWhoSaidIt(t *testing.T) {
 	if told.Service != "shop" || told.Alarm != "cadence-lose-db" || told.To != "ALARM" || told.Reason != one.Text {
 		t.Errorf("%+v", told)
 	}
-	one.State = schedule.CadenceKept
-	if notice := cadenceNotice(one, schedule.CadenceOverdue, time.Now()); notice.From != "ALARM" || notice.To != "OK" {
-		t.Errorf("%+v", notice)
-	}
 	for _, wrong := range [][2]string{{filepath.Join(directory, "nothing"), ""}, {address, filepath.Join(directory, "nothing")}, {"", key}} {
-		if _, err := cadenceTeller(wrong[0], wrong[1]); drill.KindOf(err) != drill.Invalid {
+		if _, err := newsTeller(wrong[0], wrong[1]); drill.KindOf(err) != drill.Invalid {
 			t.Errorf("%q: %v", wrong, err)
 		}
 	}
-	if tell, err := cadenceTeller("", ""); tell != nil || err != nil {
+	if tell, err := newsTeller("", ""); tell != nil || err != nil {
 		t.Errorf("nobody is told: %v", err)
 	}
 	receiver.Close()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := tell(ended, one, ""); err == nil {
+	if err := tell(ended, one); err == nil {
 		t.Error("a receiver that is gone was told")
 	}
 }

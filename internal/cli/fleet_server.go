@@ -65,7 +65,7 @@ func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.replicas, "replicas", 0, "how often everything is kept, with --cluster-peers or --nats: 1, 3 or 5 (default: 3 where there are servers for it, or 1)")
 	flags.StringVar(&o.keepFor, "keep-for", keepForDefault, "how long runs, drills, verdicts and the audit log are kept, as 365d; 0 is for ever. The newest verdicts of each drill, what may not be reverted, and logs on which a stage may rest stay")
 	flags.IntVar(&o.keepRuns, "keep-runs", keepRunsDefault, "how many runs, drills and verdicts of the fleet are kept, of each; 0 is all")
-	flags.StringVar(&o.notifyURL, "notify-url-file", "", "file with the address of a webhook that is told when a drill is due or overdue, and when it was run (cadence: in a service file)")
+	flags.StringVar(&o.notifyURL, "notify-url-file", "", "file with the address of a webhook that is told how each drill has ended, when one is due or overdue (cadence: in a service file), and when the lever is engaged or released")
 	flags.StringVar(&o.notifyKey, "notify-key-file", "", "file with the key that signs what is told (HMAC-SHA-256, in X-Firedrill-Signature)")
 	flags.StringVar(&o.http, "fleet-http", "", "address and port for the dashboard and the HTTPS API of the fleet, as :7443 (default: none); docs/fleet.md")
 	flags.StringArrayVar(&o.files, "service-file", nil, "service file whose stage, next drill and playbooks the dashboard shows; repeat for more")
@@ -133,7 +133,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	tell, err := cadenceTeller(o.notifyURL, o.notifyKey)
+	tell, err := newsTeller(o.notifyURL, o.notifyKey)
 	if err != nil {
 		return nil, err
 	}

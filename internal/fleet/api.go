@@ -241,7 +241,25 @@ type Lever struct {
 	By      string    `json:"by,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	At      time.Time `json:"at,omitzero"`
-	Epoch   uint64    `json:"epoch"` // grows with each halt
+	Epoch   uint64    `json:"epoch"`            // grows with each halt
+	Untold  bool      `json:"untold,omitempty"` // whoever is to be told of its last move was not yet
+}
+
+// The states of what is told, as alarms have them.
+const (
+	NewsOK      = "OK"
+	NewsAlarm   = "ALARM"
+	NewsUnknown = "INSUFFICIENT_DATA"
+)
+
+// News is what somebody beyond the dashboard is told, as an alarm that moved: a cadence, a drill that has ended, or the lever.
+type News struct {
+	Service string // empty: the whole fleet
+	Name    string // cadence-DRILL, drill-DRILL or lever
+	From    string
+	To      string
+	Text    string
+	At      time.Time
 }
 
 // TokenRequest asks for leave to join.

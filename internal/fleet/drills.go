@@ -158,6 +158,7 @@ type DrillRun struct {
 	Reason  string            `json:"reason,omitempty"`
 	Left    bool              `json:"not_reverted,omitempty"` // impact may still be in force
 	Head    string            `json:"log,omitempty"`          // hash of the last line of its log
+	Untold  bool              `json:"untold,omitempty"`       // whoever is to be told how it ended was not yet
 	Plan    json.RawMessage   `json:"plan,omitempty"`         // of a dry run
 }
 

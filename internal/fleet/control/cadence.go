@@ -15,11 +15,6 @@ import (
 	"firedrill/internal/schedule"
 )
 
-const (
-	cadenceEvery = time.Minute
-	tellMax      = time.Minute // for one word to whoever is told
-)
-
 // rehearsed is the newest verdict of a drill that says something.
 type rehearsed struct {
 	at      time.Time
@@ -122,14 +117,8 @@ func (c *Control) tellCadences(ctx context.Context, now time.Time) {
 		if was.State == one.State || was.State == "" && one.State == schedule.CadenceKept {
 			continue
 		}
-		if c.options.Tell != nil {
-			telling, cancel := context.WithTimeout(ctx, tellMax)
-			err := c.options.Tell(telling, one, was.State)
-			cancel()
-			if err != nil {
-				c.log.WarnContext(ctx, "nobody could be told of a cadence; it is said again", "service", one.Service, "drill", one.Drill, "error", err)
-				continue
-			}
+		if !c.tell(ctx, fleet.News{Service: one.Service, Name: "cadence-" + one.Drill, From: cadenceNews(was.State), To: cadenceNews(one.State), Text: one.Text, At: now}) {
+			continue
 		}
 		if err := c.told.put(ctx, key, cadenceTold{one.State, now}); err != nil {
 			c.log.WarnContext(ctx, "that a cadence was told is not kept; it is said again", "error", err)
@@ -139,20 +128,15 @@ func (c *Control) tellCadences(ctx context.Context, now time.Time) {
 	}
 }
 
-// keepCadences looks at the cadences now and then, until ctx ends. Of several servers the one that leads does.
-func (c *Control) keepCadences(ctx context.Context) {
-	tick := time.NewTicker(cadenceEvery)
-	defer tick.Stop()
-	for {
-		if c.lead.leads() {
-			c.tellCadences(ctx, time.Now())
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+// cadenceNews is a cadence as alarms are told: due and overdue are raised.
+func cadenceNews(state string) string {
+	switch state {
+	case schedule.CadenceDue, schedule.CadenceOverdue:
+		return fleet.NewsAlarm
+	case schedule.CadenceKept:
+		return fleet.NewsOK
 	}
+	return fleet.NewsUnknown
 }
 
 // unfit says why a drill of the schedule is not to begin now; empty: it may. What cannot be found out is a reason.

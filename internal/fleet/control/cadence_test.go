@@ -40,11 +40,11 @@ func TestACadenceIsToldWhenItMovesAndOnce(t *testing.T) {
 	deaf := false
 	start := func() *Control {
 		return openWith(t, directory, func(o *Options) {
-			o.Tell = func(_ context.Context, one fleet.Cadence, from string) error {
+			o.Tell = func(_ context.Context, news fleet.News) error {
 				if deaf {
 					return errors.New("nobody is there")
 				}
-				told = append(told, fmt.Sprintf("%s %s %s %s>%s", one.Service, one.Drill, one.Text, from, one.State))
+				told = append(told, fmt.Sprintf("%s %s %s %s>%s", news.Service, news.Name, news.Text, news.From, news.To))
 				return nil
 			}
 			o.Wanted = func() []fleet.Wanted {
@@ -94,15 +94,15 @@ func TestACadenceIsToldWhenItMovesAndOnce(t *testing.T) {
 	deaf = true
 	expect(now.Add(19 * oneDay))
 	deaf = false
-	expect(now.Add(19*oneDay), "shop cut no drill of cut for 29 days: due >due")
+	expect(now.Add(19*oneDay), "shop cadence-cut no drill of cut for 29 days: due INSUFFICIENT_DATA>ALARM")
 	shut(t, c)
 	c = start()
 	expect(now.Add(19 * oneDay)) // a restart says nothing twice
-	expect(now.Add(26*oneDay), "shop cut no drill of cut for 36 days: overdue due>overdue")
+	expect(now.Add(26*oneDay), "shop cadence-cut no drill of cut for 36 days: overdue ALARM>ALARM")
 	if err := c.KeepRecord(t.Context(), drilled(0, "failed", 0)); err != nil {
 		t.Fatal(err)
 	}
-	expect(now.Add(time.Hour), "shop cut the next drill of cut is due in 27 days overdue>kept")
+	expect(now.Add(time.Hour), "shop cadence-cut the next drill of cut is due in 27 days ALARM>OK")
 	put(t, c, shop+shopCadence+"# another version\n")
 	if got := state(now.Add(time.Hour)); got != "kept failed" {
 		t.Errorf("with another version: %s", got)

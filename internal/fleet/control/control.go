@@ -63,8 +63,8 @@ type Options struct {
 
 	// Wanted are cadences that other service files ask for than those that were put on the server; nil: there are none.
 	Wanted func() []fleet.Wanted
-	// Tell says to whoever is to be told that a cadence has moved, from a state, which is empty at first; nil: nobody is. It is told at least once.
-	Tell func(ctx context.Context, one fleet.Cadence, from string) error
+	// Tell tells whoever is to be told, and returns when that is done; nil: nobody is. Each thing is told at least once.
+	Tell func(ctx context.Context, news fleet.News) error
 
 	// Conductor conducts drills of services; nil: this server conducts none.
 	Conductor Conductor
@@ -77,6 +77,7 @@ type Options struct {
 	StopsOnce       bool // planted bug: a host that does not hear a stop is not told again
 	Stubborn        bool // planted bug: a server leads though its lease was not renewed
 	Unfenced        bool // planted bug: what a server writes and orders counts, whoever leads by now
+	Glib            bool // planted bug: what was said counts as heard
 	Careless        bool // planted bug: the schedule begins a drill whatever the service is like
 	Heedless        bool // planted bug: the retention removes what must stay
 	Untold          bool // planted bug: audit logs are removed without a checkpoint
@@ -119,6 +120,7 @@ type Control struct {
 	retained   *shelf[horizon]
 	told       *shelf[cadenceTold]
 	audit      *auditLog
+	newsCame   chan struct{}      // something is to be told
 	auditKey   ed25519.PrivateKey // signs what stands for audit logs that were removed
 	closers    []func() error
 
@@ -139,15 +141,16 @@ type Control struct {
 	kept     map[string]*keptJournal
 	watchers map[chan Change]bool
 	// By order: who wants to hear what is kept of its journal; by drill: what ends it.
-	overheard  map[string]chan heardLines
-	samplings  map[string]*hearing // by order: what is heard of who samples
-	conducting map[string]context.CancelCauseFunc
-	openDrills map[string]bool           // not over
-	cadences   map[string][]fleet.Wanted // by version of a service file
-	winding    bool                      // nothing begins any more
-	renewing   map[string]bool           // hosts that are to replace their keys
-	reminded   time.Time                 // when they were told so
-	logins     map[string]string         // by member: with which key it logged in as far as we know
+	overheard    map[string]chan heardLines
+	samplings    map[string]*hearing // by order: what is heard of who samples
+	conducting   map[string]context.CancelCauseFunc
+	openDrills   map[string]bool           // not over
+	untoldDrills map[string]bool           // over, and somebody is still to be told
+	cadences     map[string][]fleet.Wanted // by version of a service file
+	winding      bool                      // nothing begins any more
+	renewing     map[string]bool           // hosts that are to replace their keys
+	reminded     time.Time                 // when they were told so
+	logins       map[string]string         // by member: with which key it logged in as far as we know
 }
 
 // Open starts the engine on the directory, or finds the one that others run, and is ready when it returns. Run keeps it going, Close ends it. One of
@@ -169,7 +172,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
 	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
-		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}, cadences: map[string][]fleet.Wanted{}, renewing: map[string]bool{}, logins: map[string]string{}}
+		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}, untoldDrills: map[string]bool{}, newsCame: make(chan struct{}, 1), cadences: map[string][]fleet.Wanted{}, renewing: map[string]bool{}, logins: map[string]string{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -608,7 +611,7 @@ func (c *Control) Run(ctx context.Context) error {
 	defer end()
 	campaign.Go(func() { c.campaign(campaigning) })
 	campaign.Go(func() { c.keepPruned(ctx) })
-	campaign.Go(func() { c.keepCadences(ctx) })
+	campaign.Go(func() { c.keepNews(ctx) })
 	c.pulse()
 	for {
 		select {

@@ -397,6 +397,7 @@ func (c *Control) changeDrill(ctx context.Context, id string, with func(*fleet.D
 	run, err := c.drills.change(ctx, id, func(run fleet.DrillRun, _ bool) (fleet.DrillRun, error) {
 		if !run.Done() {
 			with(&run)
+			run.Untold = run.Done() && c.options.Tell != nil
 		}
 		return run, nil
 	})
@@ -412,10 +413,18 @@ func (c *Control) drillChanged(id string, run fleet.DrillRun) {
 	c.mu.Lock()
 	if run.Done() {
 		delete(c.openDrills, id)
+		if run.Untold {
+			c.untoldDrills[id] = true
+		} else {
+			delete(c.untoldDrills, id)
+		}
 	} else {
 		c.openDrills[id] = true
 	}
 	c.mu.Unlock()
+	if run.Untold {
+		c.wakeNews()
+	}
 	c.changed("drill", run)
 }
 
@@ -423,6 +432,9 @@ func (c *Control) drillChanged(id string, run fleet.DrillRun) {
 func (c *Control) leverChanged(_ string, lever fleet.Lever) {
 	if lever.Engaged {
 		c.endDrills("halt by " + lever.By)
+	}
+	if lever.Untold {
+		c.wakeNews()
 	}
 	c.changed("lever", lever)
 }

@@ -82,7 +82,7 @@ func (c *Control) engage(ctx context.Context, by fleet.Member, reason string) (f
 		if !lever.Engaged {
 			lever.By, lever.Reason, lever.At = by.Name, reason, time.Now()
 		}
-		lever.Engaged, lever.Epoch = true, lever.Epoch+1
+		lever.Engaged, lever.Epoch, lever.Untold = true, lever.Epoch+1, c.options.Tell != nil
 		return lever
 	}
 	ctx, cancel := context.WithTimeout(ctx, leverMax)
@@ -102,7 +102,7 @@ func (c *Control) Release(ctx context.Context, by fleet.Member) (fleet.Lever, er
 	var was fleet.Lever
 	lever, err := c.levers.change(ctx, leverKey, func(lever fleet.Lever, _ bool) (fleet.Lever, error) {
 		was = lever
-		lever.Engaged = false
+		lever.Engaged, lever.Untold = false, lever.Untold || was.Engaged && c.options.Tell != nil
 		return lever, nil
 	})
 	if err != nil {

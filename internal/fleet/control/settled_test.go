@@ -43,6 +43,9 @@ func TestARunIsSettledByItsOwnStateAlone(t *testing.T) {
 		if drillSettled(encode(run)) != run.Done() {
 			t.Errorf("%s: %s", state, encode(run))
 		}
+		if run.Untold = true; drillSettled(encode(run)) {
+			t.Errorf("%s: of %s somebody is to be told", state, encode(run))
+		}
 	}
 }
 

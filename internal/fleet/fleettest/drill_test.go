@@ -207,7 +207,13 @@ func TestADrillHoldsThePermitOfItsServiceToItsEnd(t *testing.T) {
 	t.Parallel()
 	for name, planted := range map[string]func(*control.Options){"": nil, "a permit is taken by writing it down": func(o *control.Options) { o.BlindPermits = true }} {
 		t.Run(name, func(t *testing.T) {
-			d := newStage(t, planted, "web1", "web2", "web3", "web4", "web5", "web6")
+			told := make(chan fleet.News, 8)
+			d := newStage(t, func(o *control.Options) {
+				o.Tell = func(_ context.Context, news fleet.News) error { told <- news; return nil }
+				if planted != nil {
+					planted(o)
+				}
+			}, "web1", "web2", "web3", "web4", "web5", "web6")
 			run, err := d.drill("for-long")
 			if err != nil {
 				t.Fatal(err)
@@ -236,6 +242,11 @@ func TestADrillHoldsThePermitOfItsServiceToItsEnd(t *testing.T) {
 			}
 			if records, _ := d.control.Records("shop", "", 10); len(records) != 2 || records[0].ID != run.Result || records[0].Outcome != "passed" {
 				t.Errorf("the history has %+v", records)
+			}
+			for _, want := range []string{fleet.NewsUnknown, fleet.NewsOK} {
+				if news := <-told; news.Service != "shop" || news.To != want {
+					t.Errorf("told %+v, not %s", news, want)
+				}
 			}
 		})
 	}
