@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +30,19 @@ import (
 )
 
 // fleetConductor conducts drills for the server of a fleet, as firedrill run does, with agents in place of SSH. It implements control.Conductor.
-type fleetConductor struct{}
+type fleetConductor struct{ log *slog.Logger }
+
+// logWriter has what a run says to a person logged.
+type logWriter struct {
+	log   *slog.Logger
+	drill string
+}
+
+// Write implements io.Writer.
+func (w logWriter) Write(p []byte) (int, error) {
+	w.log.Warn("a drill says", "drill", w.drill, "text", strings.TrimSpace(string(p))) //nolint:sloglint // no context
+	return len(p), nil
+}
 
 // Plan asks the name servers which environment is answered, and makes the drill concrete.
 func (fleetConductor) Plan(ctx context.Context, service drill.Service, request fleet.DrillRequest) (drill.Plan, error) {
@@ -56,9 +70,9 @@ func withoutSecrets(service drill.Service) drill.Service {
 }
 
 // Conduct carries a drill out and writes its log and reports.
-func (fleetConductor) Conduct(ctx context.Context, job control.Job) (control.End, error) {
+func (f fleetConductor) Conduct(ctx context.Context, job control.Job) (control.End, error) {
 	service := withoutSecrets(job.Service)
-	quiet := streams{in: nil, out: io.Discard, err: io.Discard}
+	quiet := streams{in: nil, out: io.Discard, err: logWriter{f.log, job.Drill.ID}}
 	var end control.End
 	var judgedErr error
 	err := execute(ctx, quiet, runOptions{file: service.Name, out: path.Dir(job.Directory), service: &service, command: "run", trigger: job.Drill.Trigger}, execution{
