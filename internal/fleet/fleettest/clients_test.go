@@ -441,7 +441,7 @@ func staged(t *testing.T, agent string, change func(*control.Options)) (*dashboa
 // again, and given up in the end.
 func (d *dashboard) underway(name, host string) (run fleet.DrillRun) {
 	d.t.Helper()
-	for range 5 {
+	for range 8 {
 		var err error
 		if run, err = d.drill(name); err != nil {
 			d.t.Log(err)
@@ -456,8 +456,8 @@ func (d *dashboard) underway(name, host string) (run fleet.DrillRun) {
 			return run
 		}
 	}
-	d.t.Logf("this machine is too busy for a drill, which is never steady: %+v", run)
-	return fleet.DrillRun{}
+	d.t.Fatalf("a drill is never steady, which may be for a machine that is far too busy: %+v", run)
+	return run
 }
 
 // longest is how long a drill may take on a machine that is very busy: it may be thirty seconds before it is steady, and as long afterwards.
@@ -477,8 +477,8 @@ func (d *dashboard) over(run fleet.DrillRun) fleet.DrillRun {
 	return run
 }
 
+// It is not run beside the others of this package: it measures.
 func TestAnAgentIsAClientOfADrill(t *testing.T) {
-	t.Parallel()
 	d, target := staged(t, "place=far-away", nil)
 	if _, err := d.drill("busy"); drill.KindOf(err) != drill.Refused || !strings.Contains(err.Error(), "no agent has joined with this tag") {
 		t.Errorf("a client that is not there: %v", err)
@@ -486,9 +486,6 @@ func TestAnAgentIsAClientOfADrill(t *testing.T) {
 	d.join("eye", map[string]string{"place": "far-away"}, func(o *agent.Options) { o.Leash = 20 * leash })
 	d.welcomed("eye")
 	run := d.underway("busy", "web2")
-	if run.ID == "" {
-		return
-	}
 	_, err := d.attack("cpu", "1", "eye")
 	if d.must("drillrun", run.ID, &run); !run.Done() && (drill.KindOf(err) != drill.Refused || !strings.Contains(err.Error(), "samples for a drill")) {
 		t.Errorf("a host that samples is attacked: %v", err)
@@ -521,15 +518,12 @@ func TestAnAgentIsAClientOfADrill(t *testing.T) {
 	})
 }
 
+// It is not run beside the others of this package: it measures.
 func TestAClientThatIsLostProvesNothing(t *testing.T) {
-	t.Parallel()
 	d, _ := staged(t, "eye", nil)
 	eye := d.join("eye", nil, func(o *agent.Options) { o.Leash = 4 * leash })
 	d.welcomed("eye")
 	run := d.underway("busy", "web2")
-	if run.ID == "" {
-		return
-	}
 	eye.proxy.set(true)
 	run = d.over(run)
 	eye.proxy.set(false)
