@@ -163,7 +163,8 @@ type Run struct {
 	Kind     string    `json:"kind"`
 	Args     []string  `json:"args"`
 	Seed     uint64    `json:"seed"`
-	Services []string  `json:"services"` // whose permits it holds
+	Services []string  `json:"services"`         // whose permits it holds
+	Groups   []string  `json:"groups,omitempty"` // redundancy groups of these, whose permits it holds too
 	Issued   time.Time `json:"issued"`
 	Start    time.Time `json:"start"`
 	Deadline time.Time `json:"deadline"`
@@ -175,6 +176,17 @@ type Run struct {
 
 	Term      uint64     `json:"term,omitempty"`      // of the server that wrote it last, of several
 	Takeovers []Takeover `json:"takeovers,omitempty"` // each time another server went on with it
+}
+
+// NotReverted names the hosts of a run that have ended their part and did not say that everything is as it was.
+func (r Run) NotReverted() []string {
+	var names []string
+	for _, host := range r.Hosts {
+		if host.State == HostEnded && !host.Reverted {
+			names = append(names, host.Name)
+		}
+	}
+	return names
 }
 
 // Takeover says that a server went on with what another one had begun.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,8 @@ import (
 const (
 	TagService     = "service"
 	TagEnvironment = "environment"
+	// TagGroup names the redundancy group of a host's service: services that stand in for each other, of which one at a time is attacked.
+	TagGroup = "redundancy-group"
 )
 
 // Candidate is a host as the choice sees it.
@@ -199,6 +202,19 @@ func ServicesOf(hosts []Candidate) []string {
 			names = append(names, name)
 		} else {
 			names = append(names, NoService)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// GroupsOf names the redundancy groups of services, sorted, each once. A service is in the groups that any of its hosts names: one that was joined
+// without the tag takes nothing out of it.
+func GroupsOf(services []string, all []Candidate) []string {
+	var names []string
+	for _, c := range all {
+		if name := c.Tags[TagGroup]; name != "" && slices.Contains(services, cmp.Or(c.Tags[TagService], NoService)) {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)

@@ -147,6 +147,7 @@ type DrillRun struct {
 	Server  string            `json:"server"`            // that conducts it, and keeps its log and reports
 	Hosts   []string          `json:"hosts"`             // that it attacks
 	Kinds   []string          `json:"kinds"`             // of its attacks
+	Groups  []string          `json:"groups,omitempty"`  // redundancy groups of its service, whose permits it holds too
 	Clients map[string]string `json:"clients,omitempty"` // hosts that sample as clients of its file, by the client's name
 	Started time.Time         `json:"started"`
 	Until   time.Time         `json:"until"` // over by then; for so long it holds the permit of its service

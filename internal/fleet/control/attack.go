@@ -70,6 +70,7 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	now := time.Now()
 	run := fleet.Run{ID: uuid.Must(uuid.NewV7()).String(), By: by.Name, Kind: request.Kind, Args: request.Args, Seed: request.Selector.Seed, Services: fleet.ServicesOf(chosen),
 		Issued: now, Start: now.Add(c.options.Lead + time.Duration(len(chosen))*leadPerHost), State: fleet.RunStarting}
+	run.Groups = c.groupsOf(run.Services, all)
 	run.Deadline = run.Start.Add(most)
 	run.Term, _ = c.lead.holds()
 	for _, host := range chosen {
@@ -78,7 +79,7 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	if request.DryRun {
 		return run, nil
 	}
-	if err := c.permits.Take(ctx, run.Services, permits.Permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
+	if err := c.permits.Take(ctx, permits.Names(run.Services, run.Groups), permits.Permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
 		return fleet.Run{}, err
 	}
 	if err := c.runs.put(ctx, run); err != nil {
@@ -252,11 +253,24 @@ func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.
 }
 
 func (c *Control) yieldAll(ctx context.Context, run fleet.Run) error {
+	return c.yield(ctx, run.ID, run.Services, run.Groups)
+}
+
+// yield gives back what a run or a drill holds.
+func (c *Control) yield(ctx context.Context, id string, services, groups []string) error {
 	var err error
-	for _, service := range run.Services {
-		err = errors.Join(err, c.permits.Yield(ctx, service, run.ID))
+	for _, name := range permits.Names(services, groups) {
+		err = errors.Join(err, c.permits.Yield(ctx, name, id))
 	}
 	return err
+}
+
+// groupsOf are the redundancy groups of services.
+func (c *Control) groupsOf(services []string, all []fleet.Candidate) []string {
+	if c.options.Groupless {
+		return nil
+	}
+	return fleet.GroupsOf(services, all)
 }
 
 // change changes a run and keeps it. A run that cannot be kept is said so in the log: what happens on hosts does not depend on it.
@@ -342,6 +356,11 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 			continue
 		}
 		c.record("run %s has ended: %d hosts gave account, %d did not", run.ID, final, open)
+		if left := run.NotReverted(); len(left) > 0 {
+			// Nobody attacks these services before the permits end, or a person has looked.
+			c.record("run %s keeps its permits until %s: not reverted on %s", run.ID, run.Deadline.Add(c.options.Margin).Format(time.RFC3339), strings.Join(left, ", "))
+			continue
+		}
 		if err := c.yieldAll(ctx, run); err != nil {
 			c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "run", run.ID, "error", err)
 		}

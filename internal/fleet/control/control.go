@@ -77,6 +77,7 @@ type Options struct {
 	StopsOnce       bool // planted bug: a host that does not hear a stop is not told again
 	Stubborn        bool // planted bug: a server leads though its lease was not renewed
 	Unfenced        bool // planted bug: what a server writes and orders counts, whoever leads by now
+	Groupless       bool // planted bug: redundancy groups have no permits
 	Glib            bool // planted bug: what was said counts as heard
 	Careless        bool // planted bug: the schedule begins a drill whatever the service is like
 	Heedless        bool // planted bug: the retention removes what must stay

@@ -338,16 +338,16 @@ func (c *Control) admitDrill(ctx context.Context, run fleet.DrillRun, service dr
 	if err != nil {
 		return run, err
 	}
-	run.Clients = clients
+	run.Clients, run.Groups = clients, c.groupsOf([]string{service.Name}, all)
 	if err := c.options.Limits.Admit(all, chosen); err != nil || run.Request.DryRun {
 		return run, err
 	}
 	wanted := permits.Permit{Run: run.ID, By: run.By, Until: run.Until.Add(c.options.Margin)}
-	if err := c.permits.Take(ctx, []string{service.Name}, wanted, run.Started); err != nil {
+	if err := c.permits.Take(ctx, permits.Names([]string{service.Name}, run.Groups), wanted, run.Started); err != nil {
 		return run, err
 	}
 	if err := c.drills.put(ctx, run.ID, run); err != nil {
-		return run, errors.Join(err, c.permits.Yield(ctx, service.Name, run.ID))
+		return run, errors.Join(err, c.yield(ctx, run.ID, []string{service.Name}, run.Groups))
 	}
 	c.record("%s starts drill %s of %s, version %d of its file: drill %s, attacks on %s with %s", run.By, run.Request.Drill, service.Name, run.Version, run.ID, strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", "))
 	return run, nil
@@ -387,7 +387,7 @@ func (c *Control) conduct(ctx context.Context, run fleet.DrillRun, service drill
 	if run.Left {
 		return // nobody attacks the service before its permit ends, or a person has looked
 	}
-	if err := c.permits.Yield(keeping, service.Name, run.ID); err != nil {
+	if err := c.yield(keeping, run.ID, []string{service.Name}, run.Groups); err != nil {
 		c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "drill", run.ID, "error", err)
 	}
 }
@@ -533,10 +533,8 @@ func (c *Control) endBroken(ctx context.Context, run fleet.DrillRun) {
 	for _, attack := range c.runs.newest("", runsShown, func(r fleet.Run) bool { return r.Drill == run.ID }) {
 		for _, host := range attack.Hosts {
 			attacked = attacked || host.Lines > 0
-			if host.State == fleet.HostEnded && !host.Reverted {
-				unsure = append(unsure, host.Name)
-			}
 		}
+		unsure = append(unsure, attack.NotReverted()...)
 	}
 	reason := "server " + run.Server + " ended in the middle of it"
 	switch {
@@ -557,7 +555,7 @@ func (c *Control) endBroken(ctx context.Context, run fleet.DrillRun) {
 	if run.Left {
 		return // nobody attacks the service before its permit ends, or a person has looked
 	}
-	if err := c.permits.Yield(ctx, run.Request.Service, run.ID); err != nil {
+	if err := c.yield(ctx, run.ID, []string{run.Request.Service}, run.Groups); err != nil {
 		c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "drill", run.ID, "error", err)
 	}
 }

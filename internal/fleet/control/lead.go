@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -392,14 +393,10 @@ func (c *Control) freeOrphans(ctx context.Context, term uint64) {
 	}
 }
 
-// unaccounted reports whether a host of a run that is over may still have begun.
+// unaccounted reports whether a host of a run that is over may still have begun, or may not be as it was.
 func (c *Control) unaccounted(run fleet.Run, now time.Time) bool {
-	for _, host := range run.Hosts {
-		if host.State == fleet.HostLost && now.Before(run.Deadline.Add(c.options.Margin)) {
-			return true
-		}
-	}
-	return false
+	lost := func(host fleet.RunHost) bool { return host.State == fleet.HostLost }
+	return now.Before(run.Deadline.Add(c.options.Margin)) && (slices.ContainsFunc(run.Hosts, lost) || len(run.NotReverted()) > 0)
 }
 
 // here are the calls that any server answers: those that look, and the one that must not wait for a leader.

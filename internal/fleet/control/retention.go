@@ -167,10 +167,7 @@ func (c *Control) prunableRuns(now time.Time, named, drills map[string]bool) []p
 		if !ok {
 			continue
 		}
-		held := named[id] || drills[run.Drill] || !run.Done() || now.Before(run.Deadline.Add(c.options.Margin))
-		for _, host := range run.Hosts {
-			held = held || host.State == fleet.HostEnded && !host.Reverted
-		}
+		held := named[id] || drills[run.Drill] || !run.Done() || now.Before(run.Deadline.Add(c.options.Margin)) || len(run.NotReverted()) > 0
 		for _, service := range run.Services {
 			held = held || !newest[service]
 			newest[service] = true

@@ -488,6 +488,35 @@ func TestPermitsThatAreOnlyWrittenDownAreCaught(t *testing.T) {
 	}
 }
 
+// Of services that stand in for each other one is attacked at a time, also when one of its hosts has joined without saying so.
+func TestServicesOfARedundancyGroupAreAttackedOneAtATime(t *testing.T) {
+	t.Parallel()
+	for _, groupless := range []bool{false, true} {
+		w := newWorld(t, func(o *control.Options) { o.Groupless = groupless })
+		for _, service := range []string{"cards", "wires", "news"} {
+			for i := range 2 {
+				tags := map[string]string{fleet.TagService: service}
+				if service != "news" && i == 0 {
+					tags[fleet.TagGroup] = "payments"
+				}
+				w.join(fmt.Sprintf("%s%d", service, i), tags, nil)
+			}
+		}
+		first := w.mustAttack("cpu", "30", "cards1")
+		w.ended(w.mustAttack("cpu", "0.1", "news0").ID) // of another group, or of none
+		second, err := w.attack("cpu", "0.1", "wires1")
+		if refused := drill.KindOf(err) == drill.Refused && strings.Contains(err.Error(), "redundancy group payments"); refused == groupless {
+			t.Errorf("groupless %v: what stands in for an attacked service is attacked: %v", groupless, err)
+		}
+		if err == nil {
+			w.ended(second.ID)
+		}
+		w.must("stop", first.ID, nil)
+		w.ended(first.ID)
+		w.ended(w.mustAttack("cpu", "0.1", "wires1").ID) // it was given back
+	}
+}
+
 func TestAHaltEndsEverythingAndHoldsUntilReleased(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

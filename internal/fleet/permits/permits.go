@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"firedrill/internal/drill"
@@ -87,8 +88,24 @@ func (s *Store) takeOne(ctx context.Context, wanted Permit, now time.Time) error
 	return held(wanted.Service, holder)
 }
 
+// groupPrefix begins the name of the permit of a redundancy group. No service is called so.
+const groupPrefix = "_group."
+
+// Names are the permits that a run on services of redundancy groups needs, in the one order in which all take them.
+func Names(services, groups []string) []string {
+	names := make([]string, 0, len(services)+len(groups))
+	for _, group := range groups {
+		names = append(names, groupPrefix+group)
+	}
+	return append(names, services...)
+}
+
 func held(service string, holder Permit) error {
-	return &drill.Error{Op: "permit", Kind: drill.Refused, Err: fmt.Errorf("not attacking: run %s of %s holds the permit of service %s until %s", holder.Run, holder.By, service, holder.Until.Format(time.RFC3339)),
+	what := "service " + service
+	if group, is := strings.CutPrefix(service, groupPrefix); is {
+		what = "redundancy group " + group
+	}
+	return &drill.Error{Op: "permit", Kind: drill.Refused, Err: fmt.Errorf("not attacking: run %s of %s holds the permit of %s until %s", holder.Run, holder.By, what, holder.Until.Format(time.RFC3339)),
 		Hint: "wait for its end, or end it: firedrill halt --all"}
 }
 
