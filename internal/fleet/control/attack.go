@@ -164,11 +164,11 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 			h := &r.Hosts[i]
 			answer, ok := answers[h.Key]
 			switch {
+			case ok && answer.State == fleet.Refused: // also where its journal was here first, and said that it has ended
+				h.State, h.Reason, h.Cure, h.Reverted = fleet.HostRefused, answer.Reason, answer.Cure, true
 			case h.Final(), !ok && refused: // nobody waited for the others
 			case !ok:
 				h.State, h.Reason = fleet.HostSilent, "it did not answer in time"
-			case answer.State == fleet.Refused:
-				h.State, h.Reason, h.Cure, h.Reverted = fleet.HostRefused, answer.Reason, answer.Cure, true
 			default:
 				h.State = fleet.HostAccepted
 			}
