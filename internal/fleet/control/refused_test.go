@@ -37,7 +37,7 @@ func TestARefusalIsOneAlsoWhenItsJournalIsHereFirst(t *testing.T) {
 	go func() {
 		for answering.Err() == nil { // until somebody waits for it
 			c.hand(run.Hosts[0].Order, said{host: key, answer: fleet.Answer{Order: run.Hosts[0].Order, State: fleet.Refused, Reason: "the owner says no", Cure: "ask the owner"}})
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 	}()
 	after, err := c.begin(t.Context(), run, fleet.AttackRequest{})
