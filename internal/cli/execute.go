@@ -204,7 +204,8 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	if e.sealed != nil {
 		e.sealed(head)
 	}
-	reportErr := writeReports(directory, report.Input{Plan: e.plan, Log: log, Verdict: judged, LogName: logName, Head: head})
+	shown := report.Input{Plan: e.plan, Log: log, Verdict: judged, LogName: logName, Head: head}
+	reportErr := writeReports(directory, shown)
 	if reportErr == nil && err == nil { // a log that could not be written whole is not signed for
 		reportErr = attestRun(directory, int64(len(log)), head, judged, e.key)
 	}
@@ -213,7 +214,7 @@ func execute(ctx context.Context, s streams, options runOptions, e execution) er
 	if e.done != nil {
 		e.done(directory, judged)
 	}
-	sendTrace(ctx, s.err, directory, report.Input{Plan: e.plan, Log: log, Verdict: judged, LogName: logName, Head: head})
+	sendTrace(ctx, s.err, directory, shown)
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,9 @@ func (c *Control) DrillsDirectory() string {
 	return filepath.Join(c.options.Directory, drillsDirectory)
 }
 
+// resultForm is the time with which the name of a drill's directory begins.
+const resultForm = "20060102T150405Z"
+
 // LogName is the log in a drill's directory.
 const LogName = "run.jsonl"
 
@@ -289,7 +292,7 @@ func (c *Control) begun(ctx context.Context, by fleet.Member, request fleet.Dril
 // drillRunOf is a drill as it is about to begin.
 func drillRunOf(by fleet.Member, request fleet.DrillRequest, file fleet.ServiceFile, plan drill.Plan, on occasion, server string, now time.Time) fleet.DrillRun {
 	run := fleet.DrillRun{ID: uuid.Must(uuid.NewV7()).String(), Request: request, Version: file.Version, By: by.Name, Trigger: on.trigger, Entry: on.entry, Moment: on.moment, Started: now, State: fleet.DrillRunning, Server: server}
-	run.Result = fmt.Sprintf("%s-%s", now.UTC().Format("20060102T150405Z"), run.ID[len(run.ID)-6:])
+	run.Result = fmt.Sprintf("%s-%s", now.UTC().Format(resultForm), run.ID[len(run.ID)-6:])
 	most := drillRoom
 	for _, step := range plan.Steps {
 		planned := step.Drill

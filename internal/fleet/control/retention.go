@@ -366,7 +366,7 @@ func (c *Control) clearDrill(result string) error {
 // resultTime is when a drill began, by the name of its directory.
 func resultTime(result string) (time.Time, error) {
 	text, _, _ := strings.Cut(result, "-")
-	return time.Parse("20060102T150405Z", text)
+	return time.Parse(resultForm, text)
 }
 
 // keepPruned prunes now and then, until ctx ends.

@@ -1,4 +1,5 @@
-// Package permits holds the one leave that each service of a fleet has to be attacked: at any moment at most one run has it.
+// Package permits holds the one leave that each service of a fleet, and each redundancy group of services, has to be attacked: at any moment at
+// most one run has it.
 //
 // A permit is an entry of a bucket that a cluster keeps. It is made once, and changed only by who has seen its last revision; so two servers
 // that believe to lead, or a message that comes late, cannot give it twice. It is a lease: it may be handed on when its time is over though
