@@ -182,7 +182,7 @@ func trendsOf(records []fleet.Record) []trend {
 		for _, p := range all {
 			most = max(most, p.figure.Seconds+p.figure.Bound, p.figure.Allowed)
 		}
-		most = max(most*1.1, 0.001)
+		most = max(most*1.1, 1) // finer than this nobody looks, and its words would be cut
 		y := func(seconds float64) float64 { return trendHeight - 24 - (trendHeight-40)*seconds/most }
 		x := func(i int) float64 { return 52 + (trendWidth-70)*(float64(i)+0.5)/float64(len(all)) }
 		last := all[len(all)-1]
