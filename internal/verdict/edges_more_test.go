@@ -241,6 +241,7 @@ func TestSteadinessAtItsBorders(t *testing.T) {
 		{"no clients", func(p *drill.Plan) { p.Clients = nil }, without(well(), noSample), steady(10), history.Inconclusive, "no client was measured"},
 		{"well for long enough", held(20), well(alarmed(5, "own", bad), alarmed(50, "own", ok)), steady(0), history.Passed, "well 20.00 s"},
 		{"well for too short", held(20.1), well(alarmed(5, "own", bad), alarmed(50, "own", ok)), steady(0), history.Inconclusive, "for only 10.00 s before watching ended; 20.10 s is needed"},
+		{"well for too short before the drill was over", held(20), well(alarmed(5, "own", bad), alarmed(50, "own", ok), told(59.9, &history.Phase{Phase: history.PhaseDone})), steady(0), history.Inconclusive, "for only 9.90 s before watching ended"},
 	})
 	before := func(change func(*drill.Plan), log []history.Event) *drillCase { return edge(change, log...) }
 	for name, row := range map[string]struct {

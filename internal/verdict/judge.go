@@ -34,6 +34,7 @@ func judge(plan drill.Plan, recorded func() *record, earlier []Earlier) (verdict
 	for step := range plan.Steps {
 		judged := judgeStep(rec, step)
 		requireFinished(rec, &judged)
+		requireTold(rec, &judged)
 		verdict.Steps = append(verdict.Steps, judged)
 	}
 	conclude(rec, &verdict)
@@ -199,6 +200,18 @@ func requireFinished(rec *record, judged *StepVerdict) {
 	}
 }
 
+// requireTold holds a step against what was said when it ended. Whoever judges again knows of no event that speaks for the step and was not
+// known then, but may see it in another light: later by the few milliseconds that judging took, or by the rules of another version.
+func requireTold(rec *record, judged *StepVerdict) {
+	told := rec.steps[judged.Step].told
+	if told == nil || told.Outcome == history.Passed || judged.Outcome != history.Passed {
+		return
+	}
+	other := inconclusive(GroupRun, "as told", fmt.Sprintf("When the step ended it was told as %q%s", told.Outcome, because(told.Reason)))
+	judged.Checks = append(judged.Checks, other)
+	judged.Outcome, judged.Reason = history.Inconclusive, other.Explanation
+}
+
 // judgeRun asks what concerns the run as a whole: that the log is complete, and of this plan.
 func judgeRun(rec *record, earlier []Earlier) []Check {
 	begun := inconclusive(GroupRun, "log begins", "The log does not say what was going to be done.")
@@ -246,6 +259,10 @@ func conclude(rec *record, verdict *Verdict) {
 		if step.RTO != nil && (verdict.RTO == nil || worse(step.RTO, verdict.RTO)) {
 			verdict.RTO = step.RTO
 		}
+	}
+	if outcome == history.Passed && rec.end.fact.Outcome != history.Passed {
+		verdict.Checks = append(verdict.Checks, inconclusive(GroupRun, "as told", fmt.Sprintf("When the run ended it was told as %q%s", rec.end.fact.Outcome, because(rec.end.fact.Reason)), rec.end.seq))
+		outcome = history.Inconclusive
 	}
 	verdict.Outcome = outcome
 	verdict.Interrupted = rec.end != nil && rec.end.fact.Outcome == history.Interrupted

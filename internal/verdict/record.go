@@ -25,6 +25,7 @@ type span struct {
 	started, finished bool
 	from, to          time.Time // to is the last known moment when the step has no end
 	first, last       int       // positions in the log, last exclusive
+	told              *history.StepFinished
 }
 
 func (s span) holds(at time.Time) bool { return !at.Before(s.from) && !at.After(s.to) }
@@ -161,7 +162,7 @@ func (rec *record) take(position int, event history.Event) {
 		}
 	case *history.StepFinished:
 		if fact.Step >= 0 && fact.Step < len(rec.steps) && rec.steps[fact.Step].started && !rec.steps[fact.Step].finished {
-			rec.steps[fact.Step].finished = true
+			rec.steps[fact.Step].finished, rec.steps[fact.Step].told = true, fact
 			rec.steps[fact.Step].to, rec.steps[fact.Step].last = event.At, position+1
 		}
 	case *history.Phase:

@@ -215,7 +215,7 @@ func (d *drillCase) steadyAfter(name string, allowed time.Duration) Check {
 	outcome, why := history.Passed, fmt.Sprintf("All was well %s after the revert and stayed so.", secs(took))
 	if allowed > 0 && took > allowed {
 		outcome, why = history.Failed, fmt.Sprintf("All was well only %s after the revert; %s is allowed.", secs(took), secs(allowed))
-	} else if held := d.span.to.Sub(well.at); held < d.drill.SteadyFor.Duration()/2 {
+	} else if held := d.watchedUntil().Sub(well.at); held < d.drill.SteadyFor.Duration()/2 {
 		// Half, because whoever ends the watching counts from when the last word reached it, not from when it was true.
 		outcome, why = history.Inconclusive, fmt.Sprintf("All was well for only %s before watching ended; %s is needed.", secs(held), secs(d.drill.SteadyFor.Duration()))
 	}
@@ -225,6 +225,14 @@ func (d *drillCase) steadyAfter(name string, allowed time.Duration) Check {
 		result.Allowed = quantity(allowed)
 	}
 	return result
+}
+
+// watchedUntil is when the drill was over. The step ends after it, by the time that it takes to judge it, which is no time of watching.
+func (d *drillCase) watchedUntil() time.Time {
+	if done := d.phaseAt(history.PhaseDone); !done.IsZero() {
+		return done
+	}
+	return d.span.to
 }
 
 // recovery gathers the last moment at which something was not well.

@@ -228,7 +228,7 @@ func (s *story) drill(step drill.Step) (history.Outcome, string) {
 	return s.judged(step)
 }
 
-// judged is the conductor's own word, which no verdict relies on.
+// judged is the conductor's own word. It makes no verdict better.
 func (s *story) judged(step drill.Step) (history.Outcome, string) {
 	active := step.Live == step.Environment
 	switch {
