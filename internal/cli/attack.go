@@ -138,16 +138,16 @@ func newHaltCommand(s streams) *cobra.Command {
 	var far farHalt
 	haltCmd := &cobra.Command{
 		Use:   "halt",
-		Short: "End every attack on this host at once, or with --all on every host of the fleet, and make sure that nothing is left",
+		Short: "End every attack on this host at once, or with --all or --server on every host of the fleet, and make sure that nothing is left",
 		Long: "End every attack on this host at once: each is asked, then gets SIGTERM, then SIGKILL, after which the kernel takes the impact\n" +
 			"back. Then what dead attacks left is removed, and looked for again.\n\n" +
-			"With --all the same is done on every host of the fleet, through its server, and the lever is engaged: nothing begins anew until a\n" +
-			"person releases it with firedrill fleet release.\n\n" +
-			"EXIT STATUS\n  0    nothing is in force any more\n  2    usage: a wrong flag or argument\n  3    --all: the server cannot be reached\n  4    not enough rights to look\n" +
+			"With --all, or with --server, the same is done on every host of the fleet, through its server, and the lever is engaged: nothing begins\n" +
+			"anew until a person releases it with firedrill fleet release. To end one run: firedrill fleet stop.\n\n" +
+			"EXIT STATUS\n  0    nothing is in force any more\n  2    usage: a wrong flag or argument\n  3    the server cannot be reached\n  4    not enough rights to look\n" +
 			"  5    something is still in force, or a host has not answered: act by hand\n  70   our own fault",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if all {
+			if all || far.server != "" {
 				far.json = asJSON
 				return haltFleet(cmd.Context(), s, far)
 			}
@@ -156,15 +156,16 @@ func newHaltCommand(s streams) *cobra.Command {
 	}
 	haltCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	haltCmd.Flags().BoolVar(&all, "all", false, "on every host of the fleet, and engage the lever")
-	haltCmd.Flags().StringVar(&far.reason, "reason", "", "with --all: why, for those who wonder")
+	haltCmd.Flags().StringVar(&far.reason, "reason", "", "of the whole fleet: why, for those who wonder")
+	haltCmd.Flags().StringVar(&far.server, serverFlag, "", serverUsage+"; the same as --all there")
 	haltCmd.Flags().StringVar(&far.credentials, "fleet", "", credentialsUsage)
 	return haltCmd
 }
 
 // farHalt is a halt of the whole fleet.
 type farHalt struct {
-	credentials, reason string
-	json                bool
+	server, credentials, reason string
+	json                        bool
 }
 
 const credentialsUsage = "file with the credentials for the fleet's server (default: $FIREDRILL_FLEET, ~/.config/firedrill/fleet.json, or the server's own here)"

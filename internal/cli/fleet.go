@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
@@ -32,6 +33,7 @@ const (
 	fleetAskMax      = 5 * time.Second // a server that goes down takes a question with it
 	fleetTakeoverMax = time.Minute
 	envFleet         = "FIREDRILL_FLEET"
+	envToken         = "FIREDRILL_TOKEN"
 	serverStateOf    = "/var/lib/firedrill-server"
 )
 
@@ -46,22 +48,39 @@ EXIT STATUS
 
 // fleetOptions are what all commands of the fleet share.
 type fleetOptions struct {
+	server      string // in place of the address of the credentials; https: with a token in place of them
 	credentials string
 	json        bool
 }
 
 // connect logs in to the server.
 func (o fleetOptions) connect() (*client.Client, fleet.Credentials, error) {
+	if strings.Contains(o.server, "://") && !strings.HasPrefix(o.server, "tls://") {
+		c, err := client.OverHTTPS(o.server, os.Getenv(envToken))
+		return c, fleet.Credentials{}, err
+	}
 	credentials, err := client.Load(o.path())
 	if err != nil {
 		return nil, credentials, err
 	}
-	c, err := client.Connect(credentials)
+	asked := credentials
+	if o.server != "" {
+		if asked.Address, err = fleet.Addresses(o.server); err != nil {
+			return nil, credentials, err
+		}
+	}
+	c, err := client.Connect(asked)
 	if err != nil {
 		return nil, credentials, err
 	}
 	_ = remember(o.path(), credentials, c) // else it is learnt again
 	return c, c.Credentials(), nil
+}
+
+// addServer lets a command act through the server of a fleet.
+func (o *fleetOptions) addServer(flags *pflag.FlagSet) {
+	flags.StringVar(&o.server, serverFlag, "", serverUsage)
+	flags.StringVar(&o.credentials, "fleet", "", credentialsUsage)
 }
 
 // path is where the credentials are: as named, or the first place that has them.
@@ -107,9 +126,9 @@ agent). docs/fleet.md tells how to set it up, and who can do what.` + fleetExitS
   firedrill fleet attack --tag service=bookstore --count 1 blackhole -l 60 -h db.example.com
   firedrill halt --all`,
 	}
-	command.PersistentFlags().StringVar(&o.credentials, "fleet", "", credentialsUsage)
+	o.addServer(command.PersistentFlags())
 	command.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
-	command.AddCommand(newFleetHostsCommand(s, &o), newFleetServersCommand(s, &o), newFleetAttackCommand(s, &o), newFleetServiceCommand(s, &o), newFleetDrillCommand(s, &o), newFleetScheduleCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
+	command.AddCommand(newFleetStatusCommand(s, &o), newFleetHostsCommand(s, &o), newFleetServersCommand(s, &o), newFleetAttackCommand(s, &o), newFleetServiceCommand(s, &o), newFleetDrillCommand(s, &o), newFleetScheduleCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
 		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o), newFleetPruneCommand(s, &o), newFleetCadenceCommand(s, &o), newFleetKeysCommand(s, &o))
 	return command
 }
@@ -500,7 +519,7 @@ func newFleetStopCommand(s streams, o *fleetOptions) *cobra.Command {
 func newFleetHaltCommand(s streams, o *fleetOptions) *cobra.Command {
 	var far farHalt
 	command := fleetCommand("halt", "The same as firedrill halt --all", "Ends everything on every host and engages the lever. The same as firedrill halt --all.", cobra.NoArgs, func(ctx context.Context, _ []string) error {
-		far.credentials, far.json = o.credentials, o.json
+		far.server, far.credentials, far.json = o.server, o.credentials, o.json
 		return haltFleet(ctx, s, far)
 	})
 	command.Flags().StringVar(&far.reason, "reason", "", "why, for those who wonder")
@@ -509,7 +528,7 @@ func newFleetHaltCommand(s streams, o *fleetOptions) *cobra.Command {
 
 // haltFleet ends everything on every host.
 func haltFleet(ctx context.Context, s streams, far farHalt) error {
-	o := fleetOptions{credentials: far.credentials, json: far.json}
+	o := fleetOptions{server: far.server, credentials: far.credentials, json: far.json}
 	var report fleet.HaltReport
 	err := o.call(ctx, "halt", fleet.HaltRequest{Reason: far.reason}, &report)
 	if report.Lever.Epoch == 0 && err != nil {

@@ -80,7 +80,12 @@ func newFleetRenewCommand(s streams, o *fleetOptions) *cobra.Command {
 			return err
 		}
 		defer c.Close()
-		if err := c.Renew(ctx, func(now fleet.Credentials) error { return disk.Save(o.path(), now) }); err != nil {
+		if err := c.Renew(ctx, func(now fleet.Credentials) error {
+			if had, err := client.Load(o.path()); err == nil {
+				now.Address = had.Address // --server is for this once
+			}
+			return disk.Save(o.path(), now)
+		}); err != nil {
 			return err
 		}
 		if o.json {
@@ -94,7 +99,7 @@ func newFleetRenewCommand(s streams, o *fleetOptions) *cobra.Command {
 // remember writes down what was learnt of the server's key while connecting. Where that cannot be, the next connection learns it again.
 func remember(path string, had fleet.Credentials, c *client.Client) error {
 	now := c.Credentials()
-	if now == had {
+	if now.Address = had.Address; now == had { // it may have been reached elsewhere this once
 		return nil
 	}
 	had.Pin = now.Pin

@@ -15,8 +15,18 @@ func wholeReexec([]string, io.Writer, io.Writer) (code int, ours bool) { return 
 
 // haltFleet starts this file again as the whole program, which can speak to a server.
 func haltFleet(_ context.Context, _ streams, far farHalt) error {
-	args := []string{"firedrill", "fleet", "halt", "--fleet=" + far.credentials, "--reason=" + far.reason}
-	if far.json {
+	return whole(far.json, "halt", "--server="+far.server, "--fleet="+far.credentials, "--reason="+far.reason)
+}
+
+// statusFleet does likewise.
+func statusFleet(_ context.Context, _ streams, far farStatus) error {
+	return whole(far.json, "status", "--server="+far.server, "--fleet="+far.credentials)
+}
+
+// whole starts this file again as the whole program, with a command of the fleet. It returns only when that fails.
+func whole(asJSON bool, args ...string) error {
+	args = append([]string{"firedrill", "fleet"}, args...)
+	if asJSON {
 		args = append(args, "--json")
 	}
 	return fmt.Errorf("start the whole program: %w", syscall.Exec("/proc/self/exe", args, os.Environ()))

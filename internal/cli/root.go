@@ -45,6 +45,7 @@ func newRootCommand(s streams) *cobra.Command {
 	add("look", newJudgeCommand(s), newReportCommand(s), newVerifyCommand(s), newStageCommand(s), newAttestCommand(s), newKeyCommand(s))
 	root.AddCommand(newProbeCommand(s), newBookstoreCommand(s), newVersionCommand(s), newRecoverCommand(s))
 	dress(root)
+	root.Flags().String(serverFlag, "", "the server of a fleet, through which the command after it acts; as HOST[:PORT] or https://HOST:PORT#PIN")
 	return root
 }
 

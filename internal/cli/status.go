@@ -18,14 +18,21 @@ import (
 // newStatusCommand makes "firedrill status".
 func newStatusCommand(s streams) *cobra.Command {
 	var asJSON bool
+	var far farStatus
 	statusCmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the attacks on this host: what, until when, and what they hit",
+		Short: "Show the attacks on this host: what, until when, and what they hit; or with --server those of a fleet",
 		Long: "Show the attacks on this host: what, until when, and what they hit; and what attacks that are dead have left, which firedrill halt\n" +
 			"removes. An ordinary user sees only the attacks that run.\n\n" +
-			"EXIT STATUS\n  0    the list is printed, whatever is in it\n  70   our own fault",
+			"With --server it shows how the fleet stands: the lever, what is in force on which hosts, which are not there, and the runs and drills that\n" +
+			"are not over.\n\n" +
+			"EXIT STATUS\n  0    the list is printed, whatever is in it\n  2    usage: a wrong flag or argument\n  3    the server cannot be reached\n  4    refused: your role, or the scopes of the token\n  70   our own fault",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if far.server != "" || far.credentials != "" {
+				far.json = asJSON
+				return statusFleet(cmd.Context(), s, far)
+			}
 			_, undone := takeBack(cmd.Context(), s)
 			found, err := lookAround(cmd.Context())
 			if err != nil {
@@ -39,7 +46,15 @@ func newStatusCommand(s streams) *cobra.Command {
 		},
 	}
 	statusCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	statusCmd.Flags().StringVar(&far.server, serverFlag, "", serverUsage)
+	statusCmd.Flags().StringVar(&far.credentials, "fleet", "", credentialsUsage)
 	return statusCmd
+}
+
+// farStatus is the status of a whole fleet.
+type farStatus struct {
+	server, credentials string
+	json                bool
 }
 
 // hostStatus is what status prints as JSON.

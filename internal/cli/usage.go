@@ -32,6 +32,7 @@ func dress(root *cobra.Command) {
 func dressAll(root *cobra.Command) {
 	root.SetFlagErrorFunc(flagError)
 	forEach(root, func(command *cobra.Command) {
+		refuseServer(command)
 		if belongsTo(command, "completion") {
 			command.Long = plain(command.Long) + printExitStatus
 		}
@@ -112,6 +113,9 @@ func argumentError(command *cobra.Command, args []string, err error) error {
 
 // flagError says which flag was probably meant.
 func flagError(command *cobra.Command, err error) error {
+	if told, is := serverRefused(command, err); is {
+		return told
+	}
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
 		var known []string

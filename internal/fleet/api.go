@@ -78,6 +78,9 @@ func ReadPartName(text string) (number, of int, err error) {
 	return number, of, nil
 }
 
+// CallsPath is where the HTTPS API answers any call, named behind it, with a Reply.
+const CallsPath = "/v1/calls/"
+
 // Reply is the control plane's answer to a call.
 type Reply struct {
 	Result json.RawMessage `json:"result,omitempty"`

@@ -21,9 +21,10 @@ import (
 
 const connectMax = 10 * time.Second
 
-// Client is a connection to a control plane. Its methods may be called at the same time.
+// Client asks a control plane, over a connection with a key, or over HTTPS with a token. Its methods may be called at the same time.
 type Client struct {
 	conn    *nats.Conn
+	https   *overHTTPS // in place of conn
 	key     string
 	several bool
 
@@ -84,6 +85,9 @@ func (c *Client) Credentials() fleet.Credentials {
 // Renew has another key log the person in from now on, and returns the credentials with it. keep writes credentials down; it is called before the
 // key is asked for, with both keys, and after.
 func (c *Client) Renew(ctx context.Context, keep func(fleet.Credentials) error) error {
+	if c.https != nil {
+		return &drill.Error{Op: "renew", Kind: drill.Invalid, Err: errors.New("a token is no key"), Hint: "make another one: firedrill fleet api-token; a key is renewed with --server HOST:" + fleet.DefaultPort}
+	}
 	now := c.Credentials()
 	seed, key, err := NewKey()
 	if err != nil {
@@ -168,7 +172,13 @@ const reconnectWait = 250 * time.Millisecond
 func (c *Client) Several() bool { return c.several }
 
 // Close ends the connection.
-func (c *Client) Close() { c.conn.Close() }
+func (c *Client) Close() {
+	if c.https != nil {
+		c.https.web.CloseIdleConnections()
+		return
+	}
+	c.conn.Close()
+}
 
 // Call asks for something, and reads the answer into result, also when the answer is an error that comes with one.
 func (c *Client) Call(ctx context.Context, call string, asked, result any) error {
@@ -176,13 +186,9 @@ func (c *Client) Call(ctx context.Context, call string, asked, result any) error
 	if err != nil {
 		return err
 	}
-	answer, err := c.request(ctx, fleet.APISubject(c.key, call), text)
+	reply, err := c.reply(ctx, call, text)
 	if err != nil {
-		return &drill.Error{Op: "fleet " + call, Kind: drill.Unreachable, Err: err, Hint: "does the server run? what was ordered may have begun: see firedrill fleet runs"}
-	}
-	var reply fleet.Reply
-	if err := json.Unmarshal(answer, &reply); err != nil {
-		return &drill.Error{Op: "fleet " + call, Kind: drill.Internal, Err: err}
+		return err
 	}
 	var decodeErr error
 	if len(reply.Result) > 0 && result != nil {
@@ -192,6 +198,21 @@ func (c *Client) Call(ctx context.Context, call string, asked, result any) error
 		return &drill.Error{Kind: reply.Error.Kind, Hint: reply.Error.Hint, Err: errors.New(reply.Error.Text)}
 	}
 	return decodeErr
+}
+
+// reply asks by the way that there is.
+func (c *Client) reply(ctx context.Context, call string, text []byte) (reply fleet.Reply, err error) {
+	if c.https != nil {
+		return c.https.call(ctx, call, text)
+	}
+	answer, err := c.request(ctx, fleet.APISubject(c.key, call), text)
+	if err != nil {
+		return reply, &drill.Error{Op: "fleet " + call, Kind: drill.Unreachable, Err: err, Hint: "does the server run? what was ordered may have begun: see firedrill fleet runs"}
+	}
+	if err := json.Unmarshal(answer, &reply); err != nil {
+		return reply, &drill.Error{Op: "fleet " + call, Kind: drill.Internal, Err: err}
+	}
+	return reply, nil
 }
 
 // request asks, and puts the parts of the answer together.

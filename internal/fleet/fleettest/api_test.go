@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
+	"firedrill/internal/fleet/client"
 	"firedrill/internal/fleet/httpapi"
 )
 
@@ -166,4 +168,75 @@ func (a *api) events(token string) *lockedLog {
 		_ = response.Body.Close()
 	})
 	return told
+}
+
+// Whatever a person asks over the fleet's own port a program asks over HTTPS, within its scopes, and hears the same: an answer beside an error too.
+func TestAProgramCallsOverHTTPSAsAPersonDoes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.join("web1", web(), nil)
+	w.join("web2", web(), nil)
+	server := httptest.NewTLSServer(httpapi.Handler(w.control))
+	t.Cleanup(server.Close)
+	open := func(token string) *client.Client {
+		t.Helper()
+		c, err := client.OverHTTPS(server.URL+"#"+fleet.Pin(server.Certificate()), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c
+	}
+	ci, pager := open(w.apiToken("ci", "attack", "run", "runs", "stop", "hosts", "services", "putservice", "service")), open(w.apiToken("pager", "halt"))
+	var byPerson, byProgram []fleet.HostView
+	w.must("hosts", nil, &byPerson)
+	if err := ci.Call(t.Context(), "hosts", nil, &byProgram); err != nil || len(byProgram) != 2 || byProgram[0].Name != byPerson[0].Name || byProgram[1].Key != byPerson[1].Key {
+		t.Errorf("%v, and a person hears %v: %v", byProgram, byPerson, err)
+	}
+	big := stageFile + "# " + strings.Repeat("é", fleet.ServiceFileMax/2-len(stageFile)) // a megabyte is not reached, as JSON either
+	var put, got fleet.ServiceFile
+	if err := ci.Call(t.Context(), "putservice", fleet.PutService{Text: big}, &put); err != nil || put.Version != 1 {
+		t.Errorf("a large service file: %v %v", put, err)
+	}
+	if err := ci.Call(t.Context(), "service", fleet.ServiceRequest{Name: put.Name}, &got); err != nil || got.Text != big {
+		t.Errorf("it comes back with %d bytes, not %d: %v", len(got.Text), len(big), err)
+	}
+	for _, row := range []struct {
+		by    *client.Client
+		call  string
+		asked any
+		kind  drill.ErrorKind
+		says  string
+	}{
+		{pager, "hosts", nil, drill.Refused, "firedrill fleet api-token --may hosts"},
+		{ci, "token", fleet.TokenRequest{Uses: 1}, drill.Refused, "no token ever may"},
+		{ci, "nothing", nil, drill.Refused, "no token ever may"},
+		{ci, "run", "nothing", drill.Invalid, ""},
+		{ci, "attack", map[string]any{"selektor": 1}, drill.Invalid, ""},
+		{ci, "attack", fleet.AttackRequest{Selector: fleet.Selector{All: true}, Kind: "cpu", Args: []string{"-l", "60"}}, drill.Refused, ""},
+		{open("fda.wrong"), "hosts", nil, drill.Refused, "a token is needed"},
+	} {
+		err := row.by.Call(t.Context(), row.call, row.asked, nil)
+		if drill.KindOf(err) != row.kind || !strings.Contains(fmt.Sprint(err, drill.HintOf(err)), row.says) {
+			t.Errorf("%s: %v (%s), and not %s", row.call, err, drill.HintOf(err), row.says)
+		}
+	}
+	// io is known to these hosts, and its arguments are not: each refuses, and the answer says so beside the error.
+	var refused, running fleet.Run
+	err := ci.Call(t.Context(), "attack", fleet.AttackRequest{Selector: fleet.Selector{Names: []string{"web1"}}, Kind: "io", Args: []string{"--nonsense"}}, &refused)
+	if err == nil || len(refused.Hosts) != 1 || refused.Hosts[0].State != fleet.HostRefused {
+		t.Errorf("a refused attack: %v %+v", err, refused)
+	}
+	if err := ci.Call(t.Context(), "attack", fleet.AttackRequest{Selector: fleet.Selector{Names: []string{"web1"}}, Kind: "cpu", Args: []string{"-l", "60"}}, &running); err != nil {
+		t.Fatal(err)
+	}
+	w.await("the impact", w.agents["web1"].inForce)
+	var report fleet.HaltReport
+	if err := pager.Call(t.Context(), "halt", fleet.HaltRequest{Reason: "of a test"}, &report); err != nil || w.agents["web1"].hit() || !report.Lever.Engaged {
+		t.Errorf("a pager's halt: %+v %v, in force %v", report, err, w.agents["web1"].hit())
+	}
+	w.ended(running.ID)
+	if err := ci.Renew(t.Context(), func(fleet.Credentials) error { return nil }); drill.KindOf(err) != drill.Invalid {
+		t.Errorf("a token is renewed: %v", err)
+	}
 }

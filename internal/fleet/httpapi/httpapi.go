@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +20,7 @@ import (
 )
 
 const (
-	bodyMax   = 256 << 10
+	bodyMax   = 1 << 20     // a service file as JSON; each call has bounds of its own
 	guessWait = time.Second // a wrong token is answered after this; keys of 24 random bytes are not guessed at that pace
 	beatEvery = 15 * time.Second
 	writeMax  = 10 * time.Second // a reader of events that does not read is let go
@@ -112,12 +114,13 @@ func whole(_ *http.Request, body []byte) ([]byte, error) {
 func Handler(c *control.Control) http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range routes {
-		mux.Handle(route.method+" "+route.path, guarded(c, route.call, func(w http.ResponseWriter, r *http.Request, by fleet.Member) {
+		mux.Handle(route.method+" "+route.path, guarded(c, scoped(route.call), func(w http.ResponseWriter, r *http.Request, by fleet.Member) {
 			serve(c, route, by, w, r)
 		}))
 	}
-	mux.Handle("GET /v1/events", guarded(c, control.ScopeEvents, func(w http.ResponseWriter, r *http.Request, _ fleet.Member) { events(c, w, r) }))
-	mux.Handle("GET /v1/metrics", guarded(c, control.ScopeMetrics, metrics(c)))
+	mux.Handle("GET /v1/events", guarded(c, scoped(control.ScopeEvents), func(w http.ResponseWriter, r *http.Request, _ fleet.Member) { events(c, w, r) }))
+	mux.Handle("GET /v1/metrics", guarded(c, scoped(control.ScopeMetrics), metrics(c)))
+	mux.Handle("POST "+fleet.CallsPath+"{call}", guarded(c, named, func(w http.ResponseWriter, r *http.Request, by fleet.Member) { call(c, by, w, r) }))
 	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(description)
@@ -132,8 +135,16 @@ func Handler(c *control.Control) http.Handler {
 	})
 }
 
+// scoped is the scope of a route that has one alone.
+func scoped(scope string) func(*http.Request) string {
+	return func(*http.Request) string { return scope }
+}
+
+// named is the call that the path names, which is the scope of it.
+func named(r *http.Request) string { return r.PathValue("call") }
+
 // guarded lets a request through whose token has the scope.
-func guarded(c *control.Control, scope string, next func(http.ResponseWriter, *http.Request, fleet.Member)) http.Handler {
+func guarded(c *control.Control, scopeOf func(*http.Request) string, next func(http.ResponseWriter, *http.Request, fleet.Member)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		by, known := c.TokenHolder(strings.TrimSpace(secret))
@@ -143,8 +154,12 @@ func guarded(c *control.Control, scope string, next func(http.ResponseWriter, *h
 			fail(w, http.StatusUnauthorized, fleet.Problem{Kind: drill.Refused, Text: "a token is needed", Hint: "firedrill fleet api-token"})
 			return
 		}
-		if !by.May(scope) {
-			fail(w, http.StatusForbidden, fleet.Problem{Kind: drill.Refused, Text: fmt.Sprintf("token %s may not %s", by.Member.Name, scope), Hint: "make one that may: firedrill fleet api-token --may " + scope})
+		if scope := scopeOf(r); !by.May(scope) {
+			hint := "make one that may: firedrill fleet api-token --may " + scope
+			if !slices.Contains(control.Scopes(), scope) {
+				hint = "no token ever may; a person does it, with credentials: --server HOST:" + fleet.DefaultPort
+			}
+			fail(w, http.StatusForbidden, fleet.Problem{Kind: drill.Refused, Text: fmt.Sprintf("%s may not %s", by.Member.Name, scope), Hint: hint})
 			return
 		}
 		next(w, r, by.Member)
@@ -172,11 +187,7 @@ func serve(c *control.Control, route route, by fleet.Member, w http.ResponseWrit
 	// What was begun is not taken back because the one who asked has hung up.
 	result, err := c.Call(context.WithoutCancel(r.Context()), by, route.call, body)
 	if err != nil {
-		problem := fleet.Problem{Kind: drill.Internal, Text: err.Error(), Hint: drill.HintOf(err)}
-		var known *drill.Error
-		if errors.As(err, &known) {
-			problem.Kind = known.Kind
-		}
+		problem := problemOf(err)
 		fail(w, statusOf(problem.Kind), problem)
 		return
 	}
@@ -186,6 +197,38 @@ func serve(c *control.Control, route route, by fleet.Member, w http.ResponseWrit
 		return
 	}
 	reply(w, route.ok, result)
+}
+
+// call makes the call that the path names, and answers as members are answered on the fleet's own port: a result may come with an error.
+func call(c *control.Control, by fleet.Member, w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		fail(w, http.StatusBadRequest, fleet.Problem{Kind: drill.Invalid, Text: err.Error()})
+		return
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		body = []byte("null")
+	}
+	result, err := c.Call(context.WithoutCancel(r.Context()), by, named(r), body)
+	answer, status := fleet.Reply{}, http.StatusOK
+	if err != nil {
+		problem := problemOf(err)
+		answer.Error, status = &problem, statusOf(problem.Kind)
+	}
+	if answer.Result, err = json.Marshal(result); err != nil {
+		fail(w, http.StatusInternalServerError, fleet.Problem{Kind: drill.Internal, Text: err.Error()})
+		return
+	}
+	reply(w, status, answer)
+}
+
+func problemOf(err error) fleet.Problem {
+	problem := fleet.Problem{Kind: drill.Internal, Text: err.Error(), Hint: drill.HintOf(err)}
+	var known *drill.Error
+	if errors.As(err, &known) {
+		problem.Kind = known.Kind
+	}
+	return problem
 }
 
 func statusOf(kind drill.ErrorKind) int {
