@@ -102,7 +102,7 @@ func inNamespace(t *testing.T, name string, args ...string) (code int, said stri
 }
 
 func TestNothingBittenExitsWithThreeAndSaysSo(t *testing.T) {
-	code, said := inNamespace(t, "attack", "blackhole", "-l", "1", "-i", "192.0.2.1")
+	code, said := inNamespace(t, "attack", "blackhole", "-l", "4", "-i", "192.0.2.1")
 	if code != 3 || !strings.Contains(said, "nothing shows that it bit") || !strings.Contains(said, "Reverting impact!") {
 		t.Errorf("exit code %d\n%s", code, said)
 	}

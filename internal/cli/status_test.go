@@ -45,7 +45,7 @@ func newKeptCommand(s streams) *cobra.Command {
 }
 
 func TestImpactThatIsNotRevertedExitsWithFiveAndSaysWhatToDo(t *testing.T) {
-	code, said := inNamespace(t, "attack that is kept", "-l", "1", "-i", "192.0.2.1")
+	code, said := inNamespace(t, "attack that is kept", "-l", "4", "-i", "192.0.2.1")
 	if code != exitNotReverted || !strings.Contains(said, "table inet firedrill-") || !strings.Contains(said, "firedrill halt") {
 		t.Errorf("exit code %d\n%s", code, said)
 	}

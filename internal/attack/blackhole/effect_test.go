@@ -350,7 +350,7 @@ func TestUnresolvedNameIsRefusedWithItsCure(t *testing.T) {
 
 // endsInTime reads the gate: no element of it may live longer than the deadline.
 func endsInTime(w *at.World, _ at.Subject, bug string) error {
-	a, err := w.Start(at.Spec{Bug: bug, Args: []string{"--length=2", "--ipaddress=10.9.0.2", "--guid=" + at.GUID}})
+	a, err := w.Start(at.Spec{Bug: bug, Args: []string{"--length=5", "--ipaddress=10.9.0.2", "--guid=" + at.GUID}})
 	if err != nil {
 		return err
 	}
@@ -631,7 +631,7 @@ func TestCanariesAndCountersProveTheBite(t *testing.T) {
 func TestAttackThatHitsNothingIsNotAPass(t *testing.T) {
 	t.Parallel()
 	w := at.NewWorld(t)
-	a := attackWith(t, w, at.Spec{Args: []string{"--length=1", "--ipaddress=192.0.2.1", "--canary=10.9.0.3:7"}})
+	a := attackWith(t, w, at.Spec{Args: []string{"--length=5", "--ipaddress=192.0.2.1", "--canary=10.9.0.3:7"}})
 	if code, account := a.Wait(); code == 0 || account == nil || account.Bit || !account.Reverted {
 		t.Errorf("exit code %d, account %+v: want it unproven and reverted", code, account)
 	}
@@ -651,7 +651,7 @@ func TestPrintsTheLinesOfTheArticle(t *testing.T) {
 	t.Parallel()
 	w := at.NewWorld(t)
 	_, resolv := startNameServer(t, w, at.Pool[0], at.Pool[1])
-	a, err := w.Start(at.Spec{Resolv: resolv, Args: []string{"--lines", "--length=1", "--guid=" + at.GUID,
+	a, err := w.Start(at.Spec{Resolv: resolv, Args: []string{"--lines", "--length=5", "--guid=" + at.GUID,
 		"--hostname=^" + at.Other4.String() + ",cdn.example.test", "--ipaddress=10.9.0.2", "--canary=10.9.0.2:7"}})
 	must(t, err)
 	t.Cleanup(a.Stop)
@@ -659,9 +659,9 @@ func TestPrintsTheLinesOfTheArticle(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, a.Stderr())
 	}
 	want := strings.TrimSpace(`
-Setting up blackhole firedrill with guid '0367cfe2-f9fc-11e8-acea-0242db4d1180' for 1 second
+Setting up blackhole firedrill with guid '0367cfe2-f9fc-11e8-acea-0242db4d1180' for 5 seconds
 Setup successfully completed
-Running blackhole firedrill with guid '0367cfe2-f9fc-11e8-acea-0242db4d1180' for 1 second
+Running blackhole firedrill with guid '0367cfe2-f9fc-11e8-acea-0242db4d1180' for 5 seconds
 Whitelisting all egress traffic to 10.9.0.3
 Dropping all egress traffic to 10.9.0.2
 Dropping all egress traffic to 10.9.0.11

@@ -124,7 +124,7 @@ func TestStoppedByOthersIsLeftAlone(t *testing.T) {
 	if err := at.Await(func() error { return stopped(p.ID) }); err != nil {
 		t.Fatal(err)
 	}
-	a, err := at.NewWorld(t).Start(at.Spec{Args: []string{"--length=1", "--process=" + strconv.Itoa(p.PID)}})
+	a, err := at.NewWorld(t).Start(at.Spec{Args: []string{"--length=4", "--process=" + strconv.Itoa(p.PID)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func gone(id procs.ID) error {
 
 func attackOn(t *testing.T, bug string, args ...string) (code int, account *history.AttackAccount, a *at.Attack) {
 	t.Helper()
-	a, err := at.NewWorld(t).Start(at.Spec{Bug: bug, Args: append([]string{"--length=2"}, args...)})
+	a, err := at.NewWorld(t).Start(at.Spec{Bug: bug, Args: append([]string{"--length=5"}, args...)})
 	if err != nil {
 		t.Fatal(err)
 	}

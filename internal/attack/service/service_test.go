@@ -298,7 +298,7 @@ func TestRefusesAUnitThatDoesNotRun(t *testing.T) {
 	}
 	host(t)
 	before := states(t)
-	a, err := at.NewWorld(t).Start(at.Spec{Args: []string{"--length=1", "--unit=idle"}})
+	a, err := at.NewWorld(t).Start(at.Spec{Args: []string{"--length=4", "--unit=idle"}})
 	if err != nil {
 		t.Fatal(err)
 	}
