@@ -64,6 +64,15 @@ func TestAttackStopsWhenTheUserSaysSo(t *testing.T) {
 				return is && sample.Probe == "orders" && sample.Scheduled.After(moment.Add(-8*time.Second))
 			})
 		}), "STOP nothing was heard of orders"},
+		{"probe silent, told in tenths", with(probe, func(s *scene) {
+			s.without(func(fact history.Fact) bool {
+				sample, is := fact.(*history.Sample)
+				return is && sample.Probe == "orders"
+			})
+			s.add(moment.Add(-8030*time.Millisecond), "ci", &history.Sample{Probe: "orders", Scheduled: moment.Add(-8030 * time.Millisecond), OK: true})
+		}), "STOP nothing was heard of orders for 7s"},
+		{"clients fail for as long as is allowed", with(clients, failing(2*time.Second)), "STOP client for 2s"},
+		{"clients fail, told in tenths", with(clients, failing(2530*time.Millisecond)), "STOP client for 2.5s"},
 		{"clients fail", with(clients, failing(2500*time.Millisecond)), "STOP client for 2.5s"},
 		{"fine: clients fail for less", with(clients, failing(1500*time.Millisecond)), ""},
 		{"availability low", with(share, failing(1200*time.Millisecond)), "STOP client: 12 of the 100 tries"},
