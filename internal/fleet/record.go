@@ -53,11 +53,12 @@ type Scheduled struct {
 	Leashed bool          `json:"leashed,omitempty"`          // a drill that is only planned
 	Leash   string        `json:"leash,omitempty"`            // who leashed or unleashed it last
 
-	Done  time.Time `json:"done,omitzero"`   // the newest moment that was dealt with
-	Again time.Time `json:"again,omitzero"`  // a moment that was begun once more, because the server ended in the middle of its drill
-	Last  string    `json:"last,omitempty"`  // the run of then
-	Why   string    `json:"why,omitempty"`   // why there was none
-	Ended bool      `json:"ended,omitempty"` // taken off the schedule
+	Done      time.Time `json:"done,omitzero"`       // the newest moment that was dealt with
+	Beginning string    `json:"beginning,omitempty"` // the run or drill that is begun for it, until it is known what became of that
+	Again     time.Time `json:"again,omitzero"`      // a moment that was begun once more, because the server ended, or led no more, in the middle of it
+	Last      string    `json:"last,omitempty"`      // the run of then
+	Why       string    `json:"why,omitempty"`       // why there was none
+	Ended     bool      `json:"ended,omitempty"`     // taken off the schedule
 }
 
 // ScheduleRequest asks for an attack that begins by itself.

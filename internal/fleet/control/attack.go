@@ -31,10 +31,15 @@ const (
 // Attack carries out a request up to the start: it calls the roll, chooses, takes the permits, writes the run down, and orders. All hosts begin
 // at the same time, or none does. It returns the run when that is decided; what becomes of it is followed from then on.
 func (c *Control) Attack(ctx context.Context, by fleet.Member, request fleet.AttackRequest) (fleet.Run, error) {
+	return c.attackAs(ctx, by, request, uuid.Must(uuid.NewV7()).String())
+}
+
+// attackAs is Attack with the name that the run is to have.
+func (c *Control) attackAs(ctx context.Context, by fleet.Member, request fleet.AttackRequest, id string) (fleet.Run, error) {
 	if err := fleet.CheckArgs(request.Kind, request.Args); err != nil {
 		return fleet.Run{}, &drill.Error{Op: "attack", Kind: drill.Invalid, Err: err}
 	}
-	run, err := c.plan(ctx, by, request)
+	run, err := c.plan(ctx, by, request, id)
 	if err != nil || request.DryRun {
 		return run, err
 	}
@@ -42,7 +47,7 @@ func (c *Control) Attack(ctx context.Context, by fleet.Member, request fleet.Att
 }
 
 // plan chooses the hosts and takes everything that keeps others away from them. With a dry run it takes nothing.
-func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.AttackRequest) (fleet.Run, error) {
+func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.AttackRequest, id string) (fleet.Run, error) {
 	c.ordering.Lock()
 	defer c.ordering.Unlock()
 	if !c.lead.leads() {
@@ -68,7 +73,7 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 		most = mostDefault
 	}
 	now := time.Now()
-	run := fleet.Run{ID: uuid.Must(uuid.NewV7()).String(), By: by.Name, Kind: request.Kind, Args: request.Args, Seed: request.Selector.Seed, Services: fleet.ServicesOf(chosen),
+	run := fleet.Run{ID: id, By: by.Name, Kind: request.Kind, Args: request.Args, Seed: request.Selector.Seed, Services: fleet.ServicesOf(chosen),
 		Issued: now, Start: now.Add(c.options.Lead + time.Duration(len(chosen))*leadPerHost), State: fleet.RunStarting}
 	run.Groups = c.groupsOf(run.Services, all)
 	run.Deadline = run.Start.Add(most)
@@ -88,7 +93,7 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	// The run is on the disk: who leads after this moment knows of it. Who led before is not to order any more.
 	if err := c.lead.confirm(ctx); err != nil && !c.options.Unfenced && !c.options.Stubborn {
 		_, given := c.giveUp(ctx, run, err.Error())
-		return fleet.Run{}, errors.Join(err, given)
+		return fleet.Run{}, unled{errors.Join(err, given)}
 	}
 	c.record("%s orders %s %q on %d hosts: run %s, seed %d", by.Name, run.Kind, run.Args, len(run.Hosts), run.ID, run.Seed)
 	return run, nil
@@ -159,7 +164,15 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 	answers := c.collect(ctx, run, words)
 	refused := slices.ContainsFunc(run.Hosts, func(h fleet.RunHost) bool { return answers[h.Key].State == fleet.Refused })
 	// What others learnt of the run in between, a journal for instance, is not to be lost.
-	run = c.change(run.ID, func(r *fleet.Run) {
+	// Whoever leads by now has taken it over, and ended it.
+	leave := func(run fleet.Run, err error) (fleet.Run, error) {
+		run, given := c.giveUp(ctx, run, err.Error())
+		if c.lead.alone {
+			return run, given
+		}
+		return run, unled{given}
+	}
+	heard, err := c.changeRun(run.ID, func(r *fleet.Run) {
 		for i := range r.Hosts {
 			h := &r.Hosts[i]
 			answer, ok := answers[h.Key]
@@ -174,6 +187,10 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 			}
 		}
 	})
+	if err != nil {
+		return leave(run, err)
+	}
+	run = heard
 	for _, host := range run.Hosts {
 		if host.State == fleet.HostRefused || host.State != fleet.HostAccepted && !refused {
 			return c.giveUp(ctx, run, fmt.Sprintf("%s: %s", host.Name, host.Reason))
@@ -186,7 +203,7 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 	// It is on the disk before anybody is told to go: whoever takes over from here knows by it that hosts may have begun.
 	running, err := c.changeRun(run.ID, func(r *fleet.Run) { r.State = fleet.RunRunning })
 	if err != nil {
-		return c.giveUp(ctx, run, err.Error())
+		return leave(run, err)
 	}
 	run = running
 	for _, host := range run.Hosts {

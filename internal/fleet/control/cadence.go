@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
 	"firedrill/internal/history"
@@ -176,9 +174,9 @@ func (c *Control) unserved(service string, since time.Time) (spent time.Duration
 }
 
 // skip writes down that a drill of the schedule did not begin, and why. It is no verdict, and never counts as one.
-func (c *Control) skip(ctx context.Context, by fleet.Member, request fleet.DrillRequest, file fleet.ServiceFile, why string) (fleet.DrillRun, error) {
+func (c *Control) skip(ctx context.Context, by fleet.Member, request fleet.DrillRequest, file fleet.ServiceFile, id, why string) (fleet.DrillRun, error) {
 	now := time.Now()
-	run := fleet.DrillRun{ID: uuid.Must(uuid.NewV7()).String(), Request: request, Version: file.Version, By: by.Name, Trigger: history.TriggerSchedule, Server: c.options.Name,
+	run := fleet.DrillRun{ID: id, Request: request, Version: file.Version, By: by.Name, Trigger: history.TriggerSchedule, Server: c.options.Name,
 		Hosts: []string{}, Kinds: []string{}, Started: now, Until: now, State: fleet.DrillEnded, Ended: now, Outcome: fleet.OutcomeSkipped, Reason: why}
 	if err := c.drills.put(ctx, run.ID, run); err != nil {
 		return run, err

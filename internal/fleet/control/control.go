@@ -85,6 +85,8 @@ type Options struct {
 	Uncorrected     bool // planted bug: what a client says is told by its own clock
 	Leaderless      bool // planted bug: each server does what the one that leads should do
 	Abandoning      bool // planted bug: what a drill that was broken off has in force goes on
+	Forsaking       bool // planted bug: a moment that a leader before could not begin is nobody's
+	Rash            bool // planted bug: it is begun again whatever became of it
 	Relentless      bool // planted bug: the schedule begins a drill again as often as a server ends in the middle of it
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 }
@@ -145,6 +147,7 @@ type Control struct {
 	overheard    map[string]chan heardLines
 	samplings    map[string]*hearing // by order: what is heard of who samples
 	conducting   map[string]context.CancelCauseFunc
+	beginning    map[string]bool           // runs and drills that the schedule begins here
 	openDrills   map[string]bool           // not over
 	untoldDrills map[string]bool           // over, and somebody is still to be told
 	cadences     map[string][]fleet.Wanted // by version of a service file
@@ -173,7 +176,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
 	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
-		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, openDrills: map[string]bool{}, untoldDrills: map[string]bool{}, newsCame: make(chan struct{}, 1), cadences: map[string][]fleet.Wanted{}, renewing: map[string]bool{}, logins: map[string]string{}}
+		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, beginning: map[string]bool{}, openDrills: map[string]bool{}, untoldDrills: map[string]bool{}, newsCame: make(chan struct{}, 1), cadences: map[string][]fleet.Wanted{}, renewing: map[string]bool{}, logins: map[string]string{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -636,6 +639,7 @@ func (c *Control) Run(ctx context.Context) error {
 			c.follow(context.WithoutCancel(ctx), time.Now())
 			c.followDrills(context.WithoutCancel(ctx))
 			c.carryOutDue(context.WithoutCancel(ctx), c.options.Clock())
+			c.carryOutLeft(context.WithoutCancel(ctx), c.options.Clock())
 			c.remindRenewals(time.Now())
 		}
 	}

@@ -211,6 +211,7 @@ func conductablePlan(plan drill.Plan) error {
 
 // occasion is what a drill is begun for.
 type occasion struct {
+	id      string // of the drill
 	trigger string
 	entry   string    // of the schedule; empty: none
 	moment  time.Time // at which it was due there
@@ -218,7 +219,7 @@ type occasion struct {
 
 // Drill starts a drill of a service for a person and returns when it is under way; what becomes of it is followed from then on.
 func (c *Control) Drill(ctx context.Context, by fleet.Member, request fleet.DrillRequest) (fleet.DrillRun, error) {
-	return c.begun(ctx, by, request, occasion{trigger: history.TriggerPerson})
+	return c.begun(ctx, by, request, occasion{id: uuid.Must(uuid.NewV7()).String(), trigger: history.TriggerPerson})
 }
 
 func (c *Control) begun(ctx context.Context, by fleet.Member, request fleet.DrillRequest, on occasion) (fleet.DrillRun, error) {
@@ -291,7 +292,7 @@ func (c *Control) begun(ctx context.Context, by fleet.Member, request fleet.Dril
 
 // drillRunOf is a drill as it is about to begin.
 func drillRunOf(by fleet.Member, request fleet.DrillRequest, file fleet.ServiceFile, plan drill.Plan, on occasion, server string, now time.Time) fleet.DrillRun {
-	run := fleet.DrillRun{ID: uuid.Must(uuid.NewV7()).String(), Request: request, Version: file.Version, By: by.Name, Trigger: on.trigger, Entry: on.entry, Moment: on.moment, Started: now, State: fleet.DrillRunning, Server: server}
+	run := fleet.DrillRun{ID: on.id, Request: request, Version: file.Version, By: by.Name, Trigger: on.trigger, Entry: on.entry, Moment: on.moment, Started: now, State: fleet.DrillRunning, Server: server}
 	run.Result = fmt.Sprintf("%s-%s", now.UTC().Format(resultForm), run.ID[len(run.ID)-6:])
 	most := drillRoom
 	for _, step := range plan.Steps {
@@ -352,6 +353,11 @@ func (c *Control) admitDrill(ctx context.Context, run fleet.DrillRun, service dr
 	if err := c.drills.put(ctx, run.ID, run); err != nil {
 		return run, errors.Join(err, c.yield(ctx, run.ID, []string{service.Name}, run.Groups))
 	}
+	// It is on the disk: who leads after this moment knows of it, and ends it. Who led before is not to conduct it.
+	if err := c.lead.confirm(ctx); err != nil && !c.options.Unfenced && !c.options.Stubborn {
+		broken := c.breakOff(context.WithoutCancel(ctx), func(other fleet.DrillRun) bool { return other.ID == run.ID })
+		return run, unled{errors.Join(err, broken)}
+	}
 	c.record("%s starts drill %s of %s, version %d of its file: drill %s, attacks on %s with %s", run.By, run.Request.Drill, service.Name, run.Version, run.ID, strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", "))
 	return run, nil
 }
@@ -359,6 +365,7 @@ func (c *Control) admitDrill(ctx context.Context, run fleet.DrillRun, service dr
 // conduct sees a drill through, and keeps what came of it.
 func (c *Control) conduct(ctx context.Context, run fleet.DrillRun, service drill.Service, plan drill.Plan) {
 	directory := filepath.Join(c.DrillsDirectory(), run.Result)
+	term, _ := c.lead.holds()
 	err := os.MkdirAll(c.DrillsDirectory(), 0o700)
 	var end End
 	if err == nil {
@@ -372,6 +379,9 @@ func (c *Control) conduct(ctx context.Context, run fleet.DrillRun, service drill
 	c.mu.Unlock()
 	keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeMax)
 	defer cancel()
+	// What came to nothing because this server leads no more is the next one's: to take back, to judge by what hosts say, and to begin once more.
+	now, leads := c.lead.holds()
+	deposed := (!leads || now != term) && !c.options.Forsaking
 	run = c.changeDrill(keeping, run.ID, func(r *fleet.DrillRun) {
 		r.State, r.Ended, r.Outcome, r.Reason, r.Left, r.Head = fleet.DrillEnded, time.Now(), end.Record.Outcome, end.Record.Reason, end.Record.NotReverted, end.Head
 		if cause := context.Cause(ctx); cause != nil {
@@ -380,7 +390,14 @@ func (c *Control) conduct(ctx context.Context, run fleet.DrillRun, service drill
 		if err != nil {
 			r.Outcome, r.Reason = string(history.Inconclusive), strings.TrimSpace(err.Error()+" "+drill.HintOf(err))
 		}
+		if deposed && r.Outcome == string(history.Inconclusive) {
+			r.State, r.Ended = fleet.DrillBroken, time.Time{}
+		}
 	})
+	if run.State == fleet.DrillBroken {
+		c.record("drill %s of %s is left to the server that leads now", run.ID, service.Name)
+		return
+	}
 	c.record("drill %s of %s has ended: %s: %s; its log ends with %s", run.ID, service.Name, run.Outcome, run.Reason, run.Head)
 	if end.Record.ID != "" {
 		if err := c.KeepRecord(keeping, end.Record); err != nil {

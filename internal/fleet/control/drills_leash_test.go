@@ -162,7 +162,7 @@ func TestALeashedDrillIsOnlyPlannedUntilANamedPersonLetsItGo(t *testing.T) {
 		must(otto, "unfreeze", c.Freezes()[0].Dates)
 		before := c.scheduled()[0]                                                  // as a moment that has just come due saw it
 		must(fleet.Member{Name: "vera", Role: fleet.RoleViewer}, "leash", "weekly") // stopping is everybody's
-		if _, why, err := c.carryOutScheduled(ctx, olga, before, history.TriggerSchedule); err != nil || conductor.count() != 1 || !strings.Contains(why, "leashed") {
+		if _, why, err := c.carryOutScheduled(ctx, olga, before, occasion{id: "01a22518-8e1f-787c-a586-de28ef33f06b", trigger: history.TriggerSchedule}); err != nil || conductor.count() != 1 || !strings.Contains(why, "leashed") {
 			t.Errorf("leashed while it came due: %d drills, %q, %v", conductor.count(), why, err)
 		}
 		if due(); conductor.count() != 1 {

@@ -187,10 +187,17 @@ func (l *leadership) confirm(ctx context.Context) error {
 
 func (l *leadership) lost(now lease) error {
 	if _, holds := l.holds(); holds && now.Server == l.self.Server && !l.stubborn {
-		return &drill.Error{Op: "lead", Kind: drill.Unreachable, Err: errors.New("this server is taking over, and does not order yet"), Hint: "ask again in a few seconds"}
+		return unled{&drill.Error{Op: "lead", Kind: drill.Unreachable, Err: errors.New("this server is taking over, and does not order yet"), Hint: "ask again in a few seconds"}}
 	}
-	return &drill.Error{Op: "lead", Kind: drill.Refused, Err: fmt.Errorf("this server does not lead; %s does", nameOf(now)), Hint: "ask again in a few seconds; what was ordered may have begun: firedrill fleet runs"}
+	return unled{&drill.Error{Op: "lead", Kind: drill.Refused, Err: fmt.Errorf("this server does not lead; %s does", nameOf(now)), Hint: "ask again in a few seconds; what was ordered may have begun: firedrill fleet runs"}}
 }
+
+// unled is an error of a server that does not lead, or cannot find out whether it does: what it was to do is left to the one that does.
+type unled struct{ error }
+
+func (u unled) Unwrap() error { return u.error }
+
+func isUnled(err error) bool { return errors.As(err, &unled{}) }
 
 func nameOf(l lease) string {
 	if l.Name == "" {
@@ -298,12 +305,21 @@ func (c *Control) takeOver(ctx context.Context, term uint64, from lease) {
 	c.beside.Go(func() { c.freeOrphans(ctx, term) })
 }
 
-// catchUp returns when the runs, the drills and the lever are at hand here as they were written last, which may still be on its way. The rest comes as it comes: what
-// is done on an old view of it is refused by its revision.
+// catchUp returns when what decides about runs and drills is at hand here as it was written last, which may still be on its way. The rest comes as it comes:
+// what is done on an old view of it is refused by its revision.
 func (c *Control) catchUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, catchUpTry)
-	defer cancel()
-	return errors.Join(c.levers.sync(ctx), c.runs.shelf.sync(ctx), c.drills.sync(ctx))
+	all := []func(context.Context) error{c.levers.sync, c.runs.shelf.sync, c.drills.sync, c.schedule.sync, c.services.sync, c.freezes.sync, c.members.sync}
+	problems := make([]error, len(all))
+	var reading sync.WaitGroup
+	for i, sync := range all {
+		reading.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, catchUpTry)
+			defer cancel()
+			problems[i] = sync(ctx)
+		})
+	}
+	reading.Wait()
+	return errors.Join(problems...)
 }
 
 // catchUpTry bounds one question: an engine that has just lost a server answers some at once, and others when it has chosen anew.

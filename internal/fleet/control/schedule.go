@@ -1,8 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -213,12 +215,15 @@ func (c *Control) runScheduled(ctx context.Context, by fleet.Member, name string
 	if err != nil {
 		return one, err
 	}
-	one.Last, one.Why, err = c.carryOutScheduled(ctx, by, one, history.TriggerPerson)
+	one.Last, one.Why, err = c.carryOutScheduled(ctx, by, one, occasion{id: uuid.Must(uuid.NewV7()).String(), trigger: history.TriggerPerson, entry: one.ID, moment: one.Done})
 	c.record("%s runs %s of the schedule now: %s%s", by.Name, one.Name, one.Last, one.Why)
 	if err != nil {
 		return one, err
 	}
-	c.keepScheduled(context.WithoutCancel(ctx), one)
+	c.changeScheduled(context.WithoutCancel(ctx), one.ID, func(now *fleet.Scheduled) bool {
+		now.Last, now.Why = one.Last, one.Why
+		return now.Beginning == "" // else the schedule itself is about to say more
+	})
 	return one, nil
 }
 
@@ -226,25 +231,25 @@ func (c *Control) runScheduled(ctx context.Context, by fleet.Member, name string
 const skippedWhy = "skipped: "
 
 // carryOutScheduled starts an entry, or plans it while it is leashed. It returns the name of the run or drill, and why there is none.
-func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fleet.Scheduled, trigger string) (last, why string, err error) {
+func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fleet.Scheduled, on occasion) (last, why string, err error) {
 	if one.Drill == nil {
-		run, err := c.Attack(ctx, by, one.Request)
+		run, err := c.attackAs(ctx, by, one.Request, on.id)
 		return run.ID, "", err
 	}
 	request := *one.Drill
 	now, known := c.schedule.get(one.ID)
 	leashed := one.Leashed || known && now.Leashed // by somebody who was faster than this
 	request.DryRun = leashed && !c.options.Bolting
-	if trigger == history.TriggerSchedule && !c.options.Careless {
+	if on.trigger == history.TriggerSchedule && !c.options.Careless {
 		if why, file := c.unfit(ctx, request, time.Now()); why != "" {
 			if request.DryRun {
 				return "", "leashed: it would be skipped: " + why, nil
 			}
-			run, err := c.skip(ctx, by, request, file, why)
+			run, err := c.skip(ctx, by, request, file, on.id, why)
 			return run.ID, skippedWhy + why, err
 		}
 	}
-	run, err := c.begun(ctx, by, request, occasion{trigger: trigger, entry: one.ID, moment: one.Done})
+	run, err := c.begun(ctx, by, request, on)
 	if err == nil && request.DryRun {
 		return "", fmt.Sprintf("leashed: it would attack %s with %s", strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", ")), nil
 	}
@@ -276,51 +281,144 @@ func (c *Control) carryOutDue(ctx context.Context, now time.Time) {
 		}
 		decision := schedule.Decide([]schedule.Entry{entry}, now, stateOf(one))
 		for _, missed := range decision.Missed {
-			one.Done, one.Why, one.Last = missed.Moment, missed.Why, ""
+			one.Done, one.Beginning, one.Why, one.Last = missed.Moment, "", missed.Why, ""
 			c.record("missed %s of %s: %s", one.Name, missed.Moment.Format(time.RFC3339), missed.Why)
 			c.keepScheduled(ctx, one)
 		}
 		for _, due := range decision.Due {
-			one.Done, one.Why, one.Last = due.Moment, "it was begun, and the server ended before it was known what became of it", ""
-			if !c.keepScheduled(ctx, one) {
-				continue
-			}
-			c.due.Add(1)
-			go func() {
-				defer c.due.Done()
-				c.beginScheduled(ctx, one)
-			}()
+			one.Done, one.Why = due.Moment, "it was begun, and it is not known yet what became of it"
+			c.launch(ctx, one)
 		}
 	}
 }
 
-// beginAgain begins a drill of the schedule once more whose server ended in the middle of it: where its moment may still be caught up, and once. That it
-// is, is on the disk before it begins.
+// launch begins an entry under a name that is on the disk before, so that whoever leads after this server finds out whether it came to anything.
+func (c *Control) launch(ctx context.Context, one fleet.Scheduled) bool {
+	one.Beginning, one.Last = uuid.Must(uuid.NewV7()).String(), ""
+	over := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.beginning, one.Beginning)
+	}
+	c.mu.Lock()
+	c.beginning[one.Beginning] = true
+	c.mu.Unlock()
+	if !c.keepScheduled(ctx, one) {
+		over()
+		return false
+	}
+	c.due.Add(1)
+	go func() {
+		defer c.due.Done()
+		defer over()
+		c.beginScheduled(ctx, one)
+	}()
+	return true
+}
+
+// carryOutLeft looks after moments of which nobody said what became of them: the server that began them led no more, or ended. What came to something is
+// noted; what came to nothing is begun once more where its moment may still be caught up, and where not, that is said. A server that has just begun to lead
+// waits: what the one before wrote last may still be on its way.
+func (c *Control) carryOutLeft(ctx context.Context, now time.Time) {
+	if c.lead.young(time.Now()) {
+		return
+	}
+	for _, one := range c.scheduled() {
+		c.mu.Lock()
+		here := c.beginning[one.Beginning]
+		c.mu.Unlock()
+		if one, _ = c.schedule.get(one.ID); one.Beginning == "" || here || c.options.Forsaking { // as it is now: it may just have been settled here
+			continue
+		}
+		became, open := c.became(one.Beginning)
+		if open && !c.options.Rash {
+			continue
+		}
+		if became && !c.options.Rash {
+			c.settleScheduled(ctx, one, one.Beginning, "")
+			continue
+		}
+		c.yieldHeld(ctx, one.Beginning)
+		again := again{moment: one.Done, why: "the server that was to begin it led no more, or ended"}
+		if _, why := c.launchAgain(ctx, one, again, now); why != "" {
+			c.record("missed %s of %s: %s", one.Name, one.Done.Format(time.RFC3339), why)
+			c.settleScheduled(ctx, one, "", why)
+		}
+	}
+}
+
+// yieldHeld gives back what was taken for a run or drill that never was.
+func (c *Control) yieldHeld(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, storeMax)
+	defer cancel()
+	holders, err := c.permits.Holders(ctx)
+	for service, holder := range holders {
+		if holder.Run == name {
+			err = errors.Join(err, c.permits.Yield(ctx, service, name))
+		}
+	}
+	if err != nil {
+		c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "run", name, "error", err)
+	}
+}
+
+// became reports whether a run or drill that the schedule was to begin came to anything, and whether that is open yet.
+func (c *Control) became(name string) (something, open bool) {
+	if _, known := c.drills.get(name); known {
+		return true, false // what becomes of it is followed, as of any drill
+	}
+	run, known := c.runs.get(name)
+	if !known {
+		return false, false
+	}
+	// One that was taken back before anybody was told to go came to nothing.
+	return run.State != fleet.RunCancelled || run.Stopped != "", run.State == fleet.RunStarting
+}
+
+// again is a moment that is to be begun once more.
+type again struct {
+	moment time.Time
+	why    string
+}
+
+// launchAgain begins a moment once more: where it may still be caught up, and once. That it is, is on the disk before it begins. It returns whether
+// it is, and why it never will be.
+func (c *Control) launchAgain(ctx context.Context, one fleet.Scheduled, a again, now time.Time) (begun bool, never string) {
+	if one.Again.Equal(a.moment) && !c.options.Relentless {
+		return false, a.why + ", twice"
+	}
+	entry, err := c.entryOf(one)
+	if err != nil {
+		return false, err.Error()
+	}
+	before := stateOf(one)
+	before.Done[one.ID] = a.moment.Add(-time.Second)
+	decision := schedule.Decide([]schedule.Entry{entry}, now, before)
+	this := func(one schedule.Due) bool { return one.Moment.Equal(a.moment) }
+	if !slices.ContainsFunc(decision.Due, this) {
+		if slices.ContainsFunc(decision.Missed, this) || len(decision.Due) > 0 {
+			return false, a.why + ", and its moment cannot be caught up now"
+		}
+		return false, ""
+	}
+	one.Again, one.Why = a.moment, "it was begun once more, and it is not known yet what became of it"
+	if !c.launch(ctx, one) {
+		return false, ""
+	}
+	c.record("%s is begun once more: %s", one.Name, a.why)
+	return true, ""
+}
+
+// beginAgain begins a drill of the schedule once more whose server ended, or led no more, in the middle of it.
 func (c *Control) beginAgain(ctx context.Context, broken fleet.DrillRun, now time.Time) {
 	one, known := c.schedule.get(broken.Entry)
 	if !known || one.Ended || broken.Trigger != history.TriggerSchedule || !one.Done.Equal(broken.Moment) || one.Again.Equal(broken.Moment) && !c.options.Relentless {
 		return
 	}
-	entry, err := c.entryOf(one)
-	if err != nil {
-		return
+	begun, why := c.launchAgain(ctx, one, again{moment: broken.Moment, why: "the server ended in the middle of drill " + broken.ID}, now)
+	if !begun {
+		c.record("%s is not begun once more: %s", one.Name, cmp.Or(why, "its moment cannot be caught up now"))
 	}
-	before := stateOf(one)
-	before.Done[one.ID] = broken.Moment.Add(-time.Second)
-	if !slices.ContainsFunc(schedule.Decide([]schedule.Entry{entry}, now, before).Due, func(due schedule.Due) bool { return due.Moment.Equal(broken.Moment) }) {
-		c.record("%s is not begun once more: its moment, %s, cannot be caught up now", one.Name, broken.Moment.Format(time.RFC3339))
-		return
-	}
-	one.Again, one.Last, one.Why = broken.Moment, "", "it was begun once more, and the server ended before it was known what became of it"
-	if !c.keepScheduled(ctx, one) {
-		return
-	}
-	c.record("%s is begun once more: the server ended in the middle of drill %s", one.Name, broken.ID)
-	c.due.Add(1)
-	go func() {
-		defer c.due.Done()
-		c.beginScheduled(ctx, one)
-	}()
 }
 
 func (c *Control) keepScheduled(ctx context.Context, one fleet.Scheduled) bool {
@@ -341,8 +439,35 @@ func (c *Control) keepScheduled(ctx context.Context, one fleet.Scheduled) bool {
 	return true
 }
 
+// changeScheduled changes an entry as it is now, if with wants it kept.
+func (c *Control) changeScheduled(ctx context.Context, id string, with func(now *fleet.Scheduled) bool) {
+	ctx, cancel := context.WithTimeout(ctx, storeMax)
+	defer cancel()
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	now, ok := c.schedule.get(id)
+	if !ok || now.Ended || !with(&now) {
+		return
+	}
+	if err := c.schedule.put(ctx, id, now); err != nil {
+		c.log.ErrorContext(ctx, "what became of an entry of the schedule cannot be kept", "entry", now.Name, "error", err)
+		return
+	}
+	c.changed("schedule", now)
+}
+
+// settleScheduled keeps what became of what was begun, unless a later moment or another server has taken its place.
+func (c *Control) settleScheduled(ctx context.Context, begun fleet.Scheduled, last, why string) {
+	c.changeScheduled(ctx, begun.ID, func(now *fleet.Scheduled) bool {
+		ours := now.Beginning == begun.Beginning
+		now.Beginning, now.Last, now.Why = "", last, why
+		return ours
+	})
+}
+
 // beginScheduled attacks in the name of who put the entry there, with what that person may do now.
 func (c *Control) beginScheduled(ctx context.Context, one fleet.Scheduled) {
+	term, _ := c.lead.holds()
 	ctx, cancel := context.WithTimeout(ctx, callMax)
 	defer cancel()
 	by, known := c.standing(one.By)
@@ -352,17 +477,20 @@ func (c *Control) beginScheduled(ctx context.Context, one fleet.Scheduled) {
 		if !fleet.MayCall(by.Role, "attack") { // which a drill needs as well
 			err = &drill.Error{Op: "schedule", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %s, who put it there, is %s now", by.Name, by.Role)}
 		} else {
-			last, why, err = c.carryOutScheduled(ctx, by, one, history.TriggerSchedule)
+			last, why, err = c.carryOutScheduled(ctx, by, one, occasion{id: one.Beginning, trigger: history.TriggerSchedule, entry: one.ID, moment: one.Done})
 		}
 	}
-	one.Last, one.Why = last, why
+	if now, leads := c.lead.holds(); err != nil && (isUnled(err) || !leads || now != term) && !c.options.Forsaking {
+		c.record("%s is left to the server that leads now: %v", one.Name, err)
+		return
+	}
 	if err != nil {
-		one.Why = strings.TrimSpace(err.Error() + " " + drill.HintOf(err))
+		why = strings.TrimSpace(err.Error() + " " + drill.HintOf(err))
 		c.record("the schedule does not begin %s of %s: %v", one.Name, one.By.Name, err)
 	} else if !strings.HasPrefix(why, skippedWhy) {
 		c.record("the schedule begins %s of %s: %s%s", one.Name, one.By.Name, last, why)
 	}
-	c.keepScheduled(context.WithoutCancel(ctx), one)
+	c.settleScheduled(context.WithoutCancel(ctx), one, last, why)
 }
 
 // standing is what a person may do now: a member by the list here, and others by who knows them.
