@@ -192,7 +192,15 @@ func newFleetServersCommand(s streams, o *fleetOptions) *cobra.Command {
 				}
 				fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", one.Name, one.Address, started, leads)
 			}
-			return table.Flush()
+			if err := table.Flush(); err != nil {
+				return err
+			}
+			for _, one := range servers {
+				if one.Problem != "" {
+					fmt.Fprintf(s.out, "%s: %s\n", one.Name, one.Problem)
+				}
+			}
+			return nil
 		})
 }
 

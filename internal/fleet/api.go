@@ -207,6 +207,7 @@ type Server struct {
 	Boot    string    `json:"boot"`    // of its last start
 	Since   time.Time `json:"since"`   // of that start
 	Leads   bool      `json:"leads"`
+	Problem string    `json:"problem,omitempty"` // why it keeps nothing just now
 }
 
 // RunHost is one host of a run.

@@ -96,6 +96,7 @@ type head struct {
 	Lever  fleet.Lever
 	Going  []fleet.Run
 	Drills []fleet.DrillRun // that are going on
+	Keeps  error            // why nothing can be kept just now
 	Live   bool
 	Now    time.Time
 }
@@ -137,7 +138,7 @@ func (l *looks) render(w http.ResponseWriter, status int, name string, h head, b
 
 func (s *server) head(r *http.Request, v *visit, title string) head {
 	lever, _ := s.Control.Standing()
-	return head{Title: title, Path: r.URL.Path, Visit: v, CSRF: v.session.CSRF, Lever: lever, Going: s.Control.Going(), Drills: s.Control.GoingDrills(), Now: time.Now()}
+	return head{Title: title, Path: r.URL.Path, Visit: v, CSRF: v.session.CSRF, Lever: lever, Keeps: s.Control.Problem(), Going: s.Control.Going(), Drills: s.Control.GoingDrills(), Now: time.Now()}
 }
 
 // fail shows what went wrong, with what to do about it.

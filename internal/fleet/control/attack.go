@@ -84,7 +84,7 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	if request.DryRun {
 		return run, nil
 	}
-	if err := c.permits.Take(ctx, permits.Names(run.Services, run.Groups), permits.Permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
+	if err := c.takePermits(ctx, permits.Names(run.Services, run.Groups), permits.Permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
 		return fleet.Run{}, err
 	}
 	if err := c.runs.put(ctx, run); err != nil {
@@ -269,6 +269,17 @@ func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.
 	return run, errors.Join(&drill.Error{Op: "attack", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %s; no host has begun", why), Hint: hint}, c.yieldAll(ctx, run))
 }
 
+// takePermits takes all of some permits or none, where what becomes of a run can be kept.
+func (c *Control) takePermits(ctx context.Context, names []string, wanted permits.Permit, now time.Time) error {
+	if !c.options.alone() {
+		return c.permits.Take(ctx, names, wanted, now) // others keep as well
+	}
+	if free, err := c.keeping.room(); err == nil && free < mendRoom {
+		return &drill.Error{Op: "attack", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %d KiB are left on the disk of the server, too little to keep what becomes of it", free>>10), Hint: "make room on the disk of " + c.keeping.directory}
+	}
+	return c.keeping.during(ctx, func(ctx context.Context) error { return c.permits.Take(ctx, names, wanted, now) })
+}
+
 func (c *Control) yieldAll(ctx context.Context, run fleet.Run) error {
 	return c.yield(ctx, run.ID, run.Services, run.Groups)
 }
@@ -277,7 +288,7 @@ func (c *Control) yieldAll(ctx context.Context, run fleet.Run) error {
 func (c *Control) yield(ctx context.Context, id string, services, groups []string) error {
 	var err error
 	for _, name := range permits.Names(services, groups) {
-		err = errors.Join(err, c.permits.Yield(ctx, name, id))
+		err = errors.Join(err, c.keeping.during(ctx, func(ctx context.Context) error { return c.permits.Yield(ctx, name, id) }))
 	}
 	return err
 }

@@ -50,7 +50,20 @@ type auditLog struct {
 	name   string
 	size   int64
 	began  time.Time
+	late   []lateLine // what could not be written yet, the oldest first
+	lost   int        // of them, those that were too many
+
+	silenced bool // planted bug: what cannot be written is let go
 }
+
+// lateLine is a line that waits for room on the disk.
+type lateLine struct {
+	at   time.Time
+	text string
+}
+
+// auditLateMax bounds what is remembered of a disk that stays full.
+const auditLateMax = 20_000
 
 // openAuditLog starts a log of its own for this start.
 func openAuditLog(directory, boot string) (*auditLog, error) {
@@ -88,7 +101,7 @@ func (a *auditLog) next(now time.Time) error {
 		return err
 	}
 	fresh := &auditLog{writer: history.NewWriter(file)}
-	if err := fresh.append(opening); err != nil {
+	if err := fresh.append(now, opening); err != nil {
 		return errors.Join(err, file.Close(), os.Remove(file.Name()))
 	}
 	if a.file != nil {
@@ -98,25 +111,53 @@ func (a *auditLog) next(now time.Time) error {
 	return nil
 }
 
-func (a *auditLog) append(text string) error {
+func (a *auditLog) append(at time.Time, text string) error {
 	a.size += int64(len(text)) + 256 // about what stands around it
-	_, err := a.writer.Append(history.New(time.Now(), "control", &history.Note{Text: text}))
+	_, err := a.writer.Append(history.New(at, "control", &history.Note{Text: text}))
 	return err
 }
 
-// record writes a line.
+// record writes a line. One that cannot be written is remembered, with its time, and written as soon as that can be done.
 func (a *auditLog) record(text string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	err := a.append(text)
-	if err == nil {
-		return nil
+	if len(a.late) == auditLateMax {
+		a.lost++
+		return a.writeLate()
 	}
-	// A disk that was full for a while must not silence the log until the next start: it goes on in a new file, which says where this one ends.
-	if again := a.next(time.Now()); again != nil {
-		return errors.Join(err, again)
+	a.late = append(a.late, lateLine{time.Now(), text})
+	err := a.writeLate()
+	if err != nil && a.silenced {
+		a.late = nil
 	}
-	return a.append(text)
+	return err
+}
+
+// catchUp writes what could not be written before.
+func (a *auditLog) catchUp() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.writeLate()
+}
+
+func (a *auditLog) writeLate() error {
+	for len(a.late) > 0 {
+		line := a.late[0]
+		if err := a.append(line.at, line.text); err != nil {
+			// A disk that was full for a while must not silence the log until the next start: it goes on in a new file, which says where this one ends.
+			again := a.next(time.Now())
+			if again == nil {
+				again = a.append(line.at, line.text)
+			}
+			if again != nil {
+				return errors.Join(err, again)
+			}
+		}
+		if a.late = a.late[1:]; len(a.late) == 0 && a.lost > 0 {
+			a.late, a.lost = append(a.late, lateLine{time.Now(), fmt.Sprintf("%d lines are missing here: nothing could be written, and they were too many to remember", a.lost)}), 0
+		}
+	}
+	return nil
 }
 
 // rotate goes on in a new file when this one is old or large.
@@ -138,7 +179,7 @@ func (a *auditLog) current() string {
 func (a *auditLog) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.file.Close()
+	return errors.Join(a.writeLate(), a.file.Close())
 }
 
 // auditNames are the logs that are there, the oldest first.

@@ -88,6 +88,9 @@ type Options struct {
 	Forsaking       bool // planted bug: a moment that a leader before could not begin is nobody's
 	Rash            bool // planted bug: it is begun again whatever became of it
 	Relentless      bool // planted bug: the schedule begins a drill again as often as a server ends in the middle of it
+	Unnoticing      bool // planted bug: an engine that keeps nothing any more is left as it is
+	Forgetful       bool // planted bug: a lever that could not be kept is not kept later
+	Silenced        bool // planted bug: a line of the audit log that cannot be written is let go
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 }
 
@@ -104,6 +107,7 @@ type Control struct {
 	engine     *server.Server // where members come in
 	conn       *nats.Conn     // to where everything is kept
 	store      *store
+	keeping    *keeping // nil: an engine that others run keeps everything
 	lead       *leadership
 	members    *members
 	tokens     *tokens
@@ -257,15 +261,16 @@ func (c *Control) open(ctx context.Context) error {
 
 // openEngine starts the engine in this process, and connects to where everything is kept.
 func (c *Control) openEngine(ctx context.Context, guard *gate) error {
-	o := engineOptions{listen: c.options.Listen, advertise: c.options.Advertise, directory: filepath.Join(c.options.Directory, "engine"), tls: c.keys.door(), gate: guard, log: c.log, name: "firedrill"}
+	o := engineOptions{listen: c.options.Listen, advertise: c.options.Advertise, directory: c.options.engineDirectory(), tls: c.keys.door(), gate: guard, log: c.log, name: "firedrill"}
 	if !c.options.alone() {
 		o.name = c.options.Name
 	}
 	if len(c.options.Cluster.Peers) > 0 {
-		o.cluster, o.routes, o.directory = c.options.Cluster, fleet.MutualTLS(c.keys.certificate, c.keys.serverPins), filepath.Join(c.options.Directory, "cluster")
+		o.cluster, o.routes = c.options.Cluster, fleet.MutualTLS(c.keys.certificate, c.keys.serverPins)
 	}
-	if len(c.options.External.URLs) > 0 {
-		o.directory = ""
+	if o.directory != "" {
+		c.keeping = newKeeping(o.directory, !c.options.alone(), c.options.Unnoticing)
+		o.heard = c.keeping.heard
 	}
 	if err := c.settle(o.directory); err != nil {
 		return err
@@ -281,7 +286,7 @@ func (c *Control) openEngine(ctx context.Context, guard *gate) error {
 	}
 	c.closers = append(c.closers, func() error { door.Close(); return nil })
 	c.conn = door
-	c.store = &store{log: c.log, replicas: c.options.Replicas, unfenced: c.options.Unfenced, cure: func(error) error { return nil }, what: func() string { return "the engine" }}
+	c.store = &store{log: c.log, replicas: c.options.Replicas, unfenced: c.options.Unfenced, keeping: c.keeping, cure: func(error) error { return nil }, what: func() string { return "the engine" }}
 	switch {
 	case len(c.options.External.URLs) > 0:
 		if err := c.openExternal(ctx, door); err != nil {
@@ -553,6 +558,7 @@ func (c *Control) openAudit() error {
 	if c.audit, err = openAuditLog(filepath.Join(c.options.Directory, auditDirectory), c.boot); err != nil {
 		return err
 	}
+	c.audit.silenced = c.options.Silenced
 	c.closers = append(c.closers, c.audit.close)
 	return nil
 }
@@ -616,6 +622,7 @@ func (c *Control) Run(ctx context.Context) error {
 	campaign.Go(func() { c.campaign(campaigning) })
 	campaign.Go(func() { c.keepPruned(ctx) })
 	campaign.Go(func() { c.keepNews(ctx) })
+	campaign.Go(func() { c.mend(ctx) })
 	c.pulse()
 	for {
 		select {

@@ -347,7 +347,7 @@ func (c *Control) admitDrill(ctx context.Context, run fleet.DrillRun, service dr
 		return run, err
 	}
 	wanted := permits.Permit{Run: run.ID, By: run.By, Until: run.Until.Add(c.options.Margin)}
-	if err := c.permits.Take(ctx, permits.Names([]string{service.Name}, run.Groups), wanted, run.Started); err != nil {
+	if err := c.takePermits(ctx, permits.Names([]string{service.Name}, run.Groups), wanted, run.Started); err != nil {
 		return run, err
 	}
 	if err := c.drills.put(ctx, run.ID, run); err != nil {

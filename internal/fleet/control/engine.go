@@ -35,6 +35,7 @@ type engineOptions struct {
 	tls       *tls.Config
 	gate      server.Authentication
 	log       *slog.Logger
+	heard     func(text string) // told what the engine says of its troubles; it must not wait
 	name      string
 	cluster   Cluster
 	routes    *tls.Config // how engines of a cluster know each other
@@ -78,7 +79,7 @@ func startEngine(o engineOptions) (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: engine: %w", err)
 	}
-	engine.SetLoggerV2(engineLog{log}, false, false, false)
+	engine.SetLoggerV2(engineLog{log, o.heard}, false, false, false)
 	engine.Start()
 	if !engine.ReadyForConnections(engineReady) {
 		engine.Shutdown()
@@ -130,10 +131,17 @@ func within(engine *server.Server, secret, inbox string) (*nats.Conn, error) {
 }
 
 // engineLog carries what the engine says to our log. What it says of each client that comes and goes is not news.
-type engineLog struct{ log *slog.Logger }
+type engineLog struct {
+	log   *slog.Logger
+	heard func(text string)
+}
 
 func (l engineLog) say(level slog.Level, format string, args []any) {
-	l.log.Log(context.Background(), level, "engine", "says", strings.TrimSpace(fmt.Sprintf(format, args...))) //nolint:sloglint // no request to carry
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	l.log.Log(context.Background(), level, "engine", "says", text) //nolint:sloglint // no request to carry
+	if level > slog.LevelDebug && l.heard != nil {
+		l.heard(text)
+	}
 }
 
 func (l engineLog) Noticef(format string, args ...any) { l.say(slog.LevelDebug, format, args) }

@@ -85,7 +85,7 @@ func (c *Control) keep(ctx context.Context, member fleet.Member, part fleet.Jour
 		return fleet.Kept{}, err
 	}
 	if part.From == k.lines && !k.end && (len(part.Lines) > 0 || part.End != nil) {
-		kept, err := c.store.js.Publish(ctx, subject, encode(part), jetstream.WithExpectLastSequencePerSubject(k.last))
+		kept, err := c.store.publish(ctx, subject, encode(part), jetstream.WithExpectLastSequencePerSubject(k.last))
 		if err != nil {
 			k.known = false // it may be there all the same, or another server was faster
 			return fleet.Kept{Lines: k.lines}, err

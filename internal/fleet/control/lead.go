@@ -329,7 +329,11 @@ const catchUpTry = time.Second
 func (c *Control) reread(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rereadMax)
 	defer cancel()
-	for _, read := range []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.servers.read, c.services.read, c.drills.read, c.freezes.read, c.retained.read, c.told.read, c.turns.read} {
+	reads := []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.services.read, c.drills.read, c.freezes.read, c.retained.read, c.told.read, c.turns.read}
+	if c.servers != nil {
+		reads = append(reads, c.servers.read)
+	}
+	for _, read := range reads {
 		for read(ctx) != nil {
 			if ctx.Err() != nil {
 				c.log.WarnContext(ctx, "what is kept cannot be read anew", "error", ctx.Err())

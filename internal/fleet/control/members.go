@@ -34,6 +34,9 @@ type shelf[T any] struct {
 	settled func(key string, text []byte) bool
 	readOne func(key string, value T)
 
+	keeping *keeping
+	unsaved map[string]bool // values that are at hand here alone, because they could not be kept
+
 	unfenced bool // planted bug: a write counts whatever was written since
 }
 
@@ -57,7 +60,7 @@ func openSettled[T any](ctx context.Context, store *store, bucket string, news f
 	if err != nil {
 		return nil, err
 	}
-	s := &shelf[T]{bucket: kv, js: store.js, all: map[string]onShelf[T]{}, news: news, settled: settled, readOne: readOne, unfenced: store.unfenced}
+	s := &shelf[T]{bucket: kv, js: store.js, all: map[string]onShelf[T]{}, unsaved: map[string]bool{}, keeping: store.keeping, news: news, settled: settled, readOne: readOne, unfenced: store.unfenced}
 	return s, s.read(ctx)
 }
 
@@ -269,11 +272,14 @@ func (s *shelf[T]) putAfter(ctx context.Context, key string, value T, known uint
 		return err
 	}
 	var revision uint64
-	if s.unfenced {
-		revision, err = s.bucket.Put(ctx, key, text)
-	} else {
-		revision, err = s.bucket.Update(ctx, key, text, known)
-	}
+	err = s.keeping.during(ctx, func(ctx context.Context) error {
+		if s.unfenced {
+			revision, err = s.bucket.Put(ctx, key, text)
+		} else {
+			revision, err = s.bucket.Update(ctx, key, text, known)
+		}
+		return err
+	})
 	if overtaken(err) {
 		err = errOvertaken
 	}
@@ -281,6 +287,9 @@ func (s *shelf[T]) putAfter(ctx context.Context, key string, value T, known uint
 		return fmt.Errorf("fleet: keep %s: %w", key, err)
 	}
 	s.now(key, onShelf[T]{value: value, revision: revision})
+	s.mu.Lock()
+	delete(s.unsaved, key)
+	s.mu.Unlock()
 	return nil
 }
 
@@ -295,11 +304,14 @@ func (s *shelf[T]) drop(ctx context.Context, key string) (revision uint64, err e
 	if revision == 0 {
 		return 0, nil
 	}
-	stream, err := s.js.Stream(ctx, "KV_"+s.bucket.Bucket())
-	if err == nil {
+	err = s.keeping.during(ctx, func(ctx context.Context) error {
+		stream, err := s.js.Stream(ctx, "KV_"+s.bucket.Bucket())
+		if err != nil {
+			return err
+		}
 		// Up to this revision, and of the stream: a key that is removed leaves a message behind, and what was written since would go with it.
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+s.bucket.Bucket()+"."+key), jetstream.WithPurgeSequence(revision+1))
-	}
+		return stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+s.bucket.Bucket()+"."+key), jetstream.WithPurgeSequence(revision+1))
+	})
 	if err != nil {
 		return revision, fmt.Errorf("fleet: remove %s: %w", key, err)
 	}
@@ -328,6 +340,14 @@ func (s *shelf[T]) only(key string, value T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all[key] = onShelf[T]{value: value, revision: s.all[key].revision}
+	s.unsaved[key] = true
+}
+
+// unkept returns a value that is at hand here alone.
+func (s *shelf[T]) unkept(key string) (value T, is bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all[key].value, s.unsaved[key]
 }
 
 func (s *shelf[T]) values() []T {

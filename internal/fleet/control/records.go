@@ -128,7 +128,7 @@ func (c *Control) KeepRecord(ctx context.Context, record fleet.Record) error {
 		return nil
 	}
 	// Two servers that look at the same directory keep it once.
-	kept, err := c.store.js.Publish(ctx, "fd.history."+strings.ReplaceAll(record.Service, ".", "_"), encode(record), jetstream.WithMsgID(record.ID))
+	kept, err := c.store.publish(ctx, "fd.history."+strings.ReplaceAll(record.Service, ".", "_"), encode(record), jetstream.WithMsgID(record.ID))
 	if err != nil {
 		return fmt.Errorf("fleet: keep the record of %s: %w", record.ID, err)
 	}

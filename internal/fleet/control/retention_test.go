@@ -268,6 +268,70 @@ func auditedDirectory(t *testing.T, starts int, change func(*Options)) (string, 
 	return directory, nil
 }
 
+// lateLines records lines while nothing can be written, and says which of them are there in the end.
+func lateLines(t *testing.T, silenced bool) []string {
+	t.Helper()
+	directory := filepath.Join(t.TempDir(), "audit")
+	a, err := openAuditLog(directory, "12345678")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.silenced = silenced
+	if err := a.record("before"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.file.Close(), os.Rename(directory, directory+".away")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if a.record(fmt.Sprintf("while %d", i)) == nil {
+			t.Error("it could be written")
+		}
+	}
+	if err := os.Rename(directory+".away", directory); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.catchUp(); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(a.record("after"), a.close()); err != nil {
+		t.Error(err)
+	}
+	names, err := auditNames(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(directory, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, err := history.Read(bytes.NewReader(text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, event := range events[1:] {
+			lines = append(lines, event.Fact.(*history.Note).Text) //nolint:forcetypeassert // there is nothing else
+		}
+	}
+	return lines
+}
+
+func TestALineThatCannotBeWrittenIsWrittenLater(t *testing.T) {
+	t.Parallel()
+	if got, want := lateLines(t, false), []string{"before", "while 0", "while 1", "while 2", "after"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestALineThatIsLetGoIsCaught(t *testing.T) {
+	t.Parallel()
+	if got := lateLines(t, true); slices.Contains(got, "while 0") {
+		t.Errorf("the planted bug is not noticed: %q", got)
+	}
+}
+
 func auditFiles(t *testing.T, directory string) []string {
 	t.Helper()
 	names, err := auditNames(filepath.Join(directory, auditDirectory))

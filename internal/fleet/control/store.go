@@ -35,6 +35,8 @@ type store struct {
 	what     func() string     // who is waited for
 	cure     func(error) error // a problem that waiting does not solve, with its cure; nil: it may pass
 
+	keeping *keeping // nil: what is kept is others' to look after
+
 	unfenced bool // planted bug: a write counts whatever was written since
 }
 
@@ -66,6 +68,25 @@ func (s *store) stream(ctx context.Context, config jetstream.StreamConfig) (jets
 		stream, err = s.js.CreateOrUpdateStream(ctx, config)
 		return err
 	})
+}
+
+// publish keeps a message; it returns when that is done.
+func (s *store) publish(ctx context.Context, subject string, text []byte, options ...jetstream.PublishOpt) (kept *jetstream.PubAck, err error) {
+	err = s.keeping.during(ctx, func(ctx context.Context) error {
+		kept, err = s.js.Publish(ctx, subject, text, options...)
+		return err
+	})
+	return kept, err
+}
+
+// tried writes something that nobody needs, and returns when it is kept.
+func (s *store) tried(ctx context.Context, by string) error {
+	kv, err := s.js.KeyValue(ctx, s.prefix+aboutBucket)
+	if err != nil {
+		return err
+	}
+	_, err = kv.Put(ctx, "tried."+by, []byte("{}"))
+	return err
 }
 
 // replicasOf is how often a stream is kept that is there; 0 when there is none. That is never lowered.
@@ -127,9 +148,11 @@ type about struct {
 	Fleet string `json:"fleet"`
 }
 
+const aboutBucket = "about"
+
 // claim sees to it that the store is this fleet's.
 func (s *store) claim(ctx context.Context, fleet string) error {
-	kept, err := openShelf[about](ctx, s, "about", nil)
+	kept, err := openShelf[about](ctx, s, aboutBucket, nil)
 	if err != nil {
 		return err
 	}

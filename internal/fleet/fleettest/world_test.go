@@ -75,6 +75,7 @@ func newWorld(t *testing.T, change func(*control.Options)) *world {
 	w.options = control.Options{Directory: w.directory, Listen: "127.0.0.1:0", Limits: fleet.Limits{Percent: 50}, Log: w.logger("control"), Pulse: pulse, Lead: lead, RollCall: time.Second, Margin: 3 * time.Second}
 	if change != nil {
 		change(&w.options)
+		w.directory = w.options.Directory
 	}
 	w.start()
 	t.Cleanup(func() {

@@ -121,6 +121,7 @@ func Handler(c *control.Control) http.Handler {
 	mux.Handle("GET /v1/events", guarded(c, scoped(control.ScopeEvents), func(w http.ResponseWriter, r *http.Request, _ fleet.Member) { events(c, w, r) }))
 	mux.Handle("GET /v1/metrics", guarded(c, scoped(control.ScopeMetrics), metrics(c)))
 	mux.Handle("POST "+fleet.CallsPath+"{call}", guarded(c, named, func(w http.ResponseWriter, r *http.Request, by fleet.Member) { call(c, by, w, r) }))
+	mux.HandleFunc("GET /v1/health", health(c))
 	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(description)
@@ -142,6 +143,17 @@ func scoped(scope string) func(*http.Request) string {
 
 // named is the call that the path names, which is the scope of it.
 func named(r *http.Request) string { return r.PathValue("call") }
+
+// health says to whoever looks after servers, without a token, whether this one keeps what it is given. Why not is for those who may ask.
+func health(c *control.Control) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if c.Problem() != nil {
+			fail(w, http.StatusServiceUnavailable, fleet.Problem{Kind: drill.Unreachable, Text: "nothing can be kept", Hint: "see: firedrill fleet servers"})
+			return
+		}
+		reply(w, http.StatusOK, map[string]bool{"keeps": true})
+	}
+}
 
 // guarded lets a request through whose token has the scope.
 func guarded(c *control.Control, scopeOf func(*http.Request) string, next func(http.ResponseWriter, *http.Request, fleet.Member)) http.Handler {
@@ -237,6 +249,8 @@ func statusOf(kind drill.ErrorKind) int {
 		return http.StatusBadRequest
 	case drill.Refused, drill.Unsupported:
 		return http.StatusConflict
+	case drill.Unreachable:
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
 }

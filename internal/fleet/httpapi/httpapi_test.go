@@ -118,7 +118,7 @@ func described(t *testing.T, text []byte) []string {
 			}
 		}
 	}
-	want := []string{"GET /v1/events events", "GET /v1/metrics metrics", "GET /v1/openapi.json ", "POST " + fleet.CallsPath + "{call} {call}"}
+	want := []string{"GET /v1/events events", "GET /v1/metrics metrics", "GET /v1/health ", "GET /v1/openapi.json ", "POST " + fleet.CallsPath + "{call} {call}"}
 	for _, route := range routes {
 		want = append(want, route.method+" "+route.path+" "+route.call)
 	}

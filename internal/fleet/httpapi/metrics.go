@@ -29,6 +29,7 @@ func standing(c *control.Control, now time.Time) *openmetrics.Writer {
 	hosts := m.Family("firedrill_fleet_hosts", "", "Hosts that have joined, by whether they are there.")
 	hosts.Add(float64(there[true]), label("there", "yes"))
 	hosts.Add(float64(there[false]), label("there", "no"))
+	m.Family("firedrill_fleet_keeps", "", "0 while this server can keep nothing, as with a full disk.").Truth(c.Problem() == nil)
 	lever, _ := c.Standing()
 	m.Family("firedrill_fleet_lever_engaged", "", "1 while nothing may begin.").Truth(lever.Engaged)
 	_, runs := c.Runs("", 0, nil)
