@@ -121,11 +121,11 @@ func (w *world) kept() map[string]bool {
 	return kept
 }
 
-// begun begins a run on web1, again where a busy machine is too slow for it.
-func (w *world) begun(length string) (run fleet.Run) {
+// begun begins a run, again where a busy machine is too slow for it.
+func (w *world) begun(length string, names ...string) (run fleet.Run) {
 	w.t.Helper()
 	w.await("a run", func() (err error) {
-		run, err = w.attack("cpu", length, "web1")
+		run, err = w.attack("cpu", length, names...)
 		return err
 	})
 	return run
@@ -147,8 +147,8 @@ func fullDisk(t *testing.T, change func(*control.Options)) (w *world, acknowledg
 		w.join(name, map[string]string{fleet.TagService: "shop"}, nil)
 	}
 	w.join("web2", web(), nil)
-	w.ended(w.begun("0.1").ID)
-	run = w.begun("300")
+	w.ended(w.begun("0.1", "web1").ID)
+	run = w.begun("300", "web1")
 	w.await("the impact", h.inForce)
 	makeRoom := fill(t, volume)
 	var refusal error
@@ -243,7 +243,7 @@ func TestAServerGoesOnWhenItsDiskHasRoomAgain(t *testing.T) {
 	w.start()
 	check()
 	w.must("release", nil, nil)
-	w.ended(w.begun("0.1").ID)
+	w.ended(w.begun("0.1", "web1").ID)
 	for _, h := range w.agents {
 		all, err := deeds(h.directory)
 		if err != nil {

@@ -75,7 +75,7 @@ func TestAllHostsBeginOrNone(t *testing.T) {
 	if hosts[0].hit() {
 		t.Error("web0 has begun")
 	}
-	w.ended(w.mustAttack("cpu", "0.1", "web0").ID) // the permit is back
+	w.ended(w.begun("0.1", "web0").ID) // the permit is back
 }
 
 // cutOff says whether a host whose agent lost the control plane is whole again within its leash, and a moment.
