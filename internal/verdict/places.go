@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -31,26 +32,13 @@ func (rec *record) places() []answerPlace {
 		}
 	}
 	slices.SortFunc(all, func(a, b answerPlace) int {
-		if a.name != b.name {
-			return compareText(a.name, b.name)
-		}
-		return compareText(a.server, b.server)
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.server, b.server))
 	})
 	return all
 }
 
 // served says that the place is no name server: it was asked by a request, and showed who serves.
 func (p answerPlace) served() bool { return strings.Contains(p.server, "://") }
-
-func compareText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
 
 // clients returns the clients that must be heard: those of the plan, and any other that sampled.
 func (rec *record) clients() []string {
