@@ -94,6 +94,10 @@ func (b bounds) admit(ctx context.Context, plan Plan) error {
 			return Refuse(plan.Attack, "", "%w", err)
 		}
 		order.Network, order.Narrow, order.User = true, !scope.Whole(), scope.User
+		order.Container = scope.Container != "" && b.invocation.part == nil // who leads the parts has asked for their pods
+		for _, pod := range plan.Pods {
+			order.Namespaces = append(order.Namespaces, pod.Namespace)
+		}
 	}
 	if b.rules.AsksForOthers() {
 		running, err := Running(ctx)
@@ -103,7 +107,8 @@ func (b bounds) admit(ctx context.Context, plan Plan) error {
 		}
 		for _, other := range running {
 			switch {
-			case other.GUID == plan.GUID: // that is us
+			case other.GUID == plan.GUID, b.ours(other.GUID, plan): // that is us
+			case other.PartOf != "" && slices.ContainsFunc(running, func(s Status) bool { return s.GUID == other.PartOf }): // counted with the whole
 			case other.Phase == PhaseSilent || other.Attack == "":
 				order.Running = append(order.Running, policy.Silent)
 			default:
@@ -112,4 +117,13 @@ func (b bounds) admit(ctx context.Context, plan Plan) error {
 		}
 	}
 	return b.rules.Admit(order, time.Now())
+}
+
+// ours reports whether a GUID is of the same attack on pods: the whole, or another part.
+func (b bounds) ours(guid string, plan Plan) bool {
+	if p := b.invocation.part; p != nil {
+		return guid == p.Of || slices.Contains(p.Siblings, guid)
+	}
+	step, leading := leads(plan)
+	return leading && slices.ContainsFunc(step.all, func(r *running) bool { return r.part.GUID == guid })
 }

@@ -43,6 +43,9 @@ type Status struct {
 
 	By      string  `json:"by,omitempty"`      // who started it: a user, and where from
 	Remains Remains `json:"remains,omitempty"` // if all of us died now
+
+	PartOf string   `json:"part_of,omitempty"` // the attack on several pods that this is a part of
+	Pods   []string `json:"pods,omitempty"`    // that are hit, as "shop/web-0"
 }
 
 // The phases of a running attack.
@@ -225,7 +228,9 @@ func HaltAll(ctx context.Context) ([]Ended, error) {
 		if e == nil {
 			continue
 		}
-		all = append(all, *e)
+		if e.How == HowStuck || !slices.Contains(names, e.PartOf) { // a part is ended with the whole
+			all = append(all, *e)
+		}
 		if e.How == HowStuck {
 			left = append(left, fmt.Sprintf("%s (process %d)", e.GUID, e.PID))
 		}

@@ -153,6 +153,9 @@ type Plan struct {
 	Delay  time.Duration // before the first step; a cancelled delay changes nothing
 	Late   time.Duration // how late what cannot be taken back may still begin: this process may have been frozen meanwhile; 0 for no bound
 	Steps  []Step        // applied in this order, reverted in the opposite one
+
+	Pods   []history.AttackPod // of an attack on pods
+	PartOf string              // the attack on several pods that this is a part of
 }
 
 // OneWay reports whether something of the plan cannot be taken back: the host goes down, or a process is gone.
@@ -271,6 +274,12 @@ type Evidencing interface {
 	// Evidence is asked for once, after Revert: whether what was read while the step was in force shows that it bit, and the figures as
 	// sentences.
 	Evidence() (bit bool, sentences []string)
+}
+
+// Concluding is a Step that adds to the account of the whole what it knows, after Revert and after its Evidence was asked for.
+type Concluding interface {
+	// Conclude returns whether a canary that it tried is lost: it does not answer after the revert.
+	Conclude(account *history.AttackAccount) (lost bool)
 }
 
 // ByHand is a Step that can tell what a person should do when it cannot be reverted.

@@ -37,6 +37,9 @@ type Options struct {
 	// Canaries are host:port targets of the positive control: they must be reachable before and after, and not in force.
 	Canaries []string
 
+	// hold is waited for when all is set up: who leads says then how long the impact may last. It may be nil.
+	hold func(ctx context.Context) (length time.Duration, err error)
+
 	settled func() // called once the impact is in force; may be nil
 
 	slept  time.Duration // in tests: how long this host is to have slept since the attack began
@@ -71,13 +74,18 @@ func Run(ctx context.Context, plan Plan, o Options) (history.AttackAccount, erro
 		}
 	}
 	r.report(&history.AttackPlanned{GUID: plan.GUID, Attack: plan.Attack, Host: plan.Host, Length: drill.Seconds(plan.Length),
-		Steps: plan.Lines(), Remains: string(plan.Remains())})
+		Steps: plan.Lines(), Remains: string(plan.Remains()), Pods: plan.Pods})
 	defer r.canaries.release()
 	if err := r.canaries.before(ctx, o.Canaries); err != nil {
 		return history.AttackAccount{GUID: plan.GUID, Attack: plan.Attack, Reverted: true}, err
 	}
 	if o.Ready != nil {
 		r.out.put(o.Ready)
+	}
+	if o.hold != nil {
+		if r.plan.Length, err = o.hold(ctx); err != nil {
+			return r.finish(ctx, err)
+		}
 	}
 	due, err := SinceBoot()
 	if err != nil {
@@ -134,7 +142,10 @@ func (r *run) reportAt(at time.Time, fact history.Fact) {
 func (r *run) status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	status := Status{GUID: r.plan.GUID, Attack: r.plan.Attack, Phase: r.phase, Since: r.inForce, Until: r.until, By: startedBy(os.Getenv), Remains: r.plan.Remains()}
+	status := Status{GUID: r.plan.GUID, Attack: r.plan.Attack, Phase: r.phase, Since: r.inForce, Until: r.until, By: startedBy(os.Getenv), Remains: r.plan.Remains(), PartOf: r.plan.PartOf}
+	for _, pod := range r.plan.Pods {
+		status.Pods = append(status.Pods, pod.Namespace+"/"+pod.Name)
+	}
 	if r.counted {
 		hits := r.hits
 		hits.GUID = r.plan.GUID
@@ -441,6 +452,11 @@ func (r *run) conclude(account history.AttackAccount, why error, residue []strin
 		if len(r.canaries.list) > 0 && !cut && r.canaries.expect != AnswersSome {
 			account.Bit = false
 		}
+		for _, step := range r.plan.Steps {
+			if concluding, ok := step.(Concluding); ok {
+				lost = concluding.Conclude(&account) || lost
+			}
+		}
 	}
 	var stopped *Stopped
 	switch {
@@ -484,7 +500,7 @@ func (r *run) byHand() string {
 }
 
 func (r *run) moreProof() string {
-	if !r.counted {
+	if !r.counted && len(r.plan.Pods) == 0 {
 		return "a drill that did not bite proves nothing: make it longer or larger"
 	}
 	return "a drill that did not bite proves nothing: is there traffic to the target? add --canary HOST:PORT to make some"

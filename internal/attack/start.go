@@ -31,7 +31,12 @@ type Invocation struct {
 	Yes      bool     // a person consents to what this host's policy asks consent for, and to what a kind never does without
 	Others   []Kind   // all kinds of this build: what dead attacks of theirs left is taken back first, and the host's policy may name them
 
-	StayOutside bool // planted bug: an attack on a container stays in the host's network
+	part *part // of an attack that another process leads; Start finds it out
+
+	StayOutside   bool // planted bug: an attack on a container stays in the host's network
+	FirstPodAlone bool // planted bug: of an attack on pods only the first pod is hit
+	GatesOpen     bool // planted bug: the parts of an attack on pods do not wait for each other
+	PartsStay     bool // planted bug: an attack on pods does not end its parts
 
 	mark func(name string) // as in Options
 
@@ -61,17 +66,9 @@ func (i Invocation) Prepare(ctx context.Context) (Plan, error) {
 }
 
 func (i Invocation) prepare(ctx context.Context, bounds bounds) (Plan, error) {
-	guid := i.GUID
-	if guid == "" {
-		made, err := NewGUID()
-		if err != nil {
-			return Plan{}, err
-		}
-		guid = made
-	}
-	name := i.describe().Name
-	if err := CheckGUID(guid); err != nil {
-		return Plan{}, Refuse(name, "leave --guid out to get a new one", "%w", err)
+	guid, err := i.guid()
+	if err != nil {
+		return Plan{}, err
 	}
 	flags, err := i.Flags.Load(i.describe())
 	if err != nil {
@@ -89,7 +86,22 @@ func (i Invocation) prepare(ctx context.Context, bounds bounds) (Plan, error) {
 		return Plan{}, err
 	}
 	facts.Consent = i.Yes
-	return order.Plan(facts)
+	plan, err := order.Plan(facts)
+	if i.part != nil {
+		plan.PartOf = i.part.Of
+	}
+	return plan, err
+}
+
+// guid returns the attack's name: the one that was asked for, or a new one.
+func (i Invocation) guid() (string, error) {
+	if i.GUID == "" {
+		return NewGUID()
+	}
+	if err := CheckGUID(i.GUID); err != nil {
+		return "", Refuse(i.describe().Name, "leave --guid out to get a new one", "%w", err)
+	}
+	return i.GUID, nil
 }
 
 // setupGC lets the heap grow until the impact is in force: with 100,000 targets half of that time went into collecting next to nothing.
@@ -98,9 +110,16 @@ const setupGC = 800
 // Start carries out an invocation: it sweeps what dead attacks left, runs the plan until its end, a signal, or the loss of the one who
 // asked, and prints. Errors are those of Run; a refusal is printed as an event too when JSON is asked for.
 func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
+	i, err := i.narrow()
+	if err != nil {
+		return history.AttackAccount{Reverted: true}, err
+	}
 	inside, err := i.enter(ctx)
 	if err != nil {
 		return history.AttackAccount{Reverted: true}, i.refuse(err)
+	}
+	if i.part != nil && i.part.Look {
+		return history.AttackAccount{Reverted: true}, i.look(ctx)
 	}
 	ctx, heed, stop := StopOnSignals(ctx)
 	defer stop()
@@ -110,22 +129,16 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 	if err != nil {
 		return history.AttackAccount{Reverted: true}, i.refuse(err)
 	}
-	// Side by side, because the time until the first drop counts.
-	var checked error
-	var checking sync.WaitGroup
-	if !i.DryRun {
-		checking.Go(func() { checked = i.check(ctx) })
-	}
-	plan, err := i.prepare(ctx, bounds)
-	checking.Wait()
-	if err == nil {
-		err = checked
-	}
+	plan, end, err := i.plan(ctx, bounds)
+	defer end()
 	if err != nil {
 		return history.AttackAccount{Reverted: true}, i.refuse(err)
 	}
 	err = bounds.admit(ctx, plan)
 	if i.DryRun {
+		if step, ok := leads(plan); ok && err == nil {
+			err = step.refused()
+		}
 		return history.AttackAccount{Reverted: true}, errors.Join(err, i.show(plan, err))
 	}
 	if err != nil {
@@ -148,6 +161,15 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 	options := Options{Canaries: i.Canaries, mark: i.mark, settled: func() { debug.SetGCPercent(collect); prefer() }}
 	// Once more when the GUID is ours: of two that start at the same time each then sees the other.
 	options.Admit = func() error { return bounds.admit(ctx, plan) }
+	switch {
+	case i.part != nil:
+		if err := i.say(partWord{Plan: shown(plan, nil)}); err != nil {
+			return history.AttackAccount{Reverted: true}, err
+		}
+		i.holds(&options)
+	case len(plan.Pods) > 0:
+		options.Canaries = nil // they are tried in the pods
+	}
 	if i.JSON {
 		options.Emit = jsonLines(i.Out)
 	} else {
@@ -164,20 +186,53 @@ func Start(ctx context.Context, i Invocation) (history.AttackAccount, error) {
 	return account, err
 }
 
+// plan makes the plan, and what is looked at side by side with it, because the time until the first drop counts. end is to be called when all
+// is over.
+func (i Invocation) plan(ctx context.Context, bounds bounds) (plan Plan, end func(), err error) {
+	scope, err := ParseScope(i.Flags)
+	if pods, named := scope.pods(); err == nil && named {
+		return i.lead(ctx, pods)
+	}
+	// A wrong scope is the kind's to refuse, with all that is wrong beside it.
+	var checked error
+	var checking sync.WaitGroup
+	if !i.DryRun {
+		checking.Go(func() { checked = i.check(ctx) })
+	}
+	plan, err = i.prepare(ctx, bounds)
+	checking.Wait()
+	if err == nil {
+		err = checked
+	}
+	return plan, func() {}, err
+}
+
 // show prints the plan of a dry run: as text, or as one JSON document. refused is what the host's policy says to it, nil when it admits.
 func (i Invocation) show(plan Plan, refused error) error {
 	if !i.JSON {
 		_, err := io.WriteString(i.Out, plan.String())
 		return err
 	}
-	shown := Shown{GUID: plan.GUID, Attack: plan.Attack, Host: plan.Host, Length: drill.Seconds(plan.Length), Delay: drill.Seconds(plan.Delay),
-		Remains: plan.Remains(), OneWay: plan.OneWay(), Steps: plan.Lines()}
-	if refused != nil {
-		shown.Refused = &history.AttackRefused{Attack: plan.Attack, Reason: refused.Error(), Cure: drill.HintOf(refused)}
+	if i.part != nil {
+		return i.say(partWord{Plan: shown(plan, refused)})
 	}
 	encoder := json.NewEncoder(i.Out)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(shown)
+	return encoder.Encode(shown(plan, refused))
+}
+
+func shown(plan Plan, refused error) *Shown {
+	shown := &Shown{GUID: plan.GUID, Attack: plan.Attack, Host: plan.Host, Length: drill.Seconds(plan.Length), Delay: drill.Seconds(plan.Delay),
+		Remains: plan.Remains(), OneWay: plan.OneWay(), Steps: plan.Lines(), Pods: plan.Pods}
+	for _, step := range plan.Steps {
+		if worded, ok := step.(Worded); ok {
+			shown.Wording = worded.Wording()
+		}
+	}
+	if refused != nil {
+		shown.Refused = &history.AttackRefused{Attack: plan.Attack, Reason: refused.Error(), Cure: drill.HintOf(refused)}
+	}
+	return shown
 }
 
 // Shown is a plan as a dry run prints it with --json. Fields are only ever added.
@@ -190,6 +245,8 @@ type Shown struct {
 	Remains Remains                `json:"remains"`                  // if all of us die at once
 	OneWay  bool                   `json:"one_way"`
 	Steps   []string               `json:"steps"`             // one line for each thing that would be done
+	Wording string                 `json:"wording,omitempty"` // how lines of targets begin, as "Delaying all"
+	Pods    []history.AttackPod    `json:"pods,omitempty"`    // that would be hit, of an attack on pods
 	Refused *history.AttackRefused `json:"refused,omitempty"` // why this host's policy would not let it start
 }
 

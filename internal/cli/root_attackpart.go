@@ -5,6 +5,8 @@ package cli
 import (
 	"errors"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -24,10 +26,11 @@ func newRootCommand(s streams) *cobra.Command {
 }
 
 // handOver starts the host part in the place of this process when the command line or the host asks for more than this part can: a kind that
-// is not in it, or rules of the host's owner. It returns only when that fails, or when there is nothing to hand over.
+// is not in it, Kubernetes pods, whose runtimes it does not know, or rules of the host's owner. It returns only when that fails, or when there is nothing to hand over.
 func handOver(args []string) error {
 	if len(args) > 2 {
-		if _, _, known := kinds.Find(args[2]); known && policy.Absent(policy.File) {
+		pods := slices.ContainsFunc(args[3:], func(arg string) bool { return strings.HasPrefix(arg, "--pod") })
+		if _, _, known := kinds.Find(args[2]); known && !pods && policy.Absent(policy.File) {
 			return nil
 		}
 	}

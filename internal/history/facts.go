@@ -182,6 +182,18 @@ type AttackPlanned struct {
 	Length  drill.Seconds `json:"length_seconds,omitempty"` // 0 for one-way kinds
 	Steps   []string      `json:"steps"`                    // one line each
 	Remains string        `json:"remains"`                  // if all of us die: nothing, until deadline, until next start, one-way
+	Pods    []AttackPod   `json:"pods,omitempty"`           // that are hit, of an attack on pods
+}
+
+// AttackPod is a Kubernetes pod that an attack hits. What came of it is known in the account.
+type AttackPod struct {
+	Namespace string     `json:"namespace"`
+	Name      string     `json:"name"`
+	UID       string     `json:"uid"`
+	InForceAt *time.Time `json:"in_force_at,omitempty"`
+	Bit       *bool      `json:"bit,omitempty"`      // evidence that the impact was felt there; left out where nothing is known
+	Reverted  *bool      `json:"reverted,omitempty"` // nothing remains there
+	Packets   uint64     `json:"packets,omitempty"`
 }
 
 // AttackTarget says that an address is now cut or spared, in one direction.
@@ -226,6 +238,7 @@ type AttackCanary struct {
 	When    string `json:"when"`    // "before", "in force" or "after"
 	Through bool   `json:"through"` // the other side answered
 	Detail  string `json:"detail,omitempty"`
+	Pod     string `json:"pod,omitempty"` // where it was tried from, as "shop/web-0", of an attack on pods
 }
 
 // AttackReverted says that the impact was taken back and looked for again.
@@ -247,6 +260,8 @@ type AttackAccount struct {
 	EndedAt   *time.Time `json:"ended_at,omitempty"`
 	Packets   uint64     `json:"packets,omitempty"`
 	Evidence  []string   `json:"evidence,omitempty"` // sentences; why Bit is what it is
+
+	Pods []AttackPod `json:"pods,omitempty"` // that were hit, of an attack on pods
 }
 
 // AttackRefused says that an attack did not start, and why.

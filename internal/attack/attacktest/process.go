@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/containers"
 	"firedrill/internal/history"
 )
 
@@ -32,6 +33,15 @@ const (
 
 // StaysOutside is the bug of an attack on a container that does not enter the container's network.
 const StaysOutside = "stays outside"
+
+// FirstPodAlone is the bug of an attack on pods that hits only the first of them.
+const FirstPodAlone = "first pod alone"
+
+// GatesOpen is the bug of an attack on pods whose parts begin without waiting for each other.
+const GatesOpen = "gates open"
+
+// PartsStay is the bug of an attack on pods that does not end its parts.
+const PartsStay = "parts stay"
 
 // Making makes the kind with a planted bug ("-" for none); step is to be called before each durable effect.
 type Making func(bug string, step func(name string)) attack.Kind
@@ -60,6 +70,7 @@ func child(makeKind Making, bug string) int {
 	}
 	invocation := attack.Invocation{Kind: makeKind(bug, onMark()), Flags: attack.Values{}, JSON: true, In: os.Stdin, Out: os.Stdout}
 	invocation.StayOutside = bug == StaysOutside
+	invocation.FirstPodAlone, invocation.GatesOpen, invocation.PartsStay = bug == FirstPodAlone, bug == GatesOpen, bug == PartsStay
 	revertOnly := false
 	for _, arg := range os.Args[1:] {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
@@ -213,6 +224,9 @@ func (w *World) Start(spec Spec) (*Attack, error) {
 	a.cmd.Env = append(os.Environ(), envChild+"="+bug, envResolv+"="+spec.Resolv, "GORACE=atexit_sleep_ms=0", "SSH_CONNECTION="+spec.SSH)
 	if spec.Engine != "" {
 		a.cmd.Env = append(a.cmd.Env, "DOCKER_HOST=unix://"+spec.Engine)
+	}
+	if w.Pods != "" {
+		a.cmd.Env = append(a.cmd.Env, containers.EndpointVariable+"=unix://"+w.Pods)
 	}
 	if spec.DieAt > 0 {
 		a.cmd.Env = append(a.cmd.Env, fmt.Sprintf("%s=%d", envDieAt, spec.DieAt))

@@ -125,8 +125,10 @@ func bringUp(name string) error {
 type World struct {
 	planted    bool // a bug is planted into its attacks
 	Host, Peer *Namespace
-	guest      *Namespace
-	echoes     []*echo
+	guests     []*Namespace
+
+	Pods   string // the socket of a runtime of pods, for every attack
+	echoes []*echo
 }
 
 // OpenNamespace opens the network namespace of a process; Close ends it.
@@ -140,12 +142,13 @@ func (n *Namespace) Close() error { return n.file.Close() }
 
 // AddGuest puts a container behind the attacked host, which routes for it, and returns it.
 func (w *World) AddGuest() (*Namespace, error) {
-	var err error
-	if w.guest, err = newNamespace(); err != nil {
+	guest, err := newNamespace()
+	if err != nil {
 		return nil, err
 	}
-	_, err = w.PlugIn(w.guest, 0)
-	return w.guest, err
+	w.guests = append(w.guests, guest)
+	_, err = w.PlugIn(guest, len(w.guests)-1)
+	return guest, err
 }
 
 // PlugIn connects a container to the attacked host, which routes for it, and returns its address. number tells containers apart.
@@ -169,8 +172,8 @@ func (w *World) PlugIn(guest *Namespace, number int) (netip.Addr, error) {
 	return guestSide, err
 }
 
-// Guest returns the container that AddGuest has made.
-func (w *World) Guest() *Namespace { return w.guest }
+// Guest returns the container that AddGuest has made first.
+func (w *World) Guest() *Namespace { return w.guests[0] }
 
 func route(to string, via netip.Addr) error {
 	prefix := netip.MustParsePrefix(to)
@@ -270,7 +273,7 @@ func (w *World) close() {
 	for _, e := range w.echoes {
 		e.close()
 	}
-	for _, ns := range []*Namespace{w.Host, w.Peer, w.guest} {
+	for _, ns := range append([]*Namespace{w.Host, w.Peer}, w.guests...) {
 		if ns != nil && ns.file != nil {
 			_ = ns.file.Close()
 		}

@@ -9,8 +9,9 @@ never_hit:                        # every network attack spares these, as if the
 max_length: 10m                   # of the impact
 max_parallel: 1                   # attacks at the same time
 require_consent: [process_killer] # these need --yes
-narrow_only: [blackhole]          # these only with --user, --cgroup, --process or --container; "all" for every network attack
+narrow_only: [blackhole]          # these only with --user, --cgroup, --process, --container or --pod; "all" for every network attack
 users: [www-data]                 # --user may name only these, as they are written here
+pod_namespaces: [shop, staging]   # --pod may hit only pods of these, and --container nothing
 clients:                          # what a fleet may have this host look at as a client of it; left out: nothing
   - shop.example.test             # by this name, wherever it leads
   - 10.1.0.0/16                   # or what lies in this network

@@ -19,14 +19,17 @@ const ClockKind = "time_travel"
 
 // Order is what the rules need to know of an attack.
 type Order struct {
-	Kind    string
-	Delay   time.Duration // from now until the impact begins
-	Length  time.Duration // of the impact; 0 for one-way kinds
-	Consent bool          // a person said --yes to this very attack
-	Network bool          // it hits traffic, so it can be narrower than the host
-	Narrow  bool          // it hits a user, control group, processes or container alone
-	User    string        // the user as the caller names it; empty for another scope
-	Running []string      // the kinds of the other attacks that run on this host now; Silent for one that does not say
+	Kind       string
+	Delay      time.Duration // from now until the impact begins
+	Length     time.Duration // of the impact; 0 for one-way kinds
+	Consent    bool          // a person said --yes to this very attack
+	Network    bool          // it hits traffic, so it can be narrower than the host
+	Narrow     bool          // it hits a user, control group, processes or container or pods alone
+	Container  bool          // it hits a container of which nobody knows whether it is a pod's
+	Namespaces []string      // of the Kubernetes pods that it hits
+
+	User    string   // the user as the caller names it; empty for another scope
+	Running []string // the kinds of the other attacks that run on this host now; Silent for one that does not say
 }
 
 // Target is an address, a CIDR, or a host name that must never be hit.

@@ -25,6 +25,7 @@ type Policy struct {
 	RequireConsent list[Word, *Word]     `yaml:"require_consent"` // these need --yes
 	NarrowOnly     list[Word, *Word]     `yaml:"narrow_only"`     // network attacks of these kinds must be narrower than the host
 	Users          list[Word, *Word]     `yaml:"users"`           // whom an attack that is narrowed to a user may hit; left out: all
+	PodNamespaces  list[Word, *Word]     `yaml:"pod_namespaces"`  // whose pods an attack may hit; left out: all
 	Clients        list[Target, *Target] `yaml:"clients"`         // what a fleet may have this host look at as a client; left out: nothing
 
 	file string
@@ -36,7 +37,7 @@ func (p *Policy) Admit(o Order, now time.Time) error {
 	if p == nil {
 		return nil
 	}
-	for _, check := range []func(Order, time.Time) error{p.admitKind, p.admitScope, p.admitConsent, p.admitLength, p.admitParallel, p.admitTime} {
+	for _, check := range []func(Order, time.Time) error{p.admitKind, p.admitScope, p.admitPods, p.admitConsent, p.admitLength, p.admitParallel, p.admitTime} {
 		if err := check(o, now); err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (p *Policy) admitKind(o Order, _ time.Time) error {
 func (p *Policy) admitScope(o Order, _ time.Time) error {
 	for _, item := range p.NarrowOnly {
 		if word := string(item.Value); o.Network && !o.Narrow && (word == o.Kind || word == All) {
-			return p.refuse(o, item.Line, "narrow it with --user, --cgroup, --process or --container", "this host allows %s only on a part of it", o.Kind)
+			return p.refuse(o, item.Line, "narrow it with --user, --cgroup, --process, --container or --pod", "this host allows %s only on a part of it", o.Kind)
 		}
 	}
 	if o.User == "" || len(p.Users) == 0 || slices.ContainsFunc(p.Users, func(item rule[Word]) bool { return string(item.Value) == o.User }) {
@@ -92,6 +93,27 @@ func (p *Policy) admitScope(o Order, _ time.Time) error {
 	}
 	return p.refuse(o, p.Users[0].Line, "name one of them, as it is written there", "this host allows attacks on the traffic of users %s, not of %s",
 		strings.Join(allowed, ", "), o.User)
+}
+
+// admitPods refuses single containers too where namespaces are bounded: a container may be a pod's, and its ID does not tell whose.
+func (p *Policy) admitPods(o Order, _ time.Time) error {
+	if len(p.PodNamespaces) == 0 {
+		return nil
+	}
+	var allowed []string
+	for _, item := range p.PodNamespaces {
+		allowed = append(allowed, string(item.Value))
+	}
+	line := p.PodNamespaces[0].Line
+	for _, namespace := range o.Namespaces {
+		if !slices.Contains(allowed, namespace) {
+			return p.refuse(o, line, "add --pod-namespace with one of them", "this host allows attacks on pods of namespaces %s, not of %s", strings.Join(allowed, ", "), namespace)
+		}
+	}
+	if o.Container {
+		return p.refuse(o, line, "name pods by their labels, with --pod", "this host allows attacks on pods of namespaces %s, and a container may be of any", strings.Join(allowed, ", "))
+	}
+	return nil
 }
 
 func (p *Policy) admitConsent(o Order, _ time.Time) error {

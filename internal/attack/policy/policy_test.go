@@ -38,6 +38,7 @@ require_consent: [shutdown]
 never_hit: [10.0.0.0/8, control.example.test, "2001:db8::7"]
 narrow_only: [dns]
 users: [www-data, "4001"]
+pod_namespaces: [shop, staging]
 `
 
 // local reads a time of Berlin. With an offset, as 02:30+02:00, the clock stands there twice or never.
@@ -81,6 +82,9 @@ var admissions = []admission{
 	{name: "another kind may be wide", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Network: true}},
 	{name: "a user of the list", at: "2026-11-23 10:00", o: Order{Kind: "dns", Network: true, Narrow: true, User: "4001"}},
 	{name: "another user", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Network: true, Narrow: true, User: "root"}, why: "users www-data, 4001, not of root", line: 15, cure: "as it is written"},
+	{name: "pods of the list", at: "2026-11-23 10:00", o: Order{Kind: "dns", Network: true, Narrow: true, Namespaces: []string{"staging", "shop"}}},
+	{name: "a pod of another namespace", at: "2026-11-23 10:00", o: Order{Kind: "dns", Network: true, Narrow: true, Namespaces: []string{"shop", "kube-system"}}, why: "namespaces shop, staging, not of kube-system", line: 16, cure: "--pod-namespace"},
+	{name: "a container of nobody knows where", at: "2026-11-23 10:00", o: Order{Kind: "dns", Network: true, Narrow: true, Container: true}, why: "may be of any", line: 16, cure: "--pod"},
 	{name: "one beside it", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Length: time.Minute, Running: []string{"cpu"}}},
 	{name: "two beside it", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Length: time.Minute, Running: []string{"cpu", "cpu"}}, why: "2 are running: cpu, cpu", line: 4, cure: "firedrill status"},
 	{name: "while the clock is shifted", at: "2026-11-23 10:00", o: Order{Kind: "blackhole", Length: time.Minute, Running: []string{"time_travel"}}, why: "shifted the clock", line: 7, cure: "firedrill status"},
@@ -149,8 +153,14 @@ func TestARuleIgnoredIsCaught(t *testing.T) {
 		"require_consent": without(func(p *Policy) { p.RequireConsent = nil }),
 		"narrow_only":     without(func(p *Policy) { p.NarrowOnly = nil }),
 		"users":           without(func(p *Policy) { p.Users = nil }),
-		"time_zone":       without(func(p *Policy) { p.TimeZone = &rule[Zone]{Value: Zone{location: time.UTC}} }),
-		"everything":      func(*Policy, Order, time.Time) error { return nil },
+		"pod_namespaces":  without(func(p *Policy) { p.PodNamespaces = nil }),
+		"any container":   func(p *Policy, o Order, now time.Time) error { o.Container = false; return p.Admit(o, now) },
+		"the first pod alone": func(p *Policy, o Order, now time.Time) error {
+			o.Namespaces = o.Namespaces[:min(1, len(o.Namespaces))]
+			return p.Admit(o, now)
+		},
+		"time_zone":  without(func(p *Policy) { p.TimeZone = &rule[Zone]{Value: Zone{location: time.UTC}} }),
+		"everything": func(*Policy, Order, time.Time) error { return nil },
 		"only the begin": func(p *Policy, o Order, now time.Time) error {
 			o.Length = min(o.Length, time.Minute)
 			return p.Admit(o, now)

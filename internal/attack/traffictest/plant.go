@@ -2,6 +2,7 @@ package traffictest
 
 import (
 	"fmt"
+	"slices"
 
 	at "firedrill/internal/attack/attacktest"
 	"firedrill/internal/attack/traffic"
@@ -23,7 +24,7 @@ func Plant(bug string, step func(string)) traffic.Hooks {
 		*field = true
 	case bug == "no owner, no gate":
 		h.NoOwner, h.NoGate = true, true
-	case bug != "-" && bug != at.StaysOutside:
+	case bug != "-" && !slices.Contains([]string{at.StaysOutside, at.FirstPodAlone, at.GatesOpen, at.PartsStay}, bug):
 		panic(fmt.Sprintf("no such bug: %q", bug))
 	}
 	return h
