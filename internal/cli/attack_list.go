@@ -50,7 +50,11 @@ func printKinds(s streams) error {
 			if flag.Default != "" {
 				usage += " (default " + flag.Default + ")"
 			}
-			fmt.Fprintf(table, "  -%s, --%s\t%s\t%s\n", flag.Short, flag.Name, flag.Type, usage)
+			short := "    "
+			if flag.Short != "" {
+				short = "-" + flag.Short + ", "
+			}
+			fmt.Fprintf(table, "  %s--%s\t%s\t%s\n", short, flag.Name, flag.Type, usage)
 		}
 		if err := table.Flush(); err != nil {
 			return err
