@@ -251,15 +251,16 @@ func (c *Control) revoke(ctx context.Context, by fleet.Member, name string) (fle
 
 // cutOff ends all connections of a member.
 func (c *Control) cutOff(key string) error {
-	if c.engine == nil {
+	engine := c.engine.Load()
+	if engine == nil {
 		return nil
 	}
-	open, err := c.engine.Connz(&server.ConnzOptions{Username: true, User: key, Limit: connectionsMax})
+	open, err := engine.Connz(&server.ConnzOptions{Username: true, User: key, Limit: connectionsMax})
 	if err != nil {
 		return err
 	}
 	for _, connection := range open.Conns {
-		err = errors.Join(err, c.engine.DisconnectClientByID(connection.Cid))
+		err = errors.Join(err, engine.DisconnectClientByID(connection.Cid))
 	}
 	return err
 }

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
@@ -90,6 +89,7 @@ type Options struct {
 	Relentless      bool // planted bug: the schedule begins a drill again as often as a server ends in the middle of it
 	Unnoticing      bool // planted bug: an engine that keeps nothing any more is left as it is
 	Forgetful       bool // planted bug: a lever that could not be kept is not kept later
+	Unfollowing     bool // planted bug: a server does not take up keys that another one has replaced
 	Silenced        bool // planted bug: a line of the audit log that cannot be written is let go
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 }
@@ -104,8 +104,9 @@ type Control struct {
 	keys    *keyring
 	boot    string
 
-	engine     *server.Server // where members come in
-	conn       *nats.Conn     // to where everything is kept
+	engine     slot          // where members come in
+	opening    engineOptions // of the engine
+	conn       *nats.Conn    // to where everything is kept
 	store      *store
 	keeping    *keeping // nil: an engine that others run keeps everything
 	lead       *leadership
@@ -275,12 +276,17 @@ func (c *Control) openEngine(ctx context.Context, guard *gate) error {
 	if err := c.settle(o.directory); err != nil {
 		return err
 	}
-	var err error
-	if c.engine, err = startEngine(o); err != nil {
+	engine, err := startEngine(o)
+	if err != nil {
 		return err
 	}
-	c.closers = append(c.closers, func() error { c.engine.Shutdown(); c.engine.WaitForShutdown(); return nil })
-	door, err := within(c.engine, guard.secret, inboxOfServers+"."+c.boot)
+	c.engine.Store(engine)
+	c.opening = o
+	host, _, _ := net.SplitHostPort(o.listen)
+	_, port, _ := net.SplitHostPort(engine.Addr().String())
+	c.opening.listen = net.JoinHostPort(host, port) // the same one, whenever it is opened again
+	c.closers = append(c.closers, func() error { stopEngine(c.engine.Load()); return nil })
+	door, err := within(&c.engine, guard.secret, inboxOfServers+"."+c.boot)
 	if err != nil {
 		return fmt.Errorf("fleet: %w", err)
 	}
@@ -294,7 +300,7 @@ func (c *Control) openEngine(ctx context.Context, guard *gate) error {
 		}
 	case len(c.options.Cluster.Peers) > 0:
 		c.store.what = func() string {
-			return fmt.Sprintf("%d servers; %d others are known; is identity.json the same on all, and can they reach each other?", len(c.options.Cluster.Peers), c.engine.NumRoutes())
+			return fmt.Sprintf("%d servers; %d others are known; is identity.json the same on all, and can they reach each other?", len(c.options.Cluster.Peers), c.engine.Load().NumRoutes())
 		}
 	default:
 		c.store.replicas = 1
@@ -472,7 +478,7 @@ func (c *Control) Address() string {
 }
 
 func (c *Control) ownAddress() string {
-	_, port, _ := net.SplitHostPort(c.engine.Addr().String())
+	_, port, _ := net.SplitHostPort(c.opening.listen)
 	if c.options.Advertise != "" {
 		return c.options.Advertise
 	}
@@ -485,7 +491,7 @@ func (c *Control) ownAddress() string {
 
 // Port is the port that it listens on.
 func (c *Control) Port() int {
-	_, text, _ := net.SplitHostPort(c.engine.Addr().String())
+	_, text, _ := net.SplitHostPort(c.opening.listen)
 	port, _ := strconv.Atoi(text)
 	return port
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -25,6 +26,7 @@ const (
 	engineHandshake = 5 // seconds for TLS, and again for the log-in
 	enginePayload   = 1 << 20
 	connectionsMax  = 20_000
+	engineAgain     = 100 * time.Millisecond // between tries to connect to it from within
 )
 
 // engineOptions are what differs between engines.
@@ -88,6 +90,11 @@ func startEngine(o engineOptions) (*server.Server, error) {
 	return engine, nil
 }
 
+func stopEngine(engine *server.Server) {
+	engine.Shutdown()
+	engine.WaitForShutdown()
+}
+
 // Cluster is what servers need to know to keep everything together.
 type Cluster struct {
 	Listen string   // address and port for the other servers
@@ -125,9 +132,15 @@ func badListen(listen string, err error) error {
 	return &drill.Error{Op: "--fleet-listen", Kind: drill.Invalid, Err: fmt.Errorf("%q: %w", listen, err), Hint: "write ADDRESS:PORT, as :7422"}
 }
 
-// within connects to the engine without a socket.
-func within(engine *server.Server, secret, inbox string) (*nats.Conn, error) {
-	return nats.Connect("", nats.InProcessServer(engine), nats.UserInfo(controlUser, secret), nats.Name("control"), nats.MaxReconnects(-1), nats.CustomInboxPrefix(inbox))
+// slot holds the engine of this process, which may be another one after a while.
+type slot struct{ atomic.Pointer[server.Server] }
+
+// InProcessConn connects to the engine that is there now.
+func (s *slot) InProcessConn() (net.Conn, error) { return s.Load().InProcessConn() }
+
+// within connects to the engine without a socket, and to the next one when there is another.
+func within(engine *slot, secret, inbox string) (*nats.Conn, error) {
+	return nats.Connect("", nats.InProcessServer(engine), nats.UserInfo(controlUser, secret), nats.Name("control"), nats.MaxReconnects(-1), nats.ReconnectWait(engineAgain), nats.IgnoreAuthErrorAbort(), nats.CustomInboxPrefix(inbox))
 }
 
 // engineLog carries what the engine says to our log. What it says of each client that comes and goes is not news.

@@ -226,7 +226,7 @@ func (c *Control) catchUpKeys() error {
 
 // turnCame follows a change that another server has written.
 func (c *Control) turnCame(string, turned) {
-	if !c.opened.Load() {
+	if !c.opened.Load() || c.options.Unfollowing {
 		return // what was kept before is followed when all of it is read
 	}
 	if err := c.catchUpKeys(); err != nil {

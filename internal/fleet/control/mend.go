@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -32,6 +33,7 @@ type keeping struct {
 	mu      sync.Mutex // guards the fields below
 	why     string     // empty: it keeps
 	since   time.Time
+	again   string // what was heard since it was opened anew
 	waiting map[*context.CancelCauseFunc]bool
 	noticed chan struct{} // something was heard
 }
@@ -53,16 +55,45 @@ func (k *keeping) heard(text string) {
 func (k *keeping) broken(why string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.again = why
 	if k.why == "" {
 		k.why, k.since = why, time.Now()
-		for cancel := range k.waiting {
-			(*cancel)(k.refusal())
-		}
+		k.letGo()
 		select {
 		case k.noticed <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// letGo ends what waits: this engine will not answer it any more. Of several servers another one may have kept it all the same. The lock is held.
+func (k *keeping) letGo() {
+	for cancel := range k.waiting {
+		(*cancel)(k.refusal())
+	}
+}
+
+// exchanged ends what waits for an engine that is there no more.
+func (k *keeping) exchanged() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.letGo()
+}
+
+// expectQuiet forgets what was heard before the engine is opened anew; complained is what was heard since.
+func (k *keeping) expectQuiet() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.again = ""
+}
+
+func (k *keeping) complained() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.again == "" {
+		return nil
+	}
+	return errors.New(k.again)
 }
 
 // mended notes that everything is kept again, and returns since when nothing was, and why.
@@ -75,11 +106,8 @@ func (k *keeping) mended() (since time.Time, why string) {
 
 // refusal is what somebody is told who wants something kept. The lock is held.
 func (k *keeping) refusal() error {
-	then := "; the server goes on by itself"
-	if k.lenient {
-		then = ", and start this server anew; the others go on meanwhile"
-	}
-	return &drill.Error{Op: "keep", Kind: drill.Unreachable, Err: fmt.Errorf("nothing can be kept since %s: %s", k.since.UTC().Format(time.RFC3339), k.why), Hint: "make room on the disk of " + k.directory + then}
+	return &drill.Error{Op: "keep", Kind: drill.Unreachable, Err: fmt.Errorf("nothing can be kept since %s: %s", k.since.UTC().Format(time.RFC3339), k.why),
+		Hint: "make room on the disk of " + k.directory + "; the server goes on by itself"}
 }
 
 // problem is why nothing is kept; nil: everything is.
@@ -95,15 +123,18 @@ func (k *keeping) problem() error {
 	return k.refusal()
 }
 
-// during does something that is to be kept. It fails at once where nothing is, and as soon as that turns out while it waits.
+// during does something that is to be kept. It fails at once where nothing is, and as soon as that turns out while it waits. What is not answered in time is given up: who
+// writes next must not wait for it.
 func (k *keeping) during(ctx context.Context, do func(context.Context) error) error {
-	if k == nil || k.lenient {
+	ctx, end := context.WithTimeout(ctx, storeMax)
+	defer end()
+	if k == nil {
 		return do(ctx)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	k.mu.Lock()
-	if k.why != "" {
+	if k.why != "" && !k.lenient {
 		defer k.mu.Unlock()
 		return k.refusal()
 	}
@@ -131,7 +162,7 @@ func (k *keeping) room() (int64, error) {
 	return int64(disk.Bavail) * disk.Bsize, nil
 }
 
-// mend looks after the engine until ctx ends: where it writes no more, it is opened anew as soon as its disk has room. Members stay connected meanwhile.
+// mend looks after the engine until ctx ends: where it writes no more, it is opened anew as soon as its disk has room.
 func (c *Control) mend(ctx context.Context) {
 	k := c.keeping
 	if k == nil {
@@ -139,8 +170,7 @@ func (c *Control) mend(ctx context.Context) {
 	}
 	tick := time.NewTicker(mendLook)
 	defer tick.Stop()
-	wait, next := mendLook, time.Time{}
-	said := false
+	wait, next, said := mendLook, time.Time{}, false
 	for {
 		select {
 		case <-ctx.Done():
@@ -148,7 +178,7 @@ func (c *Control) mend(ctx context.Context) {
 		case <-tick.C:
 		case <-k.noticed:
 		}
-		if !k.blind && !c.engine.JetStreamEnabled() {
+		if !k.blind && !c.engine.Load().JetStreamEnabled() {
 			k.broken("the engine has turned JetStream off")
 		}
 		problem := k.problem()
@@ -164,33 +194,80 @@ func (c *Control) mend(ctx context.Context) {
 			said = true
 			c.log.ErrorContext(ctx, "nothing can be kept", "error", problem, "cure", drill.HintOf(problem))
 		}
-		if free, err := k.room(); k.lenient || err != nil || free < mendRoom || time.Now().Before(next) {
+		if time.Now().Before(next) {
 			continue
 		}
-		if err := c.reopen(ctx); err != nil {
+		if mended, err := c.reopen(ctx); err != nil {
 			c.log.WarnContext(ctx, "the engine cannot be opened anew yet", "error", err)
 			wait = min(2*wait, mendWaitMax)
 			next = time.Now().Add(wait)
-			continue
+		} else if mended {
+			c.goOn(ctx)
 		}
-		since, why := k.mended()
-		c.record("what is said is kept again; nothing was kept since %s: %s", since.UTC().Format(time.RFC3339), why)
-		c.keepLever(ctx)
-		c.beside.Go(func() { c.reread(context.WithoutCancel(ctx)) }) // who told of changes is gone, and is missed late
-		c.beside.Go(func() {
-			term, _ := c.lead.holds()
-			c.freeOrphans(context.WithoutCancel(ctx), term)
-		})
 	}
 }
 
-// reopen opens what is kept anew, from what is on the disk, and shows by a write that it keeps.
-func (c *Control) reopen(ctx context.Context) error {
-	if err := c.engine.ShutdownJetStream(); err != nil {
+// goOn takes up what waited until everything is kept again.
+func (c *Control) goOn(ctx context.Context) {
+	since, why := c.keeping.mended()
+	c.record("what is said is kept again; nothing was kept since %s: %s", since.UTC().Format(time.RFC3339), why)
+	c.keepLever(ctx)
+	ctx = context.WithoutCancel(ctx)
+	c.beside.Go(func() { c.reread(ctx) }) // who told of changes is gone, and is missed late
+	if c.lead.alone {
+		c.beside.Go(func() { c.freeOrphans(ctx, 0) })
+	}
+}
+
+// reopen opens what is kept anew, from what is on the disk, if there is room for more, and reports whether it was. Of several servers the one that cannot keep steps aside until
+// then: its engine is a door alone, so the others choose among themselves at once.
+func (c *Control) reopen(ctx context.Context) (bool, error) {
+	k := c.keeping
+	free, err := k.room()
+	if err != nil {
+		return false, err
+	}
+	k.expectQuiet()
+	switch {
+	case k.lenient && free < mendRoom:
+		if c.engine.Load().JetStreamEnabled() || !c.engine.Load().Running() {
+			door := c.opening
+			door.directory = ""
+			return false, c.exchange(door)
+		}
+		return false, nil
+	case free < mendRoom:
+		return false, nil
+	case k.lenient:
+		err = c.exchange(c.opening)
+	default:
+		err = c.reopenInPlace(ctx)
+	}
+	if err == nil {
+		err = k.complained()
+	}
+	return err == nil, err
+}
+
+// exchange starts another engine in the place of the one that is there. Members come back by themselves, or at another server.
+func (c *Control) exchange(o engineOptions) error {
+	stopEngine(c.engine.Load())
+	defer c.keeping.exchanged()
+	fresh, err := startEngine(o)
+	if err == nil {
+		c.engine.Store(fresh)
+	}
+	return err
+}
+
+// reopenInPlace opens what is kept anew while members stay connected, and shows by a write that it keeps.
+func (c *Control) reopenInPlace(ctx context.Context) error {
+	engine := c.engine.Load()
+	if err := engine.ShutdownJetStream(); err != nil {
 		return err
 	}
 	// As the engine itself does it at its start.
-	if err := c.engine.EnableJetStream(&server.JetStreamConfig{StoreDir: c.keeping.directory, SyncAlways: true, Strict: true, CompressOK: true}); err != nil {
+	if err := engine.EnableJetStream(&server.JetStreamConfig{StoreDir: c.keeping.directory, SyncAlways: true, Strict: true, CompressOK: true}); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, mendTry)

@@ -16,6 +16,7 @@ import (
 
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
+	"firedrill/internal/fleet/client"
 	"firedrill/internal/fleet/control"
 	"firedrill/internal/fleet/httpapi"
 	"firedrill/internal/tether"
@@ -297,4 +298,82 @@ func TestALeverThatAFullDiskSwallowsIsCaught(t *testing.T) {
 	if w.must("lever", nil, &lever); lever.Engaged {
 		t.Error("a lever that is forgotten is not noticed")
 	}
+}
+
+// Of several servers one meets a full disk. The others go on, and when it has room again it keeps with them: one of the others may go down then.
+func TestOneOfThreeServersMeetsAFullDisk(t *testing.T) {
+	t.Parallel()
+	if !apart(t) {
+		return
+	}
+	var volume string
+	r := newRing(t, 3, 0, func(config *serverConfig) {
+		if config.Name != "control2" {
+			return
+		}
+		volume = config.Directory
+		if err := errors.Join(os.MkdirAll(volume, 0o700), syscall.Mount("tmpfs", volume, "tmpfs", 0, "size=48m")); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Unmount(volume, syscall.MNT_DETACH) })
+	})
+	number := 0
+	freeze := func() error {
+		day := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, number).Format(time.DateOnly)
+		err := r.try("freeze", fleet.Freeze{Dates: day + ".." + day, Reason: reason(number)}, nil)
+		if err == nil {
+			number++
+		}
+		return err
+	}
+	r.await("a write", freeze)
+	makeRoom := fill(t, volume)
+	logged := func(text string) func() error {
+		return func() error {
+			if log, err := os.ReadFile(r.servers[2].log); err != nil || !strings.Contains(string(log), text) {
+				return errors.Join(err, errors.New("it does not say so"))
+			}
+			return nil
+		}
+	}
+	r.await("the full disk", func() error {
+		r.await("a write", freeze)
+		return logged("nothing can be kept")()
+	})
+	for range 3 {
+		r.await("a write of the others", freeze)
+	}
+	// Who comes in at that server is heard all the same.
+	credentials := r.admin.Credentials()
+	credentials.Address = r.servers[2].config.(serverConfig).Listen //nolint:forcetypeassert // we made it
+	r.await("an answer there", func() error {
+		there, err := client.Connect(credentials)
+		if err != nil {
+			return err
+		}
+		defer there.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		var servers []fleet.Server
+		if err := there.Call(ctx, "servers", nil, &servers); err != nil {
+			return err
+		}
+		for _, one := range servers {
+			if one.Name == "control2" && one.Problem != "" {
+				return there.Call(ctx, "halt", fleet.HaltRequest{Reason: "heard there"}, nil)
+			}
+		}
+		return fmt.Errorf("it does not say what ails it: %+v", servers)
+	})
+	makeRoom()
+	r.await("an end of it", logged("is kept again"))
+	r.servers[0].kill()
+	r.await("a write without the first one", freeze)
+	var freezes []fleet.Freeze
+	r.await("all that was acknowledged", func() error {
+		if err := r.try("freezes", nil, &freezes); err != nil || len(freezes) < number {
+			return fmt.Errorf("%d of %d are there: %w", len(freezes), number, err)
+		}
+		return nil
+	})
 }

@@ -57,7 +57,7 @@ type serverConfig struct {
 	Directory, Listen, Name, ClusterListen string
 	Peers, NATS                            []string
 	Stubborn, Unfenced, Leaderless         bool
-	Conducts, Abandoning                   bool
+	Conducts, Abandoning, Patient          bool
 	Fast                                   time.Time // since when its schedule goes faster; zero: it does not
 }
 
@@ -70,6 +70,9 @@ func asServer(ctx context.Context, text []byte) error {
 		Cluster: control.Cluster{Listen: config.ClusterListen, Peers: config.Peers}, External: control.External{URLs: config.NATS},
 		Limits: fleet.Limits{Percent: 50}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Lease: ringLease, Pulse: pulse, Lead: lead, RollCall: time.Second, Margin: 3 * time.Second,
 		Stubborn: config.Stubborn, Unfenced: config.Unfenced, Leaderless: config.Leaderless, Abandoning: config.Abandoning}
+	if config.Patient { // hosts that are slow are waited for
+		o.RollCall, o.Lead = patience, 5*lead
+	}
 	if config.Conducts {
 		// Hosts that are slow are waited for: what is tried here is not begun a second time because a machine is busy.
 		o.Conductor, o.RollCall, o.Lead, o.Lease = stagehand{}, patience, 5*lead, 5*ringLease
