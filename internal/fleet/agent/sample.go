@@ -138,20 +138,29 @@ func (s *sampling) see(event history.Event) {
 func (a *Agent) tellSamples(ctx context.Context, s *sampling, ended <-chan error) (why string) {
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
-	over, late := false, make(<-chan time.Time)
+	over, last := false, time.Time{}
+	end := func(err error) {
+		over, why, last = true, "stopped", time.Now().Add(endMax)
+		if cause := context.Cause(ctx); cause != nil {
+			why = cause.Error()
+		}
+		if err != nil {
+			why = err.Error()
+		}
+	}
 	for {
 		select {
 		case err := <-ended:
-			over, why, late = true, "stopped", time.After(endMax)
-			if cause := context.Cause(ctx); cause != nil {
-				why = cause.Error()
-			}
-			if err != nil {
-				why = err.Error()
-			}
-		case <-late:
-			return why
+			end(err)
 		case <-tick.C:
+		}
+		select { // telling may take longer than a tick, so that both are always ready
+		case err := <-ended:
+			end(err)
+		default:
+		}
+		if over && !time.Now().Before(last) {
+			return why
 		}
 		for more := true; more; {
 			var done bool

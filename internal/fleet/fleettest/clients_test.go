@@ -368,7 +368,7 @@ func deserted(t *testing.T, unleashed, gone bool) error {
 		d.deaf = func(fleet.Sampled) bool { return true }
 		d.mu.Unlock()
 	}
-	err := awaited(func() error { return d.w.said("sampling has ended") }, map[bool]time.Duration{false: patience, true: 6 * leash}[unleashed])
+	err := awaited(func() error { return d.w.said("sampling has ended") }, map[bool]time.Duration{false: 2 * patience, true: 6 * leash}[unleashed])
 	if err == nil {
 		asked := target.hits.Load()
 		if more := awaited(target.more(1), time.Second/2); more == nil {
