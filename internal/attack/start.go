@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"firedrill/internal/attack/containers"
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
 )
@@ -279,7 +280,7 @@ func (i Invocation) refuse(err error) error {
 	var stopped *Stopped
 	if i.JSON && !errors.As(err, &stopped) {
 		host, _ := os.Hostname()
-		jsonLines(i.Out)(history.New(time.Now(), host, &history.AttackRefused{Attack: i.describe().Name, Reason: err.Error(), Cure: drill.HintOf(err)}))
+		jsonLines(i.Out)(history.New(time.Now(), host, &history.AttackRefused{Attack: i.describe().Name, Reason: err.Error(), Cure: drill.HintOf(err), Absent: errors.Is(err, containers.ErrNone)}))
 	}
 	return err
 }

@@ -11,12 +11,14 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/attack"
+	"firedrill/internal/attack/containers"
 	"firedrill/internal/attack/hostfacts"
 	"firedrill/internal/attack/kinds"
 	"firedrill/internal/attack/policy"
@@ -162,6 +164,9 @@ func maySample(order fleet.Sampling) ([]netip.Prefix, error) {
 	return rules.AdmitClient(target.Hostname(), order.Within)
 }
 
+// podsPatience is how long a runtime of pods may take to say its name. An agent does not wait for one that hangs.
+const podsPatience = 3 * time.Second
+
 // fleetFacts are what the fleet should know of this host.
 func fleetFacts(ctx context.Context) (fleet.Facts, error) {
 	hostname, err := os.Hostname()
@@ -171,6 +176,11 @@ func fleetFacts(ctx context.Context) (fleet.Facts, error) {
 			facts.Kinds = append(facts.Kinds, kind.Name)
 		}
 	}
+	asking, done := context.WithTimeout(ctx, podsPatience)
+	defer done()
+	if runtimes, podErr := (containers.PodFinder{}).Runtimes(asking); podErr == nil {
+		facts.Pods = strings.Join(runtimes, ", ")
+	}
 	return facts, err
 }
 
@@ -179,6 +189,9 @@ func fleetRunning(ctx context.Context) ([]fleet.Running, error) {
 	running, err := attack.Running(ctx)
 	var all []fleet.Running
 	for _, r := range running {
+		if slices.ContainsFunc(running, func(whole attack.Status) bool { return whole.GUID == r.PartOf }) {
+			continue // it is told with the whole
+		}
 		one := fleet.Running{Order: r.GUID, Kind: cmp.Or(r.Attack, "unknown")}
 		if r.Until != nil {
 			one.Until = *r.Until

@@ -125,6 +125,12 @@ func printStatus(s streams, found hostStatus) {
 	}
 	for _, status := range found.Running {
 		fmt.Fprintf(s.out, "%s %s: %s, process %d", status.Attack, status.GUID, status.Phase, status.PID)
+		if status.PartOf != "" {
+			fmt.Fprintf(s.out, ", part of %s", status.PartOf)
+		}
+		if len(status.Pods) > 0 {
+			fmt.Fprintf(s.out, ", in pods %s", strings.Join(status.Pods, ", "))
+		}
 		if status.Until != nil {
 			fmt.Fprintf(s.out, ", until %s (%s left)", status.Until.Format(time.TimeOnly), time.Until(*status.Until).Round(time.Second))
 		}

@@ -154,7 +154,8 @@ const (
 	HostOrdered  = "ordered"
 	HostAccepted = "accepted"
 	HostRefused  = "refused"
-	HostSilent   = "silent" // it did not answer in time
+	HostNothing  = "nothing" // it has nothing of what the attack names, and no part in the run
+	HostSilent   = "silent"  // it did not answer in time
 	HostEnded    = "ended"
 	HostLost     = "lost" // not heard of since; the impact was over at the deadline, by the host's own means
 )
@@ -228,7 +229,7 @@ type RunHost struct {
 // Final reports whether nothing more will become of the host in this run.
 func (h RunHost) Final() bool {
 	switch h.State {
-	case HostRefused, HostEnded, HostLost:
+	case HostRefused, HostNothing, HostEnded, HostLost:
 		return true
 	}
 	return false

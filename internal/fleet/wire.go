@@ -101,7 +101,8 @@ type Facts struct {
 	Kinds    []string          `json:"kinds"`   // that can run there
 	Zone     string            `json:"zone,omitempty"`
 	Tags     map[string]string `json:"tags,omitempty"`
-	Leash    float64           `json:"leash_seconds"` // what is in force ends this long after the control plane was heard last
+	Pods     string            `json:"pods,omitempty"` // who runs Kubernetes pods there, as "containerd 1.6.20 on /run/containerd/containerd.sock"; empty: nobody
+	Leash    float64           `json:"leash_seconds"`  // what is in force ends this long after the control plane was heard last
 }
 
 // Presence is what a host says of itself now and then.
@@ -129,6 +130,7 @@ type Welcome struct {
 const (
 	Accepted = "accepted" // it will begin at its start
 	Refused  = "refused"
+	Nothing  = "nothing" // what the order names is not there: no pod with these labels, no such container; the host has no part in the run
 )
 
 // Answer is what a host says to an order.
@@ -295,7 +297,7 @@ func (p Presence) check() error {
 }
 
 func (a Answer) check() error {
-	if !uuidForm.MatchString(a.Order) || a.State != Accepted && a.State != Refused {
+	if !uuidForm.MatchString(a.Order) || a.State != Accepted && a.State != Refused && a.State != Nothing {
 		return errors.New("an answer to no order")
 	}
 	return nil

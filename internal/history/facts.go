@@ -269,6 +269,7 @@ type AttackRefused struct {
 	Attack string `json:"attack"`
 	Reason string `json:"reason"`
 	Cure   string `json:"cure,omitempty"`
+	Absent bool   `json:"absent,omitempty"` // the host has nothing of what the attack names: no pod with these labels, no such container
 }
 
 // The causes of a failed sample: the first thing that went wrong.

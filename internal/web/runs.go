@@ -93,6 +93,7 @@ func outcomeOf(run fleet.Run) outcome {
 		switch {
 		case h.State == fleet.HostEnded && !h.Reverted:
 			return outcome{"not reverted", "failed"}
+		case h.State == fleet.HostNothing: // it had no part
 		case h.State == fleet.HostLost:
 			lost = true
 		case !h.Bit || h.Chain != "whole":
@@ -138,7 +139,7 @@ func sayRun(run fleet.Run) string {
 		counts[h.State]++
 	}
 	var parts []string
-	for _, state := range []string{fleet.HostOrdered, fleet.HostAccepted, fleet.HostEnded, fleet.HostRefused, fleet.HostSilent, fleet.HostLost} {
+	for _, state := range []string{fleet.HostOrdered, fleet.HostAccepted, fleet.HostEnded, fleet.HostRefused, fleet.HostNothing, fleet.HostSilent, fleet.HostLost} {
 		if counts[state] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
 		}

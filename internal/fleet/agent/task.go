@@ -58,8 +58,19 @@ func (a *Agent) heardOrder(message *nats.Msg) {
 	}
 }
 
+// absent is why a host has no part in a run: it has nothing of what the attack names.
+type absent struct{ error }
+
+// Unwrap returns what the attack said.
+func (e absent) Unwrap() error { return e.error }
+
 // refuse says no to an order. It leaves no task and no journal: nothing was done.
 func (a *Agent) refuse(order fleet.Order, err error) {
+	if none, ok := errors.AsType[absent](err); ok {
+		a.log.Info("an order has nothing to hit here", "order", order.ID, "kind", order.Kind, "by", order.By, "why", none.Error()) //nolint:sloglint // no context
+		a.answer(fleet.Answer{Order: order.ID, State: fleet.Nothing, Reason: none.Error(), Cure: drill.HintOf(err)})
+		return
+	}
 	a.log.Warn("an order is refused", "order", order.ID, "kind", order.Kind, "by", order.By, "error", err) //nolint:sloglint // no context
 	a.answer(fleet.Answer{Order: order.ID, State: fleet.Refused, Reason: err.Error(), Cure: drill.HintOf(err)})
 }
@@ -191,7 +202,11 @@ func (a *Agent) rehearse(t *task) error {
 		var event history.Event
 		if json.Unmarshal(firstLine(out), &event) == nil {
 			if refused, ok := event.Fact.(*history.AttackRefused); ok {
-				return refuse(refused.Cure, "%s", refused.Reason)
+				err := refuse(refused.Cure, "%s", refused.Reason)
+				if refused.Absent {
+					err = absent{err}
+				}
+				return err
 			}
 		}
 		return refuse("", "%s", strings.TrimSpace(words))
@@ -346,7 +361,8 @@ func (t *task) follow(out io.Reader, soon func()) *history.AttackAccount {
 // hostStatus is what "firedrill status --json" prints.
 type hostStatus struct {
 	Running []struct {
-		GUID string `json:"guid"`
+		GUID   string `json:"guid"`
+		PartOf string `json:"part_of"` // an attack on several pods has parts, each with a name of its own
 	} `json:"running"`
 	Residue []string `json:"residue"`
 	Unseen  string   `json:"unseen"`
@@ -366,7 +382,7 @@ func (a *Agent) leftOf(order string) ([]string, error) {
 	}
 	var left []string
 	for _, r := range status.Running {
-		if order == "" || r.GUID == order {
+		if order == "" || r.GUID == order || r.PartOf == order {
 			left = append(left, "attack "+r.GUID)
 		}
 	}

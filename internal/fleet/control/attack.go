@@ -179,6 +179,8 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 			switch {
 			case ok && answer.State == fleet.Refused: // also where its journal was here first, and said that it has ended
 				h.State, h.Reason, h.Cure, h.Reverted = fleet.HostRefused, answer.Reason, answer.Cure, true
+			case ok && answer.State == fleet.Nothing:
+				h.State, h.Reason, h.Cure, h.Reverted = fleet.HostNothing, answer.Reason, answer.Cure, true
 			case h.Final(), !ok && refused: // nobody waited for the others
 			case !ok:
 				h.State, h.Reason = fleet.HostSilent, "it did not answer in time"
@@ -192,9 +194,13 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 	}
 	run = heard
 	for _, host := range run.Hosts {
-		if host.State == fleet.HostRefused || host.State != fleet.HostAccepted && !refused {
+		if host.State == fleet.HostRefused || host.State != fleet.HostAccepted && host.State != fleet.HostNothing && !refused {
 			return c.giveUp(ctx, run, fmt.Sprintf("%s: %s", host.Name, host.Reason))
 		}
+	}
+	// Some hosts may have nothing of what is named, as nodes without a pod of a selector; where none has, a name is wrong.
+	if !slices.ContainsFunc(run.Hosts, func(h fleet.RunHost) bool { return h.State == fleet.HostAccepted }) {
+		return c.giveUp(ctx, run, fmt.Sprintf("no host has what it names; %s: %s", run.Hosts[0].Name, run.Hosts[0].Reason))
 	}
 	// A halt in between has changed the epoch: then the hosts would not begin, and are not told to.
 	if now := c.lever(); now.Engaged || now.Epoch != lever.Epoch {
@@ -207,7 +213,9 @@ func (c *Control) begin(ctx context.Context, run fleet.Run, request fleet.Attack
 	}
 	run = running
 	for _, host := range run.Hosts {
-		c.say(fleet.ToAgent(host.Key, fleet.WordGo), fleet.Go{Order: host.Order})
+		if host.State != fleet.HostNothing {
+			c.say(fleet.ToAgent(host.Key, fleet.WordGo), fleet.Go{Order: host.Order})
+		}
 	}
 	return run, nil
 }

@@ -174,7 +174,7 @@ func (c *Control) learn(ctx context.Context, run fleet.Run, at int, part fleet.J
 		if part.End == nil {
 			return
 		}
-		if h.State != fleet.HostRefused {
+		if h.State != fleet.HostRefused && h.State != fleet.HostNothing {
 			h.State = fleet.HostEnded
 			h.Reason = part.End.Why
 		}

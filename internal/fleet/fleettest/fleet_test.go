@@ -49,6 +49,45 @@ func TestARunIsCarriedOutAndAccountedFor(t *testing.T) {
 	w.ended(w.mustAttack("cpu", "0.1", "web1").ID)
 }
 
+// An order by the labels of pods goes to nodes of which some have no such pod: those have no part in the run, which begins on the others. Where no
+// host has one, a name is wrong, and nothing begins.
+func TestHostsWithNothingOfWhatIsNamedHaveNoPart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	a, b := w.join("node1", web(), nil), w.join("node2", web(), nil)
+	for _, name := range []string{"node3", "node4"} { // which are never chosen: limits allow half of a service
+		w.join(name, web(), nil)
+	}
+	without := func(h *host) {
+		if err := os.WriteFile(filepath.Join(h.directory, absentFile), []byte("--pod=app=web: none of the 4 pods"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	without(b)
+	run := w.ended(w.mustAttack("cpu", "0.2", "node1", "node2").ID)
+	one, other := run.Hosts[0], run.Hosts[1]
+	if one.Name != "node1" {
+		one, other = other, one
+	}
+	if one.State != fleet.HostEnded || !one.Bit || !one.Reverted {
+		t.Errorf("the host that has it: %+v", one)
+	}
+	if other.State != fleet.HostNothing || other.Bit || !other.Reverted || !strings.Contains(other.Reason, "none of the 4 pods") || other.Cure != "see: crictl pods" {
+		t.Errorf("the host that has nothing: %+v", other)
+	}
+	if run.State != fleet.RunEnded || len(run.NotReverted()) > 0 {
+		t.Errorf("the run is %+v", run)
+	}
+	without(a)
+	run, err := w.attack("cpu", "0.2", "node1", "node2")
+	if drill.KindOf(err) != drill.Refused || !strings.Contains(err.Error(), "no host has what it names") || !strings.Contains(err.Error(), "none of the 4 pods") {
+		t.Errorf("where no host has it: %v", err)
+	}
+	if a.hit() || b.hit() {
+		t.Error("something is in force")
+	}
+}
+
 func TestAllHostsBeginOrNone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

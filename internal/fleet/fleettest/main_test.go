@@ -73,6 +73,9 @@ type deed struct {
 	Begins bool      `json:"begins"`
 }
 
+// absentFile is on a host that has nothing of what any attack names, and holds its words for it.
+const absentFile = "absent"
+
 const deedsFile = "deeds.jsonl"
 
 func note(directory string, d deed) {
@@ -126,6 +129,10 @@ func fakeAttack(directory string, args []string) int {
 	say := func(fact history.Fact) { _ = printed(history.New(time.Now(), "fake", fact)) }
 	if err := flags.Parse(args); err != nil || !slices.Contains([]string{"cpu", "io"}, kind) {
 		say(&history.AttackRefused{Attack: kind, Reason: fmt.Sprintf("not understood: %v", err), Cure: "mend it"})
+		return 2
+	}
+	if text, err := os.ReadFile(filepath.Join(directory, absentFile)); err == nil {
+		say(&history.AttackRefused{Attack: kind, Reason: string(text), Cure: "see: crictl pods", Absent: true})
 		return 2
 	}
 	lasts := time.Duration(*length * float64(time.Second))
