@@ -1,4 +1,4 @@
-.PHONY: mutants kills package package-test mutation ci-engines build quick test vm bench lint man
+.PHONY: mutants kills race package package-test mutation ci-engines build quick test vm bench lint man
 
 build: ## one static binary
 	go run ./tools/build
@@ -31,6 +31,9 @@ man: ## the manual pages, from the same commands that answer --help
 
 kills: ## servers, agents and NATS nodes killed at random, 200 times, while runs are carried out: half an hour, not part of the gate; figures in docs/fleet.md
 	FIREDRILL_KILLS=200 go test -count=1 -timeout=60m -v -run TestNothingIsLostOrDoneTwiceWhateverIsKilled ./internal/fleet/fleettest
+
+race: ## the packages whose goroutines share state, with the race detector (cgo: gcc and libc6-dev): ten minutes, of which the gate does the short ones
+	GORACE=atexit_sleep_ms=0 go test -race -count=1 -p=1 -timeout=40m ./internal/fleet/... ./internal/conductor ./internal/guard ./internal/watch ./internal/probe ./internal/failover/... ./internal/deploy/remote/remotetest ./internal/attack/worker/... ./internal/web/...
 
 ci-engines: ## the wiring of ci/ in the engines of GitHub Actions, GitLab CI and (on groovy) Jenkins; gets the first two through the Go proxy and npm
 	FIREDRILL_REQUIRE=act,gitlab,groovy go test -tags engines -count=1 -timeout=60m ./ci

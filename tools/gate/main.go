@@ -45,7 +45,7 @@ func main() {
 }
 
 // raced are the packages whose goroutines share state; they run once more with the race detector.
-var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/deploy/remote/remotetest", "./internal/failover/authority", "./internal/failover/keep"}
+var raced = []string{"./internal/conductor", "./internal/watch", "./internal/probe", "./internal/fleet/agent", "./internal/fleet/control", "./internal/deploy/remote/remotetest", "./internal/failover/authority", "./internal/failover/keep"}
 
 // slow are the packages whose tests start servers, hosts or kernels; make quick leaves them out.
 var slow = []string{"attack", "awsapi", "bookstore", "deploy", "deploy/remote", "deploy/remote/remotetest", "failover/database/patroni", "failover/database/postgresql", "failover/database/rds", "failover/failovertest", "failover/haproxy", "failover/nginx", "failover/rfc2136", "fleet/fleettest", "guard", "lab", "source"}
