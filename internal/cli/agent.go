@@ -137,6 +137,7 @@ func runAgent(ctx context.Context, s streams, state string, leash time.Duration)
 	}
 	ctx, caught := catchSignals(ctx)
 	defer caught.stop()
+	unsampled()
 	a, err := agent.Open(agent.Options{Directory: state, Leash: leash, Log: slog.New(slog.NewTextHandler(s.err, nil)), Facts: fleetFacts, Running: fleetRunning, MaySample: maySample, Rest: rest})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -13,9 +14,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rest gives back what an agent holds that has nothing to do. Of its memory most are pages of the program itself, which the start has touched: the
+// restAbove is what an agent may hold: to give back what is needed again at once costs more than it saves.
+const restAbove = 19 << 20
+
+// rest gives back what an agent holds that has nothing to do, if it is much. Of its memory most are pages of the program itself, which the start has touched: the
 // kernel reads the few that are needed again from its cache.
 func rest() {
+	if resident() < restAbove {
+		return
+	}
+	restNow()
+}
+
+// resident is the memory of this process, in bytes; all there is when it is not known.
+func resident() uint64 {
+	var size, pages uint64
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return math.MaxUint64
+	}
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		return math.MaxUint64
+	}
+	return pages * uint64(os.Getpagesize())
+}
+
+func restNow() {
 	debug.FreeOSMemory()
 	own, err := os.Readlink("/proc/self/exe")
 	if err != nil {

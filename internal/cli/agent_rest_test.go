@@ -38,6 +38,6 @@ func TestOnlyWhatCanBeReadAgainIsDropped(t *testing.T) {
 	if len(unwritten(text, self)) == 0 {
 		t.Error("the program has no pages of its own")
 	}
-	rest()
-	rest()
+	restNow()
+	restNow()
 }

@@ -41,7 +41,7 @@ const (
 	reconnectWait = time.Second
 	helloMax      = 10 * time.Second
 	tendEvery     = 100 * time.Millisecond
-	tendIdle      = time.Second // while nothing is in force by order
+	tendIdle      = 3 * time.Second // at most, while nothing is in force by order
 	restAfter     = 5 * time.Second
 	restEvery     = time.Minute
 )
@@ -61,6 +61,7 @@ type Options struct {
 	OpenOrder func(text []byte, trusted ed25519.PublicKey) (fleet.Order, error) // planted bug: instead of fleet.Open
 	Forgetful bool                                                              // planted bug: an order is taken twice
 	Unleashed bool                                                              // planted bug: a lost control plane changes nothing
+	Drowsy    bool                                                              // planted bug: what begins does not rouse who looks after it
 	Termless  bool                                                              // planted bug: who leads by now does not matter
 	Clinging  bool                                                              // planted bug: a silent connection is waited for
 	Faithful  bool                                                              // planted bug: an order key counts after its end
@@ -80,6 +81,7 @@ type Agent struct {
 	working sync.WaitGroup  // tasks
 
 	shipping chan struct{} // there is more to tell
+	roused   chan struct{} // there is more to look after
 	facts    fleet.Facts
 
 	keying sync.Mutex // one change of what is known at a time
@@ -121,7 +123,7 @@ func Open(o Options) (*Agent, error) {
 		return nil, err
 	}
 	ledger.forgetful = o.Forgetful
-	return &Agent{options: o, log: o.Log, id: id, known: id, ledger: ledger, shipping: make(chan struct{}, 1), tasks: map[string]*task{}, samplings: map[string]*sampling{}, halts: map[string]*fleet.Halted{}, shipped: map[string]int{}}, nil
+	return &Agent{options: o, log: o.Log, id: id, known: id, ledger: ledger, shipping: make(chan struct{}, 1), roused: make(chan struct{}, 1), tasks: map[string]*task{}, samplings: map[string]*sampling{}, halts: map[string]*fleet.Halted{}, shipped: map[string]int{}}, nil
 }
 
 // Run takes back what an agent of before left, connects, and does what it is ordered until ctx ends; then it ends what it does, and tells so
@@ -207,7 +209,7 @@ func (a *Agent) connected(conn *nats.Conn) {
 // renew makes another connection when this one is silent: a way that was cut and is whole again may carry a new one long before the old one.
 func (a *Agent) renew() {
 	a.mu.Lock()
-	limit := min(reconnectMax, a.options.Leash*2/3)
+	limit := a.silentMost()
 	silent := time.Since(a.since) > limit && time.Since(a.heard) > limit
 	if silent {
 		a.since = time.Now()
@@ -217,6 +219,9 @@ func (a *Agent) renew() {
 		_ = a.conn.ForceReconnect() // it is closed only when we end
 	}
 }
+
+// silentMost is how long a connection may be silent.
+func (a *Agent) silentMost() time.Duration { return min(reconnectMax, a.options.Leash*2/3) }
 
 // dialer remembers both ends of the connection: an attack on the network spares it, as it spares the SSH connection of a person.
 type dialer struct{ agent *Agent }
@@ -361,6 +366,8 @@ func (a *Agent) tend(ctx context.Context) {
 			a.renew()
 			a.keyOver()
 			look.Reset(a.tendNext())
+		case <-a.roused:
+			look.Reset(a.tendNext())
 		case <-rest.C:
 			if a.options.Rest != nil {
 				a.options.Rest()
@@ -372,14 +379,28 @@ func (a *Agent) tend(ctx context.Context) {
 	}
 }
 
-// tendNext is when to look again. What is in force is looked after often; with nothing in force a host should not even wake up for us.
+// tendNext is when to look again. What is in force is looked after often; with nothing in force a host should not even wake up for us, but for a connection
+// that may have become silent.
 func (a *Agent) tendNext() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.tasks) > 0 {
+	if len(a.tasks)+len(a.samplings) > 0 && !a.options.Drowsy {
 		return tendEvery
 	}
-	return min(tendIdle, a.options.Leash/8)
+	silent := min(time.Since(a.since), time.Since(a.heard))
+	next := min(tendIdle, a.options.Leash/4, a.silentMost()-silent)
+	if len(a.known.OrderBefore) > 0 {
+		next = min(next, time.Until(a.known.OrderEnds))
+	}
+	return max(tendEvery, next)
+}
+
+// rouse has what is in force looked after from now on.
+func (a *Agent) rouse() {
+	select {
+	case a.roused <- struct{}{}:
+	default:
+	}
 }
 
 // present says that we are there, and what is in force.

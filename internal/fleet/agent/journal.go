@@ -21,6 +21,7 @@ const (
 	sentDirectory    = "journal/sent"
 	sentMax          = 1000 // journals that the control plane has, kept here as a second copy
 	shipEvery        = 2 * time.Second
+	shipIdle         = time.Minute // while there is no journal here, and no order that writes one
 	shipMax          = 10 * time.Second
 	partMax          = 200 << 10 // bytes of lines in one message
 )
@@ -118,36 +119,49 @@ func (a *Agent) kick() {
 
 // ship tells the control plane what was written down, for as long as it does not have it.
 func (a *Agent) ship(ctx context.Context) {
-	tick := time.NewTicker(shipEvery)
-	defer tick.Stop()
+	again := time.NewTimer(shipEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-again.C:
 		case <-a.shipping:
 		}
-		a.shipOnce(ctx)
+		next := shipEvery
+		if all := a.shipOnce(ctx); all && !a.busy() {
+			next = shipIdle
+		}
+		again.Reset(next)
 	}
 }
 
-func (a *Agent) shipOnce(ctx context.Context) {
+// busy reports whether an order is carried out.
+func (a *Agent) busy() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.tasks) > 0
+}
+
+// shipOnce tells what the control plane does not have yet, and reports whether there was nothing.
+func (a *Agent) shipOnce(ctx context.Context) (nothing bool) {
 	if a.conn == nil || !a.conn.IsConnected() {
-		return
+		return false
 	}
 	orders, err := a.journals()
 	if err != nil {
 		a.log.WarnContext(ctx, "the journals cannot be read", "error", err)
-		return
+		return false
 	}
 	for _, order := range orders {
 		if err := a.shipOne(ctx, order); err != nil {
 			a.log.DebugContext(ctx, "a journal is told later", "order", order, "error", err)
 			if ctx.Err() != nil || !a.conn.IsConnected() || errors.Is(err, context.DeadlineExceeded) {
-				return
+				return false
 			}
 		}
 	}
+	return len(orders) == 0
 }
 
 // shipOne tells one journal from where the control plane has it, and puts it aside once it is there with its end.

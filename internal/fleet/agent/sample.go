@@ -97,6 +97,7 @@ func (a *Agent) takeSampling(order fleet.Sampling) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(a.ctx))
 	s.cancel = cancel
 	a.samplings[order.ID] = s
+	a.rouse()
 	a.working.Go(func() { a.sample(ctx, s, within) })
 	return nil
 }

@@ -113,6 +113,8 @@ func (a *Agent) take(order fleet.Order) error {
 	t := &task{order: order, ahead: make(chan struct{}), journal: journal}
 	t.ctx, t.cancel = context.WithCancelCause(context.WithoutCancel(a.ctx))
 	a.tasks[order.ID] = t
+	a.rouse()
+	a.kick() // from now on there is more to tell now and then
 	a.working.Go(func() { a.carryOut(t) })
 	return nil
 }
