@@ -155,7 +155,13 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	go func() { l.ended <- errors.Join(c.Run(ctx), serve(), c.Close()) }()
+	go func() {
+		var resting sync.WaitGroup
+		resting.Go(func() { newRestful().run(ctx) })
+		err := errors.Join(c.Run(ctx), serve(), c.Close())
+		resting.Wait()
+		l.ended <- err
+	}()
 	return l, nil
 }
 

@@ -27,6 +27,7 @@ const (
 	enginePayload   = 1 << 20
 	connectionsMax  = 20_000
 	engineAgain     = 100 * time.Millisecond // between tries to connect to it from within
+	engineCloses    = 100                    // connections that have ended and are remembered; each join leaves one, with all that it had
 )
 
 // engineOptions are what differs between engines.
@@ -70,7 +71,7 @@ func startEngine(o engineOptions) (*server.Server, error) {
 		JetStream: o.directory != "", StoreDir: o.directory, SyncAlways: true,
 		TLSConfig: o.tls, TLSHandshakeFirst: true, TLSTimeout: engineHandshake, AuthTimeout: engineHandshake,
 		CustomClientAuthentication: o.gate, AlwaysEnableNonce: true,
-		MaxPayload: enginePayload, MaxConn: connectionsMax, PingInterval: enginePing, MaxPingsOut: enginePingsOut,
+		MaxPayload: enginePayload, MaxConn: connectionsMax, PingInterval: enginePing, MaxPingsOut: enginePingsOut, MaxClosedClients: engineCloses,
 	}
 	if len(o.cluster.Peers) > 0 {
 		if err := o.cluster.join(options, o.routes); err != nil {

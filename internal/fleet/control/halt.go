@@ -16,7 +16,8 @@ const (
 	leverKey  = "lever"
 	haltMax   = 20 * time.Second // a host asks, then SIGTERM, then SIGKILL: nine seconds at most
 	leverMax  = 5 * time.Second  // a halt does not wait longer for its lever to be kept
-	haltAgain = time.Second      // said again to those that have not answered
+	haltAgain = time.Second      // said again when nobody has answered for half of it
+	haltLate  = 4 * time.Second  // said again also while others answer
 )
 
 // Halt engages the lever, ends everything on every host, and says what became of it. The lever comes first: what is ended must not begin again.
@@ -28,7 +29,7 @@ func (c *Control) Halt(ctx context.Context, by fleet.Member, request fleet.HaltR
 	words, done := c.await(len(views)+1, halt.ID)
 	defer done()
 	c.say(fleet.SubjectHalt, halt)
-	c.pulse()
+	said, answered := time.Now(), time.Now()
 	c.endDrills("halt by " + by.Name)
 	c.record("%s halts everything: %s", by.Name, request.Reason)
 	report := fleet.HaltReport{Lever: lever, Halted: []string{}, Left: map[string]string{}, Absent: []string{}}
@@ -52,6 +53,7 @@ collecting:
 				continue
 			}
 			delete(waiting, s.host)
+			answered = time.Now()
 			report.Ended += s.halted.Ended
 			if len(s.halted.Left) == 0 && s.halted.Error == "" {
 				report.Halted = append(report.Halted, name)
@@ -59,13 +61,17 @@ collecting:
 				report.Left[name] = fmt.Sprintf("%v %s", s.halted.Left, s.halted.Error)
 			}
 		case <-again.C:
-			c.say(fleet.SubjectHalt, halt)
+			if now := time.Now(); haltedAnew(now.Sub(answered), now.Sub(said)) {
+				said = now
+				c.say(fleet.SubjectHalt, halt)
+			}
 		case <-late.C:
 			break collecting
 		case <-ctx.Done():
 			break collecting
 		}
 	}
+	c.pulse() // of those that did not hear it: no order of before begins
 	for _, name := range waiting {
 		report.Left[name] = "it has not answered; without the control plane it ends by itself"
 	}
@@ -74,6 +80,12 @@ collecting:
 		c.record("the halt of %s leaves %v", by.Name, report.Left)
 	}
 	return report, kept
+}
+
+// haltedAnew reports whether a halt is said again: to whom it was lost on the way. It goes to all, so that while ten thousand answer it would be in the way of
+// what it repeats.
+func haltedAnew(sinceAnswer, sinceSaid time.Duration) bool {
+	return sinceAnswer >= haltAgain/2 || sinceSaid >= haltLate
 }
 
 // engage pulls the lever. The epoch grows also when it is engaged already, so that no order of before is carried out after a second halt.
