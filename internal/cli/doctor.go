@@ -31,14 +31,30 @@ type kindHere struct {
 func newDoctorCommand(s streams) *cobra.Command {
 	var asJSON bool
 	var options hostfacts.Options
+	var far fleetOptions
 	doctorCmd := &cobra.Command{
-		Use:   "doctor",
+		Use:   "doctor [HOST...]",
 		Short: "Find out what this kernel, this host and you can do, and which attacks can run",
 		Long: "Finds out what this kernel, this host and you can do, and which attacks can run. Nothing on the host is changed: what the kernel can\n" +
 			"do with packets is tried in a network namespace that is thrown away.\n\n" +
-			"EXIT STATUS\n  0    every attack can run here\n  2    usage: a wrong flag or argument\n  4    some cannot; each line says why, and the cure\n  70   our own fault",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+			"With --server it tells what hosts of a fleet said of themselves, of all or those that are named: whether they are there, their kernel, and\n" +
+			"which attacks cannot run on them.\n\n" +
+			"EXIT STATUS\n  0    every attack can run here, or there\n  2    usage: a wrong flag or argument\n  3    the server cannot be reached\n" +
+			"  4    some cannot; each line says why, and the cure; or a host is not there, or your role does not allow it\n  70   our own fault",
+		Args: func(command *cobra.Command, args []string) error {
+			if far.remote() {
+				return nil
+			}
+			return cobra.NoArgs(command, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if far.remote() {
+				far.json = asJSON
+				if err := withServer(cmd, "dir"); err != nil {
+					return err
+				}
+				return doctorFar(cmd.Context(), s, far, args)
+			}
 			found := diagnose(cmd.Context(), options)
 			if asJSON {
 				if err := printJSON(s, found); err != nil {
@@ -57,6 +73,7 @@ func newDoctorCommand(s streams) *cobra.Command {
 	}
 	doctorCmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	doctorCmd.Flags().StringVar(&options.Directory, "dir", "/tmp", "directory that disk and io would write to")
+	far.addServer(doctorCmd.Flags())
 	return doctorCmd
 }
 

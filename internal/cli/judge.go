@@ -229,6 +229,7 @@ func readAll(s streams, name string) ([]history.Event, error) {
 
 func newJudgeCommand(s streams) *cobra.Command {
 	asJSON, earlier := false, []string(nil)
+	var far fleetOptions
 	command := &cobra.Command{
 		Use:   "judge LOG",
 		Short: "Judge the log of a run again",
@@ -236,11 +237,24 @@ func newJudgeCommand(s streams) *cobra.Command {
 			"The same log gives the same verdict, on any machine and at any time. LOG - is standard input.\n\n" +
 			"A run that went on with another (pipeline --resume) stands on the log of that one too. It is looked for beside LOG, where the run\n" +
 			"left a copy, and in the directories next to it; an earlier log that is missing, altered or not the one that LOG names makes the\n" +
-			"verdict inconclusive.\n" + judgeHelp,
+			"verdict inconclusive.\n\n" +
+			"With --server LOG is a drill that the server conducted, by its name or the last six characters of it: its log is fetched and judged\n" +
+			"here, and where that is not what the server says, nothing is passed.\n" + judgeHelp,
 		Example:           "  firedrill judge run.jsonl\n  firedrill judge --json run.jsonl | jq .rto",
 		Args:              exactly("LOG"),
 		ValidArgsFunction: completeFiles(1, "jsonl"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(command *cobra.Command, args []string) error {
+			if far.remote() {
+				if err := withServer(command, "earlier"); err != nil {
+					return err
+				}
+				in, kept, err := far.judgeFar(command.Context(), s, args[0])
+				if err != nil {
+					return err
+				}
+				defer kept.Close()
+				return printJudged(s, in, asJSON)
+			}
 			in, whole, err := judgeFile(s, args[0], earlier)
 			if err != nil {
 				return err
@@ -252,24 +266,30 @@ func newJudgeCommand(s streams) *cobra.Command {
 				_, err := planOf(whole, args[0])
 				return err
 			}
-			in.Color = wantsColor(s.out)
-			format := report.Text
-			if asJSON {
-				format = report.JSON
-			}
-			if err := report.Write(s.out, format, in); err != nil {
-				return err
-			}
-			if code := in.Verdict.ExitCode(); code != exitPassed {
-				return exitError{code}
-			}
-			return nil
+			return printJudged(s, in, asJSON)
 		},
 	}
 	command.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
+	far.addServer(command.Flags())
 	command.Flags().StringArrayVar(&earlier, "earlier", nil, earlierUsage)
 	_ = command.MarkFlagFilename("earlier", "jsonl") // fails only for a flag that is not defined
 	return command
+}
+
+// printJudged prints a verdict, and returns what the exit code follows from.
+func printJudged(s streams, in report.Input, asJSON bool) error {
+	in.Color = wantsColor(s.out)
+	format := report.Text
+	if asJSON {
+		format = report.JSON
+	}
+	if err := report.Write(s.out, format, in); err != nil {
+		return err
+	}
+	if code := in.Verdict.ExitCode(); code != exitPassed {
+		return exitError{code}
+	}
+	return nil
 }
 
 // judgeRehearsal says what following a playbook proved.
@@ -299,6 +319,7 @@ func wantsColor(out io.Writer) bool {
 
 func newReportCommand(s streams) *cobra.Command {
 	format, out, link, annex, earlier, compare := string(report.Text), "", "", "", []string(nil), false
+	var far fleetOptions
 	command := &cobra.Command{
 		Use:   "report LOG...",
 		Short: "Show the log of a run as a page, Markdown, JUnit, JSON or text",
@@ -306,7 +327,9 @@ func newReportCommand(s streams) *cobra.Command {
 			"and opens offline. LOG - is standard input. A report that was written exits with 0, whatever the run proved: the gate is\n" +
 			"`firedrill judge`.\n\n" +
 			"With --compare several runs (their logs or directories) are set side by side: what each drill measured, and whether it got worse from\n" +
-			"the oldest to the newest by more than the measurements tell apart.\n\nEXIT STATUS\n  0    written\n  2    the file cannot be read, or was altered; wrong flags\n  70   our own fault",
+			"the oldest to the newest by more than the measurements tell apart.\n\n" +
+			"With --server LOG is a drill that the server conducted, by its name or the last six characters of it.\n\n" +
+			"EXIT STATUS\n  0    written\n  2    the file cannot be read, or was altered; wrong flags\n  3    the server cannot be reached, or does not say what its log proves\n  4    refused: your role, or the scopes of the token\n  70   our own fault",
 		Example: "  firedrill report run.jsonl --format html --out report.html\n  firedrill report run.jsonl --format markdown >> \"$GITHUB_STEP_SUMMARY\"\n  firedrill report --compare old/run.jsonl new/run.jsonl",
 		Args: func(command *cobra.Command, args []string) error {
 			if compare && len(args) > 1 {
@@ -315,26 +338,28 @@ func newReportCommand(s streams) *cobra.Command {
 			return exactly("LOG")(command, args)
 		},
 		ValidArgsFunction: completeFiles(64, "jsonl"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(command *cobra.Command, args []string) error {
 			if format == "md" {
 				format = string(report.Markdown)
 			}
-			if compare {
-				return compareRuns(s, args, report.Format(format), out)
-			}
-			open := openLog(s, args[0])
-			if args[0] == "-" {
-				again, kept, err := spooled(s.in)
-				if err != nil {
+			judged := func(name string) (report.Input, io.Closer, error) { return judgedHere(s, name, earlier) }
+			if far.remote() {
+				if err := withServer(command, "earlier"); err != nil {
 					return err
 				}
-				defer kept.Close()
-				open = again
+				judged = func(name string) (report.Input, io.Closer, error) { return far.judgeFar(command.Context(), s, name) }
 			}
-			in, err := judgedForReport(s, args[0], open, earlier)
+			switch {
+			case compare && far.remote():
+				return compareFar(s, args, judged, report.Format(format), out)
+			case compare:
+				return compareRuns(s, args, report.Format(format), out)
+			}
+			in, kept, err := judged(args[0])
 			if err != nil {
 				return err
 			}
+			defer kept.Close()
 			in.Link = link
 			if err := annexed(s, &in, report.Format(format), annex); err != nil {
 				return err
@@ -349,6 +374,7 @@ func newReportCommand(s streams) *cobra.Command {
 	flags := command.Flags()
 	flags.StringVar(&format, "format", format, "html, markdown (or md), junit, json, csv, github (annotations), chaostoolkit (its journal.json), record (for auditors, with --annex), openmetrics, otlp (a trace for OpenTelemetry) or text")
 	flags.BoolVar(&compare, "compare", false, "set several runs side by side")
+	far.addServer(flags)
 	flags.StringVar(&out, "out", "", "file to write; default standard output")
 	flags.StringArrayVar(&earlier, "earlier", nil, earlierUsage)
 	_ = command.MarkFlagFilename("earlier", "jsonl") // fails only for a flag that is not defined
@@ -392,6 +418,20 @@ func annexed(s streams, in *report.Input, format report.Format, name string) err
 	return err
 }
 
+// judgedHere judges a log that lies here, or comes from standard input, for a report. Whoever calls closes what is kept of it.
+func judgedHere(s streams, name string, earlier []string) (in report.Input, kept io.Closer, err error) {
+	open, kept := openLog(s, name), io.NopCloser(nil)
+	if name == "-" {
+		if open, kept, err = spooled(s.in); err != nil {
+			return in, nil, err
+		}
+	}
+	if in, err = judgedForReport(s, name, open, earlier); err != nil {
+		return in, nil, errors.Join(err, kept.Close())
+	}
+	return in, kept, nil
+}
+
 // judgedForReport judges a log, which is opened again for what the report shows of it.
 func judgedForReport(s streams, name string, open opening, earlier []string) (report.Input, error) {
 	in, whole, err := judgeLog(s, name, open, earlier)
@@ -425,6 +465,26 @@ func compareRuns(s streams, names []string, format report.Format, out string) er
 			names[i] = filepath.Base(name)
 		}
 	}
+	return writeCompared(s, names, verdicts, format, out)
+}
+
+// compareFar is compareRuns for drills of a server.
+func compareFar(s streams, names []string, judged func(string) (report.Input, io.Closer, error), format report.Format, out string) error {
+	var verdicts []verdict.Verdict
+	for _, name := range names {
+		in, kept, err := judged(name)
+		if err != nil {
+			return err
+		}
+		verdicts = append(verdicts, in.Verdict)
+		if err := kept.Close(); err != nil {
+			return err
+		}
+	}
+	return writeCompared(s, names, verdicts, format, out)
+}
+
+func writeCompared(s streams, names []string, verdicts []verdict.Verdict, format report.Format, out string) error {
 	compared, err := report.Compare(names, verdicts)
 	if err != nil {
 		return err

@@ -23,7 +23,8 @@ import (
 const lintZoneMax = time.Minute
 
 type lintOptions struct {
-	file                    string
+	far                     fleetOptions
+	file, service           string
 	names                   []string
 	asJSON, strict, offline bool
 }
@@ -39,15 +40,33 @@ an old copy of an alarm, objectives that the settings cannot meet, drills that e
 --name) the hosted zone, its health checks and the alarms that they have copied are read too; of databases with driver rds what RDS says of the
 instance. Nothing is changed there.
 
+With --server it looks at the service files that are on a server, or at that of --service, and at them alone.
+
 An error is something that will not do what it seems to do; a warning is what will, but worse, or unseen.
 
 EXIT STATUS
   0    no error was found
   1    an error was found; with --strict also for a warning
   2    usage, or the service file is wrong
-  3    a zone or an instance could not be read`,
+  3    a zone or an instance could not be read, or the server cannot be reached
+  4    refused: your role, or the scopes of the token`,
 		Example: "  firedrill lint\n  firedrill lint --json | jq '.findings[].rule'\n  firedrill lint --name www.example.com",
-		RunE:    func(command *cobra.Command, _ []string) error { return runLint(command.Context(), s, options) },
+		RunE: func(command *cobra.Command, _ []string) error {
+			if !options.far.remote() {
+				if err := withoutServer(command, "service"); err != nil {
+					return err
+				}
+				return runLint(command.Context(), s, options)
+			}
+			if err := withServer(command, "file", "name"); err != nil {
+				return err
+			}
+			found, err := lintFar(command.Context(), options.far, options.service)
+			if err != nil {
+				return err
+			}
+			return tellLint(s, options, found, nil)
+		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&options.file, "file", "firedrill.yaml", "service file")
@@ -55,6 +74,8 @@ EXIT STATUS
 	flags.BoolVar(&options.asJSON, "json", false, "print JSON")
 	flags.BoolVar(&options.strict, "strict", false, "warnings count as errors")
 	flags.BoolVar(&options.offline, "offline", false, "look at the service file alone")
+	options.far.addServer(flags)
+	flags.StringVar(&options.service, "service", "", "with --server: look at the file of this service alone")
 	flags.Bool("help", false, "show this help")
 	_ = command.MarkFlagFilename("file", "yaml", "yml") // fails only for a flag that is not defined
 	return command
@@ -86,6 +107,11 @@ func runLint(ctx context.Context, s streams, options lintOptions) error {
 	if !options.offline {
 		unread = errors.Join(lintZones(ctx, service, options, &report), lintInstances(ctx, service, text, options, &report))
 	}
+	return tellLint(s, options, report, unread)
+}
+
+// tellLint counts and prints what was found, and returns what the exit code follows from.
+func tellLint(s streams, options lintOptions, report lintReport, unread error) (err error) {
 	for _, finding := range report.Findings {
 		if finding.Severity == lint.Error {
 			report.Errors++

@@ -47,7 +47,7 @@ func outputs() []output {
 	end, planned := reflect.TypeFor[runEnd](), reflect.TypeFor[drill.Plan]()
 	either := func(command string, of ...reflect.Type) output { return output{command: command, of: of} }
 	all := []output{
-		events("attack KIND", reflect.TypeFor[attack.Shown]()), one[[]kindHere]("attack list"), one[diagnosis]("doctor"), either("status", reflect.TypeFor[hostStatus](), reflect.TypeFor[fleetStatus]()), one[fleetStatus]("fleet status"), one[versionInfo]("version"),
+		events("attack KIND", reflect.TypeFor[attack.Shown]()), one[[]kindHere]("attack list"), either("doctor", reflect.TypeFor[diagnosis](), reflect.TypeFor[[]farDiagnosis]()), either("status", reflect.TypeFor[hostStatus](), reflect.TypeFor[fleetStatus]()), one[fleetStatus]("fleet status"), one[versionInfo]("version"),
 		either("halt", reflect.TypeFor[halted](), reflect.TypeFor[fleet.HaltReport]()),
 		events("run", end, planned), events("pipeline", end, planned), events("deploy", end, planned), events("rollback", end, planned), one[drill.Plan]("plan"),
 		events("demo", end, planned, reflect.TypeFor[demoTally]()),

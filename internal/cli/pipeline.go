@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
 	"firedrill/internal/history"
 )
 
@@ -147,12 +148,18 @@ func (o *runOptions) takeFileOrRun(args []string) {
 
 func newRunCommand(s streams) *cobra.Command {
 	var options runOptions
+	var far fleetOptions
+	var request fleet.DrillRequest
 	var on string
 	command := &cobra.Command{
 		Use:   "run DRILL",
 		Short: "Run one drill of the service file",
 		Long: `Runs one drill: steady state, attack, proof that it bit, expectations, revert, proof of the revert, steady state again.
+
+With --server the server of a fleet conducts it, through the agents on the hosts, and it is followed and judged here; log and reports are kept here
+too. The service file that lies here must be the one that is there (firedrill fleet service put); --service takes the one that is there.
 ` + exitStatusHelp,
+		Example:           "  firedrill run lose-host\n  firedrill run lose-host --server control.example.com --service bookstore --dry-run",
 		Args:              exactly("DRILL"),
 		ValidArgsFunction: fromService(&options, 1, drillNames),
 		RunE: func(command *cobra.Command, args []string) error {
@@ -161,10 +168,23 @@ func newRunCommand(s streams) *cobra.Command {
 				step += " on " + on
 			}
 			options.command = "run"
+			if far.remote() {
+				if err := withServer(command, "revision", "sign"); err != nil {
+					return err
+				}
+				request.Drill, request.On, request.Seed, request.DryRun = args[0], on, options.seed, options.dryRun
+				return runFar(command.Context(), s, far, options, request)
+			}
+			if err := withoutServer(command, "service", "yes"); err != nil {
+				return err
+			}
 			return carryOut(command.Context(), s, options, []string{step})
 		},
 	}
 	options.addFlags(command)
+	far.addServer(command.Flags())
+	command.Flags().StringVar(&request.Service, "service", "", "with --server: the service whose file is there, in place of one that lies here")
+	command.Flags().BoolVar(&request.Consent, "yes", false, "with --server: consent, where a host's policy or the kind of attack asks for it")
 	command.Flags().StringVar(&on, "on", "", "idle, active, or an environment, in place of the drill's own")
 	_ = command.RegisterFlagCompletionFunc("on", fromService(&options, anyNumber, placeNames)) // fails only for a flag that is not defined
 	return command

@@ -155,9 +155,10 @@ func remoteArgs(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	return map[string][]string{
+		"judge": {"0a1b2c"}, "report": {"0a1b2c"}, "run": {"lose-host", "--file", file},
 		"fleet attack": {"--all", "cpu"}, "fleet service put": {file}, "fleet service show": {"bookstore"},
 		"fleet drill start": {"bookstore", "lose-host"}, "fleet drill follow": {"0a1b2c"}, "fleet drill stop": {"0a1b2c"},
-		"fleet schedule add": {"weekly", "--service", "bookstore", "--drill", "lose-host", "--cron", "0 10 * * TUE"},
+		"fleet schedule add":    {"weekly", "--service", "bookstore", "--drill", "lose-host", "--cron", "0 10 * * TUE"},
 		"fleet schedule remove": {"weekly"}, "fleet schedule leash": {"weekly"}, "fleet schedule unleash": {"weekly"}, "fleet schedule run": {"weekly"},
 		"fleet schedule freeze": {"2026-12-18"}, "fleet schedule unfreeze": {"2026-12-18"},
 		"fleet run": {"0a1b2c"}, "fleet journal": {"0a1b2c", "web1"}, "fleet stop": {"0a1b2c"}, "fleet api-token": {"ci", "--may", "halt"},
