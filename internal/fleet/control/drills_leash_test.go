@@ -183,6 +183,84 @@ func TestALeashedDrillIsOnlyPlannedUntilANamedPersonLetsItGo(t *testing.T) {
 	}
 }
 
+// A program puts a drill on the schedule with a token: it is planned when it is due, in the token's name, until the token is put out; nothing but a
+// person lets it go, and an attack is not put there by a program.
+func TestATokenPutsALeashedDrillOnTheSchedule(t *testing.T) {
+	t.Parallel()
+	for _, bolting := range []bool{false, true} {
+		c, conductor := stageOf(t, bolting)
+		ctx := context.Background()
+		admin, olga := fleet.Member{Name: "ada", Role: fleet.RoleAdmin}, fleet.Member{Name: "olga", Role: fleet.RoleOperator}
+		holder := func(name string, scopes ...string) Holder {
+			t.Helper()
+			secret, err := c.Call(ctx, admin, "apitoken", encode(fleet.APITokenRequest{Name: name, Scopes: scopes}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, known := c.TokenHolder(secret.(string))
+			if !known {
+				t.Fatalf("token %s is not known", name)
+			}
+			return found
+		}
+		ci, reader := holder("ci", "schedule"), holder("reader", "scheduled")
+		if !ci.May("schedule") || ci.May("unleash") || reader.May("schedule") {
+			t.Error("a token may what it does not hold")
+		}
+		entry := fleet.ScheduleRequest{Name: "weekly", Cron: "* * * * *", Drill: &fleet.DrillRequest{Service: "shop", Drill: "cut"}}
+		if _, err := c.Call(ctx, ci.Member, "schedule", encode(entry)); err != nil {
+			t.Fatal(err)
+		}
+		bare := fleet.ScheduleRequest{Name: "attack", Cron: "* * * * *", Request: fleet.AttackRequest{Selector: fleet.Selector{All: true}, Kind: "cpu", Args: []string{}}}
+		if _, err := c.Call(ctx, ci.Member, "schedule", encode(bare)); drill.KindOf(err) != drill.Refused {
+			t.Errorf("an attack by a token: %v", err)
+		}
+		if _, err := c.Call(ctx, ci.Member, "unleash", encode("weekly")); drill.KindOf(err) != drill.Refused { // it has no such scope; and if it had
+			t.Errorf("a token lets a drill go: %v", err)
+		}
+		at := time.Now()
+		due := func() fleet.ScheduledView {
+			at = at.Add(time.Minute)
+			c.carryOutDue(ctx, at)
+			c.due.Wait()
+			return c.Scheduled(at)[0]
+		}
+		one := due()
+		if caught := conductor.count() > 0; caught != bolting { // the planted bug: a leash that holds nothing
+			t.Fatalf("leashed: %d drills; %+v", conductor.count(), one)
+		}
+		if bolting {
+			shut(t, c)
+			continue
+		}
+		if one.By.Name != "token ci" || one.By.Key != "" || !strings.Contains(one.Why, "leashed: it would attack web2 with cpu") {
+			t.Errorf("planned: %+v", one)
+		}
+		if _, err := c.Call(ctx, admin, "revoke", encode("ci")); err != nil {
+			t.Fatal(err)
+		}
+		if one = due(); !strings.Contains(one.Why, "token ci, who put it there, is not known any more") {
+			t.Errorf("after the token was put out: %+v", one)
+		}
+		holder("ci", "scheduled") // another one of that name, which may not
+		if one = due(); !strings.Contains(one.Why, "is not known any more") {
+			t.Errorf("with a token of the same name: %+v", one)
+		}
+		if _, err := c.Call(ctx, olga, "unleash", encode("weekly")); err != nil {
+			t.Fatal(err)
+		}
+		if one = due(); conductor.count() != 1 || one.By.Name != "olga" {
+			t.Errorf("let go by a person: %d drills, %+v", conductor.count(), one)
+		}
+		for text, count := range map[string]int{"token ci puts weekly on the schedule": 1, "refused schedule to token ci": 1, "refused unleash to token ci": 1} {
+			if found := audited(t, c, text); found != count {
+				t.Errorf("the audit log has %q %d times", text, found)
+			}
+		}
+		shut(t, c)
+	}
+}
+
 func TestADrillThatWasBrokenOffIsEndedAtTheNextStart(t *testing.T) {
 	t.Parallel()
 	c, _ := stageOf(t, false)

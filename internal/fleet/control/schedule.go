@@ -107,6 +107,9 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 	if err := fleet.CheckName("an entry", r.Name); err != nil {
 		return wrong(err, "")
 	}
+	if r.Drill == nil && isToken(by) {
+		return fleet.Scheduled{}, &drill.Error{Op: "schedule", Kind: drill.Refused, Err: errors.New("a token puts drills on the schedule, which are leashed there; an attack is not"), Hint: "put a drill there, or the attack as a person, in the dashboard"}
+	}
 	if r.Drill == nil {
 		if err := fleet.CheckArgs(r.Request.Kind, r.Request.Args); err != nil {
 			return wrong(err, "")
@@ -172,6 +175,9 @@ func (c *Control) leash(ctx context.Context, by fleet.Member, name string, leash
 	}
 	if one.Drill == nil {
 		return one, &drill.Error{Op: "leash", Kind: drill.Invalid, Err: fmt.Errorf("%s is an attack; drills alone are leashed", one.Name), Hint: "take it off: firedrill fleet schedule remove " + one.ID}
+	}
+	if !leashed && isToken(by) {
+		return one, &drill.Error{Op: "leash", Kind: drill.Refused, Err: errors.New("a drill is let go by a named person, never by a token"), Hint: "firedrill fleet schedule unleash " + one.ID}
 	}
 	if !leashed {
 		if err := c.drillable(by, *one.Drill); err != nil {
@@ -498,6 +504,9 @@ func (c *Control) standing(m fleet.Member) (fleet.Member, bool) {
 	if m.Key != "" {
 		now, ok := c.members.get(m.Key)
 		return now, ok && now.Revoked == nil
+	}
+	if isToken(m) {
+		return c.tokenStanding(m)
 	}
 	if c.options.Person == nil {
 		return m, false

@@ -20,7 +20,11 @@ const (
 	// ScopeMetrics is the scope of a token that may read how the fleet stands, as Prometheus does.
 	ScopeMetrics = "metrics"
 
+	// scopeSchedule is the scope of a token that may put drills on the schedule, where they are leashed until a person lets them go.
+	scopeSchedule = "schedule"
+
 	apiTokenPrefix   = "fda."
+	apiTokenMember   = "token " // before the name of one, where it stands for a person; no person's name has a space
 	apiTokenValid    = 90 * 24 * time.Hour
 	apiTokenValidMax = 366 * 24 * time.Hour
 	runsStanding     = 50
@@ -28,7 +32,7 @@ const (
 )
 
 // scopes are what a token may ever have: what a program needs to attack and to halt, never who is let in.
-var scopes = []string{"attack", "cadences", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", ScopeMetrics, "putservice", "release", "run", "runs", "runscheduled", "scheduled",
+var scopes = []string{"attack", "cadences", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", ScopeMetrics, "putservice", "release", "run", "runs", "runscheduled", scopeSchedule, "scheduled",
 	"service", "services", "stop", "stopdrill", "unschedule"}
 
 // Scopes are what a token may have.
@@ -53,7 +57,21 @@ func (c *Control) TokenHolder(text string) (Holder, bool) {
 	if !ok || kept.Revoked || !time.Now().Before(kept.Expires) {
 		return Holder{}, false
 	}
-	return Holder{Member: fleet.Member{Name: "token " + kept.Name, Role: fleet.RoleOperator}, scopes: kept.Scopes}, true
+	return Holder{Member: fleet.Member{Name: apiTokenMember + kept.Name, Role: fleet.RoleOperator}, scopes: kept.Scopes}, true
+}
+
+// isToken reports whether it is a program that asks, with a token.
+func isToken(m fleet.Member) bool { return m.Key == "" && strings.HasPrefix(m.Name, apiTokenMember) }
+
+// tokenStanding is what a token may do now that has put a drill on the schedule: nothing, once it was put out or has expired.
+func (c *Control) tokenStanding(m fleet.Member) (fleet.Member, bool) {
+	now := fleet.Member{Name: m.Name, Role: fleet.RoleOperator}
+	for _, kept := range c.apiTokens.values() {
+		if apiTokenMember+kept.Name == m.Name && !kept.Revoked && time.Now().Before(kept.Expires) && slices.Contains(kept.Scopes, scopeSchedule) {
+			return now, true
+		}
+	}
+	return now, false
 }
 
 // apiToken makes a token for a program.

@@ -65,6 +65,7 @@ var routes = []route{
 	}, http.StatusOK},
 	{http.MethodGet, "/v1/cadences", "cadences", none, http.StatusOK},
 	{http.MethodGet, "/v1/schedule", "scheduled", none, http.StatusOK},
+	{http.MethodPost, "/v1/schedule", "schedule", whole, http.StatusCreated},
 	{http.MethodPost, "/v1/schedule/{entry}/leash", "leash", value("entry"), http.StatusOK},
 	{http.MethodPost, "/v1/schedule/{entry}/run", "runscheduled", value("entry"), http.StatusCreated},
 	{http.MethodDelete, "/v1/schedule/{entry}", "unschedule", value("entry"), http.StatusOK},
