@@ -66,17 +66,18 @@ func printFleetStatus(s streams, status fleetStatus, now time.Time) error {
 	hit, away := 0, 0
 	table := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	for _, h := range status.Hosts {
-		if len(h.Running) > 0 {
+		busy := len(h.Running) > 0 || h.Run != "" // hosts speak every ten seconds, and a run is known at once
+		if busy {
 			hit++
 		}
 		if !h.Online {
 			away++
 		}
-		if len(h.Running) > 0 || !h.Online {
+		if busy || !h.Online {
 			fmt.Fprintf(table, "  %s\t%s\t%s\n", h.Name, forceText(h), there(h, now))
 		}
 	}
-	fmt.Fprintf(s.out, "%d hosts: something is in force on %d, %d are not there\n", len(status.Hosts), hit, away)
+	fmt.Fprintf(s.out, "%d hosts: something is, or may be, in force on %d, %d are not there\n", len(status.Hosts), hit, away)
 	if err := table.Flush(); err != nil {
 		return err
 	}
@@ -102,7 +103,10 @@ func forceText(h fleet.HostView) string {
 		}
 		all = append(all, text)
 	}
-	if len(all) == 0 {
+	switch {
+	case len(all) == 0 && h.Run != "":
+		return "part of run " + h.Run
+	case len(all) == 0:
 		return "nothing known"
 	}
 	return strings.Join(all, ", ")

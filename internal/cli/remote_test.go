@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -246,5 +247,26 @@ func TestATokenGoesToTheHolderOfThePinAlone(t *testing.T) {
 	t.Setenv(envToken, "")
 	if code, _, errOut := runRoot(nil, "fleet", "lever", "--server", other.address()); code != exitUsage || !strings.Contains(errOut, "FIREDRILL_TOKEN") {
 		t.Errorf("without a token: exit code %d, %s", code, errOut)
+	}
+}
+
+// A host that has just been ordered to begin has not said so yet, and is shown all the same; one that is not there, and one attacked by hand, too.
+func TestTheStatusOfAFleetShowsWhatMayBeInForce(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Now()
+	status := fleetStatus{Hosts: []fleet.HostView{
+		{Name: "idle", Online: true, Heard: now}, {Name: "ordered", Online: true, Heard: now, Run: "01a2"}, {Name: "gone", Heard: now.Add(-time.Minute)},
+		{Name: "hand", Online: true, Heard: now, Running: []fleet.Running{{Kind: "cpu"}}},
+	}}
+	if err := printFleetStatus(streams{out: &out}, status, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"4 hosts: something is, or may be, in force on 2, 1 are not there\n", "ordered  part of run 01a2", "gone     nothing known", "hand     cpu (by hand)"} {
+		if !strings.Contains(out.String(), line) {
+			t.Errorf("no %q in\n%s", line, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "idle") {
+		t.Errorf("a host on which nothing is in force is listed:\n%s", out.String())
 	}
 }
