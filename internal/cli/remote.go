@@ -52,7 +52,7 @@ var ofThisMachine = map[string]onlyHere{
 	"server":     {"is the server, or works on its directory", "ask a server that runs: firedrill fleet servers --server URL"},
 	"stage":      {"weighs files that lie here", "stages of services stand on the dashboard of a server"},
 	"unlock":     {"writes on the hosts of a service over SSH", "lift a freeze: firedrill fleet schedule unfreeze DATES --server URL"},
-	"verify":     {"verifies files that lie here", "fetch a drill of a server: firedrill fleet drill follow DRILL --server URL --out DIRECTORY"},
+	"verify":     {"verifies files that lie here", "hold the log of a drill against what a server says of it: firedrill judge DRILL --server URL"},
 	"version":    {"is of this program", "versions on the hosts: firedrill fleet hosts --server URL"},
 	"watch":      {"watches from this machine", "alarms that a server evaluates stand on its dashboard"},
 }
