@@ -19,8 +19,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/client"
 	"firedrill/internal/fleet/control"
@@ -707,7 +707,7 @@ half of the key.
 			return err
 		}
 		credentials = fleet.Credentials{Address: credentials.Address, Pin: credentials.Pin, Name: args[0], Seed: seed}
-		if err := disk.Save(path, credentials); err != nil {
+		if err := durable.Save(path, credentials); err != nil {
 			return err
 		}
 		if o.json {

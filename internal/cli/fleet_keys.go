@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/client"
 )
@@ -84,7 +84,7 @@ func newFleetRenewCommand(s streams, o *fleetOptions) *cobra.Command {
 			if had, err := client.Load(o.path()); err == nil {
 				now.Address = had.Address // --server is for this once
 			}
-			return disk.Save(o.path(), now)
+			return durable.Save(o.path(), now)
 		}); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func remember(path string, had fleet.Credentials, c *client.Client) error {
 	}
 	had.Pin = now.Pin
 	had.Seed, had.Next = now.Seed, now.Next
-	return disk.Save(path, had)
+	return durable.Save(path, had)
 }
 
 func printKeys(s streams, o fleetOptions, view fleet.KeysView) error {

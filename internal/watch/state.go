@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"firedrill/internal/alarm"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/failover"
 )
 
@@ -90,28 +90,11 @@ func loadState(path, service string) (*savedState, error) {
 // writeState replaces the file in one step: after a power cut there is the old state or the new one.
 func writeState(path string, saved savedState) error {
 	text, err := json.MarshalIndent(saved, "", "  ")
-	if err != nil {
-		return fmt.Errorf("state file %s: %w", path, err)
+	if err == nil {
+		err = durable.SaveText(path, append(text, '\n'))
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
 	if err != nil {
 		return fmt.Errorf("state file: %w", err)
-	}
-	_, err = file.Write(append(text, '\n'))
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("state file %s: %w", path, err), os.Remove(file.Name()))
-	}
-	directory, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("state file %s: %w", path, err)
-	}
-	defer directory.Close()
-	if err := directory.Sync(); err != nil {
-		return fmt.Errorf("state file %s: sync its directory: %w", path, err)
 	}
 	return nil
 }

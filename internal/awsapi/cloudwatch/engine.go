@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"firedrill/internal/alarm"
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/awsapi/wire"
+	"firedrill/internal/durable"
 )
 
 const (
@@ -90,7 +90,7 @@ func Open(options Options) (*Engine, error) {
 	}
 	e.path = filepath.Join(options.Directory, "cloudwatch.json")
 	var from saved
-	if err := disk.Load(e.path, &from); err != nil {
+	if err := durable.Load(e.path, &from); err != nil {
 		return nil, fmt.Errorf("cloudwatch: %w", err)
 	}
 	e.history = from.History
@@ -242,7 +242,7 @@ func (e *Engine) save(now time.Time) error {
 	for _, key := range slices.Sorted(maps.Keys(e.alarms)) {
 		state.Alarms = append(state.Alarms, e.alarms[key])
 	}
-	return disk.Save(e.path, state)
+	return durable.Save(e.path, state)
 }
 
 // Close closes the journal of metrics.

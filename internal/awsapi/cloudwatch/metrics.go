@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"firedrill/internal/alarm"
-	"firedrill/internal/awsapi/disk"
+	"firedrill/internal/durable"
 )
 
 const (
@@ -183,7 +183,7 @@ func (m *metrics) compact(now time.Time) error {
 	if m.path == "" {
 		return nil
 	}
-	if err := disk.SaveText(m.path, text.Bytes()); err != nil {
+	if err := durable.SaveText(m.path, text.Bytes()); err != nil {
 		return err
 	}
 	if m.journal != nil {

@@ -13,9 +13,9 @@ import (
 	"sync"
 	"time"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/awsapi/wire"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/failover/database"
 	"firedrill/internal/history"
 )
@@ -114,7 +114,7 @@ func Open(options Options) (*Service, error) {
 	}
 	if options.Directory != "" {
 		s.path = filepath.Join(options.Directory, "rds.json")
-		if err := disk.Load(s.path, &s.saved); err != nil {
+		if err := durable.Load(s.path, &s.saved); err != nil {
 			return nil, fmt.Errorf("rds: %w", err)
 		}
 		if s.saved.Primaries == nil {
@@ -364,7 +364,7 @@ func (s *Service) save() error {
 	if s.path == "" {
 		return nil
 	}
-	return disk.Save(s.path, s.saved)
+	return durable.Save(s.path, s.saved)
 }
 
 var sourceTypes = []string{"db-instance", "db-parameter-group", "db-security-group", "db-snapshot", "db-cluster", "db-cluster-snapshot", "custom-engine-version", "db-proxy", "blue-green-deployment"}

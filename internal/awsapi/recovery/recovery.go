@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/awsapi/wire"
+	"firedrill/internal/durable"
 )
 
 // The states of a control.
@@ -85,7 +85,7 @@ func Open(options Options) (*Service, error) {
 	}
 	if options.Directory != "" {
 		s.path = filepath.Join(options.Directory, "recovery.json")
-		if err := disk.Load(s.path, &saved{s.controls, s.rules}); err != nil {
+		if err := durable.Load(s.path, &saved{s.controls, s.rules}); err != nil {
 			return nil, fmt.Errorf("recovery: %w", err)
 		}
 	}
@@ -238,5 +238,5 @@ func (s *Service) save() error {
 	if s.path == "" {
 		return nil
 	}
-	return disk.Save(s.path, saved{s.controls, s.rules})
+	return durable.Save(s.path, saved{s.controls, s.rules})
 }

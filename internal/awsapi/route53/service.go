@@ -14,8 +14,8 @@ import (
 
 	"firedrill/internal/alarm"
 	"firedrill/internal/awsapi/cloudwatch"
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/awsapi/wire"
+	"firedrill/internal/durable"
 	"firedrill/internal/failover"
 	"firedrill/internal/failover/authority"
 )
@@ -102,7 +102,7 @@ func Open(options Options) (*Service, error) {
 	if options.Directory != "" {
 		s.path = filepath.Join(options.Directory, "route53.json")
 		from := saved{Zones: s.zones, Checks: s.checks}
-		if err := disk.Load(s.path, &from); err != nil {
+		if err := durable.Load(s.path, &from); err != nil {
 			return nil, fmt.Errorf("route53: %w", err)
 		}
 		s.changes = from.Changes
@@ -214,7 +214,7 @@ func (s *Service) save() error {
 	if s.path == "" {
 		return nil
 	}
-	return disk.Save(s.path, saved{s.zones, s.checks, s.changes})
+	return durable.Save(s.path, saved{s.zones, s.checks, s.changes})
 }
 
 // newID returns an identifier as Route 53 makes them: a letter and thirteen more characters.

@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 )
 
@@ -82,7 +82,7 @@ func Join(ctx context.Context, directory, address string, token fleet.Token, as 
 			as.Address += "," + address
 		}
 	}
-	return as, disk.Save(filepath.Join(directory, identityFile), as)
+	return as, durable.Save(filepath.Join(directory, identityFile), as)
 }
 
 func ask(ctx context.Context, as Identity, token fleet.Token) (fleet.Joined, error) {
@@ -144,7 +144,7 @@ func LoadIdentity(directory string) (Identity, error) {
 		return Identity{}, &drill.Error{Op: "agent", Kind: drill.Invalid, Err: fmt.Errorf("%s may be read by others", path), Hint: "chmod 600 " + path}
 	}
 	var id Identity
-	if err := disk.Load(path, &id); err != nil {
+	if err := durable.Load(path, &id); err != nil {
 		return Identity{}, &drill.Error{Op: "agent", Kind: drill.Invalid, Err: err, Hint: "remove the file and join again"}
 	}
 	return id, nil

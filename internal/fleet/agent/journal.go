@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"firedrill/internal/awsapi/disk"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 	"firedrill/internal/history"
 )
@@ -55,7 +55,7 @@ func (j *journal) note(format string, args ...any) {
 // end closes the journal; the log is on the disk before it is said to be whole.
 func (j *journal) end(end fleet.End) error {
 	j.note("ended: %s; reverted: %v", end.Why, end.Reverted)
-	return errors.Join(j.file.Sync(), j.file.Close(), disk.Save(j.path+".end", end))
+	return errors.Join(j.file.Sync(), j.file.Close(), durable.Save(j.path+".end", end))
 }
 
 // recover ends the journals of an agent that died: its attacks ended with it, because their input and output did. What is in force is looked at
@@ -78,7 +78,7 @@ func (a *Agent) recover(ctx context.Context) error {
 			end.Why = fmt.Sprintf("%s; left: %v %v", end.Why, left, err)
 		}
 		a.log.WarnContext(ctx, "an order was broken off", "order", order, "reverted", end.Reverted, "why", end.Why)
-		if err := disk.Save(filepath.Join(a.options.Directory, journalDirectory, order)+".end", end); err != nil {
+		if err := durable.Save(filepath.Join(a.options.Directory, journalDirectory, order)+".end", end); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,7 @@ func (a *Agent) shipOne(ctx context.Context, order string) error {
 	var end *fleet.End
 	if _, err := os.Stat(path + ".end"); err == nil {
 		end = &fleet.End{}
-		if err := disk.Load(path+".end", end); err != nil {
+		if err := durable.Load(path+".end", end); err != nil {
 			return err
 		}
 	}

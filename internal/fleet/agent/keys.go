@@ -10,7 +10,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
-	"firedrill/internal/awsapi/disk"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 )
 
@@ -25,7 +25,7 @@ func (a *Agent) change(with func(Identity) (Identity, bool)) bool {
 	if !changed {
 		return false
 	}
-	if err := disk.Save(filepath.Join(a.options.Directory, identityFile), next); err != nil {
+	if err := durable.Save(filepath.Join(a.options.Directory, identityFile), next); err != nil {
 		a.log.Error("what is known of keys cannot be written down, and does not count", "error", err) //nolint:sloglint // no context
 		return false
 	}

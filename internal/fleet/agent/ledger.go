@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 )
 
 // ledgerMax is how many orders the file holds before those that have expired are left out.
@@ -50,7 +50,7 @@ func openLedger(directory string, now time.Time) (*ledger, error) {
 	}
 	l := &ledger{file: file, known: map[string]bool{}}
 	var low floor
-	if err := disk.Load(filepath.Join(directory, "ledger-floor.json"), &low); err != nil {
+	if err := durable.Load(filepath.Join(directory, "ledger-floor.json"), &low); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	l.floor = low.Expires
@@ -93,7 +93,7 @@ func (l *ledger) shorten(directory string, all []taken, now time.Time) error {
 			low.Expires = t.Expires
 		}
 	}
-	if err := disk.Save(filepath.Join(directory, "ledger-floor.json"), low); err != nil {
+	if err := durable.Save(filepath.Join(directory, "ledger-floor.json"), low); err != nil {
 		return err
 	}
 	l.floor = low.Expires

@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 )
 
@@ -45,7 +45,7 @@ func Load(path string) (fleet.Credentials, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return wrong(fmt.Errorf("%s may be read by others", path), "chmod 600 "+path)
 	}
-	if err := disk.Load(path, &c); err != nil {
+	if err := durable.Load(path, &c); err != nil {
 		return wrong(err, "get new ones from an admin: firedrill fleet add")
 	}
 	if c.Address == "" || c.Pin == "" || c.Seed == "" {

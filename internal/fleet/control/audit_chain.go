@@ -18,8 +18,8 @@ import (
 	"sync"
 	"time"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/history"
 )
 
@@ -265,13 +265,13 @@ type signedCheckpoint struct {
 
 func saveCheckpoint(directory string, checkpoint AuditCheckpoint, key ed25519.PrivateKey) error {
 	text := encode(checkpoint)
-	return disk.Save(filepath.Join(directory, checkpointFile), signedCheckpoint{Checkpoint: text, Signature: ed25519.Sign(key, append([]byte(checkpointWords), text...))})
+	return durable.Save(filepath.Join(directory, checkpointFile), signedCheckpoint{Checkpoint: text, Signature: ed25519.Sign(key, append([]byte(checkpointWords), text...))})
 }
 
 // loadCheckpoint reads the checkpoint without regard to its signature.
 func loadCheckpoint(directory string) (checkpoint AuditCheckpoint, ok bool, err error) {
 	var kept signedCheckpoint
-	if err := disk.Load(filepath.Join(directory, checkpointFile), &kept); err != nil || len(kept.Checkpoint) == 0 {
+	if err := durable.Load(filepath.Join(directory, checkpointFile), &kept); err != nil || len(kept.Checkpoint) == 0 {
 		return checkpoint, false, err
 	}
 	err = json.Unmarshal(kept.Checkpoint, &checkpoint)
@@ -290,7 +290,7 @@ type auditSeed struct {
 // loadAuditKey reads the key of a server's directory.
 func loadAuditKey(directory string) (key ed25519.PrivateKey, known bool, err error) {
 	var kept auditSeed
-	if err := disk.Load(filepath.Join(directory, auditKeyFile), &kept); err != nil || len(kept.Seed) != ed25519.SeedSize {
+	if err := durable.Load(filepath.Join(directory, auditKeyFile), &kept); err != nil || len(kept.Seed) != ed25519.SeedSize {
 		return nil, false, err
 	}
 	return ed25519.NewKeyFromSeed(kept.Seed), true, nil
@@ -306,13 +306,13 @@ func openAuditKey(directory string) (ed25519.PrivateKey, error) {
 	if _, err := rand.Read(seed); err != nil {
 		return nil, err
 	}
-	return ed25519.NewKeyFromSeed(seed), disk.Save(filepath.Join(directory, auditKeyFile), auditSeed{seed})
+	return ed25519.NewKeyFromSeed(seed), durable.Save(filepath.Join(directory, auditKeyFile), auditSeed{seed})
 }
 
 // verifyCheckpoint reads the checkpoint, if it is this server's.
 func verifyCheckpoint(directory, fleet string, key ed25519.PublicKey) (checkpoint AuditCheckpoint, ok bool, err error) {
 	var kept signedCheckpoint
-	if err := disk.Load(filepath.Join(directory, checkpointFile), &kept); err != nil {
+	if err := durable.Load(filepath.Join(directory, checkpointFile), &kept); err != nil {
 		return checkpoint, false, err
 	}
 	if len(kept.Checkpoint) == 0 {
@@ -394,7 +394,7 @@ func VerifyAudit(directory string) (AuditProof, error) {
 	var proof AuditProof
 	var id identity
 	key, known, err := loadAuditKey(directory)
-	if err := errors.Join(err, disk.Load(filepath.Join(directory, identityFile), &id)); err != nil {
+	if err := errors.Join(err, durable.Load(filepath.Join(directory, identityFile), &id)); err != nil {
 		return proof, &drill.Error{Op: "audit", Kind: drill.Invalid, Err: err}
 	}
 	if id.Fleet == "" || !known {

@@ -26,8 +26,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/permits"
 )
@@ -514,7 +514,7 @@ func (c *Control) Pin() string { return c.keys.ownPin() }
 func (c *Control) firstAdmin(ctx context.Context) error {
 	path := filepath.Join(c.options.Directory, AdminFile)
 	var had fleet.Credentials
-	if err := disk.Load(path, &had); err != nil {
+	if err := durable.Load(path, &had); err != nil {
 		return &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "remove the file if you have other credentials"}
 	}
 	if had.Seed == "" {
@@ -539,18 +539,18 @@ func (c *Control) firstAdmin(ctx context.Context) error {
 		}
 	}
 	had.Address, had.Pin = c.Address(), c.keys.ownPin()
-	return disk.Save(path, had)
+	return durable.Save(path, had)
 }
 
 // refreshAdmin has the credentials that lie here name the servers that are known now, and by what they are.
 func (c *Control) refreshAdmin() {
 	path := filepath.Join(c.options.Directory, AdminFile)
 	var had fleet.Credentials
-	if disk.Load(path, &had) != nil || had.Seed == "" || had.Address == c.Address() && had.Pin == c.keys.ownPin() {
+	if durable.Load(path, &had) != nil || had.Seed == "" || had.Address == c.Address() && had.Pin == c.keys.ownPin() {
 		return
 	}
 	had.Address, had.Pin = c.Address(), c.keys.ownPin()
-	if err := disk.Save(path, had); err != nil {
+	if err := durable.Save(path, had); err != nil {
 		c.log.Warn("the credentials of the first admin do not name all servers", "error", err) //nolint:sloglint // no request to carry
 	}
 }

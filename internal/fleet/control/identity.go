@@ -17,8 +17,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 )
 
@@ -56,7 +56,7 @@ func loadIdentity(directory string) (identity, error) {
 	case err == nil && info.Mode().Perm()&0o077 != 0:
 		return id, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: fmt.Errorf("%s may be read by others", path), Hint: "chmod 600 " + path + ", and think of it as known"}
 	case err == nil:
-		if err := disk.Load(path, &id); err != nil {
+		if err := durable.Load(path, &id); err != nil {
 			return id, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "bring it back from a backup: without it no agent trusts this server"}
 		}
 		if id.Fleet == "" || len(id.OrderSeed) != ed25519.SeedSize {
@@ -74,7 +74,7 @@ func loadIdentity(directory string) (identity, error) {
 	if id.Certificate, id.Key, err = newCertificate(id.Fleet, nil, nil); err != nil {
 		return id, err
 	}
-	return id, disk.Save(path, id)
+	return id, durable.Save(path, id)
 }
 
 // newCertificate makes a key and its certificate, which the key before signs, if there was one.

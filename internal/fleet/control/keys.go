@@ -25,8 +25,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 )
 
@@ -117,7 +117,7 @@ func (k *keyring) over(now time.Time) error {
 		return nil
 	}
 	id.OrderBefore, id.OrderEnds = nil, time.Time{}
-	if err := disk.Save(k.path, id); err != nil {
+	if err := durable.Save(k.path, id); err != nil {
 		return err
 	}
 	return k.hold(id)
@@ -217,7 +217,7 @@ func (c *Control) catchUpKeys() error {
 			return &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: fmt.Errorf("change %d of the keys of the fleet cannot be followed: %w", t.Turn, err),
 				Hint: "copy fleet/identity.json from the data directory of a server that has followed, and start again"}
 		}
-		if err := errors.Join(disk.Save(k.path, next), k.hold(next)); err != nil {
+		if err := errors.Join(durable.Save(k.path, next), k.hold(next)); err != nil {
 			return err
 		}
 		c.record("this server has followed change %d of the keys of the fleet", t.Turn)

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/agent"
 )
@@ -20,7 +20,7 @@ func (r *ring) identityOf(p *part) (kept struct {
 	Certificate string `json:"certificate"`
 }) {
 	r.t.Helper()
-	if err := disk.Load(filepath.Join(p.config.(serverConfig).Directory, "identity.json"), &kept); err != nil { //nolint:forcetypeassert // of a server
+	if err := durable.Load(filepath.Join(p.config.(serverConfig).Directory, "identity.json"), &kept); err != nil { //nolint:forcetypeassert // of a server
 		r.t.Fatal(err)
 	}
 	return kept

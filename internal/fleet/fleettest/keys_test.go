@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/agent"
 	"firedrill/internal/fleet/client"
@@ -154,7 +154,7 @@ func midway(t *testing.T, taken, hasty bool) error {
 	}
 	both := before
 	both.Next = seed
-	if err := disk.Save(filepath.Join(h.state, "agent.json"), both); err != nil {
+	if err := durable.Save(filepath.Join(h.state, "agent.json"), both); err != nil {
 		t.Fatal(err)
 	}
 	w.startAgent(h, func(o *agent.Options) { o.Hasty = hasty })
@@ -367,7 +367,7 @@ func TestAPersonReplacesTheirKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	var kept []fleet.Credentials
-	if err := w.admin.Renew(t.Context(), func(c fleet.Credentials) error { kept = append(kept, c); return disk.Save(path, c) }); err != nil {
+	if err := w.admin.Renew(t.Context(), func(c fleet.Credentials) error { kept = append(kept, c); return durable.Save(path, c) }); err != nil {
 		t.Fatal(err)
 	}
 	if len(kept) != 2 || kept[0].Seed != had.Seed || kept[0].Next == "" || kept[1].Seed != kept[0].Next || kept[1].Next != "" {

@@ -22,7 +22,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"firedrill/internal/awsapi/disk"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/agent"
 	"firedrill/internal/fleet/client"
@@ -571,7 +571,7 @@ func (r *ring) mustBeRight() {
 func saved[T any](t *testing.T, path string) T {
 	t.Helper()
 	var value T
-	if err := disk.Load(path, &value); err != nil {
+	if err := durable.Load(path, &value); err != nil {
 		t.Fatal(err)
 	}
 	return value

@@ -15,8 +15,8 @@ import (
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/totp"
 
-	"firedrill/internal/awsapi/disk"
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 )
 
@@ -90,7 +90,7 @@ func (b *Book) read() error {
 		return nil
 	}
 	var users []User
-	if err := disk.Load(b.path, &users); err != nil {
+	if err := durable.Load(b.path, &users); err != nil {
 		return wrong("users", "bring the file back from a backup", "%w", err)
 	}
 	b.users, b.stamp = users, stamp
@@ -157,7 +157,7 @@ func (b *Book) change(with func([]User) ([]User, error)) error {
 		return err
 	}
 	b.stamp = ""
-	if err := disk.Save(b.path, users); err != nil {
+	if err := durable.Save(b.path, users); err != nil {
 		return err
 	}
 	return b.own()
