@@ -51,14 +51,7 @@ func TestResolverFollowsResolvConf(t *testing.T) {
 // nameServer answers on loopback with what answer makes of the question, in both networks.
 func nameServer(t *testing.T, answer dns.HandlerFunc) string {
 	t.Helper()
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := net.Listen("tcp", packets.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, streams := bothPorts(t)
 	for _, server := range []*dns.Server{{PacketConn: packets, Handler: answer}, {Listener: streams, Handler: answer}} {
 		up := make(chan struct{})
 		server.NotifyStartedFunc = func() { close(up) }
@@ -67,6 +60,25 @@ func nameServer(t *testing.T, answer dns.HandlerFunc) string {
 		t.Cleanup(func() { _ = server.Shutdown() })
 	}
 	return packets.LocalAddr().String()
+}
+
+// bothPorts finds a port that is free for datagrams and for streams: another program may have one of the two.
+func bothPorts(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	const tries = 100
+	for range tries {
+		streams, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets, err := net.ListenPacket("udp", streams.Addr().String())
+		if err == nil {
+			return packets, streams
+		}
+		_ = streams.Close()
+	}
+	t.Fatalf("none of %d ports was free for both", tries)
+	return nil, nil
 }
 
 func reply(question *dns.Msg, addresses int) *dns.Msg {

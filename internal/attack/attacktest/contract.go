@@ -616,10 +616,10 @@ func Described(described drill.AttackKind) error {
 		errs = append(errs, fmt.Errorf("name, summary or remains is missing: %+v", described))
 	}
 	for _, flag := range described.Flags {
-		if flag.Name == "" || flag.Usage == "" || flag.Type == "" || len(flag.Short) != 1 {
+		if flag.Name == "" || flag.Usage == "" || flag.Type == "" || len(flag.Short) > 1 {
 			errs = append(errs, fmt.Errorf("flag is not whole: %+v", flag))
 		}
-		if seen[flag.Name] || seen["-"+flag.Short] {
+		if seen[flag.Name] || flag.Short != "" && seen["-"+flag.Short] {
 			errs = append(errs, fmt.Errorf("flag is there twice: %+v", flag))
 		}
 		seen[flag.Name], seen["-"+flag.Short] = true, true
