@@ -13,11 +13,11 @@ const (
 	restLook = 15 * time.Second
 	// restRounds is how often a goroutine's stack may be halved in one rest: the collector halves it once each time.
 	restRounds = 4
-	// restGrowth and restPart are by how much a server has grown since its last rest when it rests again, and restWait is how many looks it waits at least: the
-	// collector lets grow as much now and then, and a collection more each minute is nothing.
+	// restGrowth and restPart are by how much a server has grown since its last rest when it rests again, and restWait is how many looks it waits at least, ten
+	// minutes: with 10,000 hosts one rest takes seconds of the processor, and one a minute took nine points of a core.
 	restGrowth = 16 << 20
 	restPart   = 8
-	restWait   = 4
+	restWait   = 40
 	restGain   = 20 // a round that gives back less than this part is the last
 )
 

@@ -23,6 +23,7 @@ func TestAServerRestsAfterManyHaveCome(t *testing.T) {
 		gives  []uint64
 		rounds int
 		settle uint64
+		waited bool // for long enough since the last rest
 	}{
 		{held: 120, settle: 100}, // a little more
 		{held: 100, settle: 100}, // and no more
@@ -32,14 +33,17 @@ func TestAServerRestsAfterManyHaveCome(t *testing.T) {
 		{held: 900, settle: 690}, // and more have come
 		{held: 900, settle: 690}, // just rested
 		{held: 900, settle: 690},
-		{held: 900, gives: []uint64{760, 750}, rounds: 2, settle: 750},
+		{held: 900, gives: []uint64{760, 750}, rounds: 2, settle: 750, waited: true},
 		{held: 300, settle: 300}, // many have gone
 		{held: 1000, settle: 300},
 		{held: 1000, settle: 300},
-		{held: 1000, gives: []uint64{800, 600, 450, 400}, rounds: restRounds, settle: 400}, // and come back
+		{held: 1000, gives: []uint64{800, 600, 450, 400}, rounds: restRounds, settle: 400, waited: true}, // and come back
 		{held: 400, settle: 400},
 	} {
 		held, gives, rounds = row.held*mib, row.gives, 0
+		if row.waited {
+			r.wait = 0
+		}
 		rested := r.look()
 		if rounds != row.rounds || rested != (row.rounds > 0) || r.settle != row.settle*mib {
 			t.Errorf("%d: %d rounds, settled at %d MiB; want %d, %d", i, rounds, r.settle/mib, row.rounds, row.settle)
