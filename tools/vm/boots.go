@@ -55,7 +55,7 @@ const (
 	// TestOldKernelRefusesScopesThatItCannotTell proves what comes of it before.
 	byGroup = "^Test(ProcessScope|CgroupScope|AttackOnAProcess)"
 	// elsewhere are tests of what is the same on every kernel: how targets, flags, names and figures are read and told. The gate runs them.
-	elsewhere = "^Test(Plan|Orders|BlackholeIs|Unresolved|Revert|Resolving|Canar|Leak|Addresses|NewAddresses|EachAddress|Hits|RoutedHits|ContainersOfReal|CgroupOfVersion1|Attack(OnA|ThatHits|EndsWith)|GrowingShare|EgressPorts|IngressPorts|ProtocolNarrows|NoTarget|OwnSSH|Second|ContainerThat|ContainerIsHitByTheName)"
+	elsewhere = "^Test(Plan|Orders|BlackholeIs|Unresolved|Revert|Resolving|Canar|Leak|Addresses|NewAddresses|EachAddress|Hits|RoutedHits|ContainersOfReal|PodsOfContainerd|CgroupOfVersion1|Attack(OnA|ThatHits|EndsWith)|GrowingShare|EgressPorts|IngressPorts|ProtocolNarrows|NoTarget|OwnSSH|Second|ContainerThat|ContainerIsHitByTheName)"
 )
 
 // boots are all machines, in the order in which they are switched on. 5.10 knows no owner flag of nftables tables, so that the gate alone

@@ -229,7 +229,7 @@ func TestAttackOnPodsIsRefusedAsAWhole(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return errors.Join(netlink.LinkSetName(link, "eth1"))
+		return errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, "eth1"), netlink.LinkSetUp(link)) // before Linux 6.2 it must be down
 	}))
 	for want, args := range map[string][]string{
 		"--pod=app=db in namespace shop: none of the 3 pods": {"--pod=app=db", "--pod-namespace=shop"},
