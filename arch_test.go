@@ -108,6 +108,7 @@ var mayImport = map[string][]string{
 	"internal/deploy/remote/sshconfig":  {},
 	"internal/onefile":                  {},
 	"internal/tether":                   {},
+	"internal/tether/tethertest":        {"internal/tether"},
 	"internal/deploy/remote/remotetest": {"internal/deploy/remote", "internal/drill"},
 	"internal/conductor":                {"internal/drill", "internal/history", "internal/guard"},
 	"internal/schema":                   {"internal/attest", "internal/drill", "internal/history", "internal/playbook", "internal/report", "internal/stage", "internal/verdict"},

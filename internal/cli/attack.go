@@ -135,7 +135,7 @@ func runAttack(ctx context.Context, s streams, invocation attack.Invocation) err
 // newHaltCommand makes "firedrill halt".
 func newHaltCommand(s streams) *cobra.Command {
 	var asJSON, all bool
-	var far farHalt
+	var far farFleet
 	haltCmd := &cobra.Command{
 		Use:   "halt",
 		Short: "End every attack on this host at once, or with --all or --server on every host of the fleet, and make sure that nothing is left",
@@ -162,10 +162,11 @@ func newHaltCommand(s streams) *cobra.Command {
 	return haltCmd
 }
 
-// farHalt is a halt of the whole fleet.
-type farHalt struct {
-	server, credentials, reason string
-	json                        bool
+// farFleet is what halt and status, which are in every program, say to the one that can speak to a server.
+type farFleet struct {
+	server, credentials string
+	reason              string // of a halt
+	json                bool
 }
 
 const credentialsUsage = "file with the credentials for the fleet's server (default: $FIREDRILL_FLEET, ~/.config/firedrill/fleet.json, or the server's own here)"

@@ -525,7 +525,7 @@ func newFleetStopCommand(s streams, o *fleetOptions) *cobra.Command {
 }
 
 func newFleetHaltCommand(s streams, o *fleetOptions) *cobra.Command {
-	var far farHalt
+	var far farFleet
 	command := fleetCommand("halt", "The same as firedrill halt --all", "Ends everything on every host and engages the lever. The same as firedrill halt --all.", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		far.server, far.credentials, far.json = o.server, o.credentials, o.json
 		return haltFleet(ctx, s, far)
@@ -535,8 +535,8 @@ func newFleetHaltCommand(s streams, o *fleetOptions) *cobra.Command {
 }
 
 // haltFleet ends everything on every host.
-func haltFleet(ctx context.Context, s streams, far farHalt) error {
-	o := fleetOptions{server: far.server, credentials: far.credentials, json: far.json}
+func haltFleet(ctx context.Context, s streams, far farFleet) error {
+	o := far.options()
 	var report fleet.HaltReport
 	err := o.call(ctx, "halt", fleet.HaltRequest{Reason: far.reason}, &report)
 	if report.Lever.Epoch == 0 && err != nil {

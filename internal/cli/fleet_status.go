@@ -29,9 +29,13 @@ func newFleetStatusCommand(s streams, o *fleetOptions) *cobra.Command {
 		func(ctx context.Context, _ []string) error { return statusOfFleet(ctx, s, *o) })
 }
 
+func (f farFleet) options() fleetOptions {
+	return fleetOptions{server: f.server, credentials: f.credentials, json: f.json}
+}
+
 // statusFleet shows how a fleet stands.
-func statusFleet(ctx context.Context, s streams, far farStatus) error {
-	return statusOfFleet(ctx, s, fleetOptions{server: far.server, credentials: far.credentials, json: far.json})
+func statusFleet(ctx context.Context, s streams, far farFleet) error {
+	return statusOfFleet(ctx, s, far.options())
 }
 
 func statusOfFleet(ctx context.Context, s streams, o fleetOptions) error {

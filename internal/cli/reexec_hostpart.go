@@ -14,12 +14,12 @@ import (
 func wholeReexec([]string, io.Writer, io.Writer) (code int, ours bool) { return 0, false }
 
 // haltFleet starts this file again as the whole program, which can speak to a server.
-func haltFleet(_ context.Context, _ streams, far farHalt) error {
+func haltFleet(_ context.Context, _ streams, far farFleet) error {
 	return whole(far.json, "halt", "--server="+far.server, "--fleet="+far.credentials, "--reason="+far.reason)
 }
 
 // statusFleet does likewise.
-func statusFleet(_ context.Context, _ streams, far farStatus) error {
+func statusFleet(_ context.Context, _ streams, far farFleet) error {
 	return whole(far.json, "status", "--server="+far.server, "--fleet="+far.credentials)
 }
 

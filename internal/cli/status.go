@@ -18,7 +18,7 @@ import (
 // newStatusCommand makes "firedrill status".
 func newStatusCommand(s streams) *cobra.Command {
 	var asJSON bool
-	var far farStatus
+	var far farFleet
 	statusCmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the attacks on this host: what, until when, and what they hit; or with --server those of a fleet",
@@ -49,12 +49,6 @@ func newStatusCommand(s streams) *cobra.Command {
 	statusCmd.Flags().StringVar(&far.server, serverFlag, "", serverUsage)
 	statusCmd.Flags().StringVar(&far.credentials, "fleet", "", credentialsUsage)
 	return statusCmd
-}
-
-// farStatus is the status of a whole fleet.
-type farStatus struct {
-	server, credentials string
-	json                bool
 }
 
 // hostStatus is what status prints as JSON.

@@ -3,7 +3,6 @@ package deploy
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,7 +13,7 @@ import (
 
 	"firedrill/internal/deploy/remote/remotetest"
 	"firedrill/internal/drill"
-	"firedrill/internal/tether"
+	"firedrill/internal/tether/tethertest"
 )
 
 // oddNames are what a file may be called, and what shells, tar, sha256sum and line-based protocols stumble over.
@@ -166,33 +165,8 @@ func TestHostWhoseClockIsOffIsDeployedToAllTheSame(t *testing.T) {
 	}
 }
 
-// alone runs a test once more in a mount namespace of its own, where it may mount what it likes, and says whether this is there.
-func alone(t *testing.T) bool {
-	t.Helper()
-	const variable = "FIREDRILL_TEST_ALONE"
-	if os.Getenv(variable) == t.Name() {
-		if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		return true
-	}
-	if os.Geteuid() != 0 {
-		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
-			t.Fatal("root is required, for a small file system of its own")
-		}
-		t.Skip("only root may mount a small file system")
-	}
-	command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	command.Env = append(os.Environ(), variable+"="+t.Name())
-	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if out, err := tether.CombinedOutput(command); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("%v\n%s", err, out)
-	}
-	return false
-}
-
 func TestFullDiskLeavesWhatRuns(t *testing.T) {
-	if !alone(t) {
+	if !tethertest.Apart(t) {
 		return
 	}
 	for name, layout := range map[string]string{"releases": "", "in place": "in-place"} {

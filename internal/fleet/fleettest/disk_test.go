@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,33 +18,8 @@ import (
 	"firedrill/internal/fleet/client"
 	"firedrill/internal/fleet/control"
 	"firedrill/internal/fleet/httpapi"
-	"firedrill/internal/tether"
+	"firedrill/internal/tether/tethertest"
 )
-
-// apart runs a test once more in a mount namespace of its own, where it may mount what it likes, and says whether this is there.
-func apart(t *testing.T) bool {
-	t.Helper()
-	const variable = "FIREDRILL_TEST_APART"
-	if os.Getenv(variable) == t.Name() {
-		if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		return true
-	}
-	if os.Geteuid() != 0 {
-		if strings.Contains(os.Getenv("FIREDRILL_REQUIRE"), "kernel") {
-			t.Fatal("root is required, for a small file system of its own")
-		}
-		t.Skip("only root may mount a small file system")
-	}
-	command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	command.Env = append(os.Environ(), variable+"="+t.Name())
-	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if out, err := tether.CombinedOutput(command); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("%v\n%s", err, out)
-	}
-	return false
-}
 
 // small mounts a volume of 48 MiB.
 func small(t *testing.T) string {
@@ -198,7 +172,7 @@ func fullDisk(t *testing.T, change func(*control.Options)) (w *world, acknowledg
 
 func TestAServerGoesOnWhenItsDiskHasRoomAgain(t *testing.T) {
 	t.Parallel()
-	if !apart(t) {
+	if !tethertest.Apart(t) {
 		return
 	}
 	w, acknowledged, run := fullDisk(t, nil)
@@ -276,7 +250,7 @@ func said(t *testing.T, w *world, text string) int {
 
 func TestAnEngineThatIsLeftBrokenIsCaught(t *testing.T) {
 	t.Parallel()
-	if !apart(t) {
+	if !tethertest.Apart(t) {
 		return
 	}
 	w, acknowledged, _ := fullDisk(t, func(o *control.Options) { o.Unnoticing = true })
@@ -287,7 +261,7 @@ func TestAnEngineThatIsLeftBrokenIsCaught(t *testing.T) {
 
 func TestALeverThatAFullDiskSwallowsIsCaught(t *testing.T) {
 	t.Parallel()
-	if !apart(t) {
+	if !tethertest.Apart(t) {
 		return
 	}
 	w, acknowledged, _ := fullDisk(t, func(o *control.Options) { o.Forgetful = true })
@@ -303,7 +277,7 @@ func TestALeverThatAFullDiskSwallowsIsCaught(t *testing.T) {
 // Of several servers one meets a full disk. The others go on, and when it has room again it keeps with them: one of the others may go down then.
 func TestOneOfThreeServersMeetsAFullDisk(t *testing.T) {
 	t.Parallel()
-	if !apart(t) {
+	if !tethertest.Apart(t) {
 		return
 	}
 	var volume string
