@@ -587,6 +587,8 @@ func printLever(s streams, o fleetOptions, lever fleet.Lever) error {
 		return printJSON(s, lever)
 	case lever.Engaged:
 		fmt.Fprintf(s.out, "engaged by %s at %s: %s\n", lever.By, lever.At.Local().Format(time.RFC3339), orDash(lever.Reason))
+	case lever.Released != "":
+		fmt.Fprintf(s.out, "released by %s at %s: runs may begin\n", lever.Released, lever.ReleasedAt.Local().Format(time.RFC3339))
 	default:
 		fmt.Fprintln(s.out, "released: runs may begin")
 	}

@@ -259,6 +259,9 @@ type Lever struct {
 	Reason  string    `json:"reason,omitempty"`
 	At      time.Time `json:"at,omitzero"`
 	Epoch   uint64    `json:"epoch"`            // grows with each halt
+	// Released and ReleasedAt are who has released it last, and when; none while it is engaged.
+	Released   string    `json:"released_by,omitempty"`
+	ReleasedAt time.Time `json:"released_at,omitzero"`
 	Untold  bool      `json:"untold,omitempty"` // whoever is to be told of its last move was not yet
 }
 

@@ -429,16 +429,20 @@ func (a *Agent) presence() fleet.Presence {
 	return presence
 }
 
-// stopAll ends all orders, begun or not, and looks at nothing any more.
-func (a *Agent) stopAll(why string) {
+// stopAll ends all orders, begun or not, and looks at nothing any more. It names the orders whose attack had begun.
+func (a *Agent) stopAll(why string) (begun []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, t := range a.tasks {
+		if t.begun {
+			begun = append(begun, t.order.ID)
+		}
 		t.stop(why)
 	}
 	for _, s := range a.samplings {
 		s.cancel(errors.New(why))
 	}
+	return begun
 }
 
 func encode(value any) []byte {

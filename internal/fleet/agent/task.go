@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,6 +42,7 @@ type task struct {
 	ahead   chan struct{} // closed when we are told to go
 	once    sync.Once
 	journal *journal
+	begun   bool // its attack is being started, or was; guarded by Agent.mu
 }
 
 func (t *task) stop(why string) { t.cancel(errors.New(why)) }
@@ -284,6 +286,9 @@ func (a *Agent) attack(t *task) fleet.End {
 	defer in.Close()
 	var words lastWords
 	command.Stderr = &words
+	a.mu.Lock()
+	t.begun = true
+	a.mu.Unlock()
 	if err := command.Start(); err != nil {
 		return fleet.End{Why: "not begun: " + err.Error(), Reverted: true, Code: -1}
 	}
@@ -410,8 +415,8 @@ func (a *Agent) heardHalt(message *nats.Msg) {
 		_ = a.conn.Publish(fleet.FromAgent(a.id.Key, fleet.WordHalted), encode(answered))
 		return
 	}
-	a.stopAll("halt by " + halt.By)
-	result := a.haltHere(halt)
+	begun := a.stopAll("halt by " + halt.By)
+	result := a.haltHere(halt, begun)
 	a.mu.Lock()
 	a.halts[halt.ID] = &result
 	a.mu.Unlock()
@@ -420,8 +425,8 @@ func (a *Agent) heardHalt(message *nats.Msg) {
 	a.present()
 }
 
-// haltHere runs "firedrill halt", as a person would.
-func (a *Agent) haltHere(halt fleet.Halt) fleet.Halted {
+// haltHere runs "firedrill halt", as a person would. Orders that were told to end just before count as ended by it, though it may not see them any more.
+func (a *Agent) haltHere(halt fleet.Halt, told []string) fleet.Halted {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), askMax)
 	defer cancel()
 	command := exec.CommandContext(ctx, a.options.Program[0], append(slices.Clone(a.options.Program[1:]), "halt", "--json")...)
@@ -430,11 +435,18 @@ func (a *Agent) haltHere(halt fleet.Halt) fleet.Halted {
 	command.Stdout, command.Stderr = &stdout, &words
 	err := command.Run()
 	var said struct {
-		Ended []json.RawMessage `json:"ended"`
-		Left  []string          `json:"left"`
+		Ended []struct {
+			GUID   string `json:"guid"`
+			PartOf string `json:"part_of"`
+		} `json:"ended"`
+		Left []string `json:"left"`
 	}
 	decodeErr := json.Unmarshal(stdout.Bytes(), &said)
-	result := fleet.Halted{ID: halt.ID, Ended: len(said.Ended), Left: said.Left}
+	for _, one := range said.Ended {
+		told = append(told, cmp.Or(one.PartOf, one.GUID))
+	}
+	slices.Sort(told)
+	result := fleet.Halted{ID: halt.ID, Ended: len(slices.Compact(told)), Left: said.Left}
 	if err != nil || decodeErr != nil {
 		result.Error = strings.TrimSpace(fmt.Sprintf("%v %s", errors.Join(err, decodeErr), words.String()))
 	}

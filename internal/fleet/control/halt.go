@@ -94,6 +94,7 @@ func (c *Control) engage(ctx context.Context, by fleet.Member, reason string) (f
 		if !lever.Engaged {
 			lever.By, lever.Reason, lever.At = by.Name, reason, time.Now()
 		}
+		lever.Released, lever.ReleasedAt = "", time.Time{}
 		lever.Engaged, lever.Epoch, lever.Untold = true, lever.Epoch+1, c.options.Tell != nil
 		return lever
 	}
@@ -114,10 +115,12 @@ func (c *Control) Release(ctx context.Context, by fleet.Member) (fleet.Lever, er
 	var was fleet.Lever
 	lever, err := c.levers.change(ctx, leverKey, func(lever fleet.Lever, _ bool) (fleet.Lever, error) {
 		was = lever
-		lever.Engaged, lever.Untold = false, lever.Untold || was.Engaged && c.options.Tell != nil
+		if was.Engaged {
+			lever.Engaged, lever.Released, lever.ReleasedAt, lever.Untold = false, by.Name, time.Now(), c.options.Tell != nil
+		}
 		return lever, nil
 	})
-	if err != nil {
+	if err != nil || !was.Engaged {
 		return was, err
 	}
 	c.pulse()

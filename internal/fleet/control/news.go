@@ -67,7 +67,7 @@ func (c *Control) tellLever(ctx context.Context) {
 	}
 	news := fleet.News{Name: "lever", From: fleet.NewsOK, To: fleet.NewsAlarm, Text: fmt.Sprintf("%s has halted everything: %s", lever.By, lever.Reason), At: lever.At}
 	if !lever.Engaged {
-		news.From, news.To, news.Text, news.At = fleet.NewsAlarm, fleet.NewsOK, "the lever is released: runs may begin again", time.Now()
+		news.From, news.To, news.Text, news.At = fleet.NewsAlarm, fleet.NewsOK, fmt.Sprintf("the lever is released by %s: runs may begin again", lever.Released), lever.ReleasedAt
 	}
 	if !c.tell(ctx, news) {
 		return

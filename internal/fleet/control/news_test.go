@@ -105,7 +105,7 @@ func TestThatTheLeverMovedIsTold(t *testing.T) {
 	if _, err := c.Release(t.Context(), otto); err != nil {
 		t.Fatal(err)
 	}
-	if got := n.look(t, c); !strings.Contains(got, "lever OK: the lever is released") {
+	if got := n.look(t, c); !strings.Contains(got, "lever OK: the lever is released by otto: ") {
 		t.Errorf("told %q", got)
 	}
 	shut(t, c)

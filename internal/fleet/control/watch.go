@@ -31,8 +31,9 @@ const (
 	changesMax       = 256 // that a reader may be behind
 )
 
-// scopes are what a token may ever have: what a program needs to attack and to halt, never who is let in.
-var scopes = []string{"attack", "cadences", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", ScopeMetrics, "putservice", "release", "run", "runs", "runscheduled", scopeSchedule, "scheduled",
+// scopes are what a token may ever have: what a program needs to attack and to halt, never who is let in, and never the
+// release of the lever, which a named person answers for.
+var scopes = []string{"attack", "cadences", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", ScopeMetrics, "putservice", "run", "runs", "runscheduled", scopeSchedule, "scheduled",
 	"service", "services", "stop", "stopdrill", "unschedule"}
 
 // Scopes are what a token may have.
@@ -44,8 +45,10 @@ type Holder struct {
 	scopes []string
 }
 
-// May reports whether the token has a scope.
-func (h Holder) May(scope string) bool { return slices.Contains(h.scopes, scope) }
+// May reports whether the token has a scope, and may have it still: what no token can have is refused to old ones too.
+func (h Holder) May(scope string) bool {
+	return slices.Contains(h.scopes, scope) && slices.Contains(scopes, scope)
+}
 
 // TokenHolder finds out whose a token is. The server keeps hashes alone.
 func (c *Control) TokenHolder(text string) (Holder, bool) {

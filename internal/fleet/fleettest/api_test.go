@@ -75,7 +75,7 @@ func TestProgramsAskWithATokenWithinItsScopes(t *testing.T) {
 		{http.MethodGet, "/v1/hosts", "fda.wrong", "", http.StatusUnauthorized},
 		{http.MethodGet, "/v1/hosts", pager, "", http.StatusForbidden},
 		{http.MethodPost, "/v1/halt", ci, "", http.StatusForbidden},
-		{http.MethodPost, "/v1/lever/release", pager, "", http.StatusForbidden},
+		{http.MethodPost, "/v1/calls/release", pager, "", http.StatusForbidden},
 		{http.MethodGet, "/v1/events", pager, "", http.StatusForbidden},
 		{http.MethodGet, "/v1/hosts", ci, "", http.StatusOK},
 		{http.MethodPost, "/v1/runs", ci, `{"selector":{"all":true},"kind":"cpu","args":[]}`, http.StatusConflict},

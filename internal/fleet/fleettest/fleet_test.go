@@ -566,7 +566,7 @@ func TestAHaltEndsEverythingAndHoldsUntilReleased(t *testing.T) {
 	w.await("both", func() error { return errors.Join(a.inForce(), b.inForce()) })
 	var report fleet.HaltReport
 	w.must("halt", fleet.HaltRequest{Reason: "enough"}, &report)
-	if a.hit() || b.hit() || len(report.Left) > 0 || len(report.Halted) != 4 || !report.Lever.Engaged {
+	if a.hit() || b.hit() || len(report.Left) > 0 || len(report.Halted) != 4 || report.Ended != 2 || !report.Lever.Engaged {
 		t.Errorf("in force %v %v; the report is %+v", a.hit(), b.hit(), report)
 	}
 	for _, id := range []string{one.ID, two.ID} {
@@ -583,6 +583,10 @@ func TestAHaltEndsEverythingAndHoldsUntilReleased(t *testing.T) {
 	}
 	var lever fleet.Lever
 	w.must("release", nil, &lever)
+	by, at := lever.Released, lever.ReleasedAt
+	if w.must("release", nil, &lever); lever.Engaged || by != "admin" || at.IsZero() || !lever.ReleasedAt.Equal(at) {
+		t.Errorf("released by %q at %s, and then %+v", by, at, lever)
+	}
 	w.await("a run after the release", func() error {
 		run, err := w.attack("cpu", "0.1", "web1")
 		if err == nil {

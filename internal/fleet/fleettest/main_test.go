@@ -53,11 +53,11 @@ func fake(directory, command string, args []string) int {
 		}
 		return printed(status)
 	case "halt":
-		ended := []string{}
+		ended := []map[string]string{}
 		for _, path := range impacts(directory) {
 			if pid := holder(path); pid > 1 {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
-				ended = append(ended, filepath.Base(path))
+				ended = append(ended, map[string]string{"guid": strings.TrimPrefix(filepath.Base(path), "impact-")})
 			}
 			_ = os.Remove(path)
 		}

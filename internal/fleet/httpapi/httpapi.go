@@ -72,8 +72,7 @@ var routes = []route{
 	{http.MethodGet, "/v1/freezes", "freezes", none, http.StatusOK},
 	{http.MethodPost, "/v1/freezes", "freeze", whole, http.StatusCreated},
 	{http.MethodGet, "/v1/lever", "lever", none, http.StatusOK},
-	{http.MethodPost, "/v1/halt", "halt", whole, http.StatusOK},
-	{http.MethodPost, "/v1/lever/release", "release", none, http.StatusOK},
+	{http.MethodPost, "/v1/halt", callHalt, haltFor, http.StatusOK},
 }
 
 func none(*http.Request, []byte) ([]byte, error) { return []byte("null"), nil }
@@ -103,7 +102,7 @@ func encoded(asked any, err error) ([]byte, error) {
 	return json.Marshal(asked)
 }
 
-// whole hands the body on; an empty one is an empty object, because a pager's webhook has nothing to say.
+// whole hands the body on; an empty one is an empty object.
 func whole(_ *http.Request, body []byte) ([]byte, error) {
 	if len(strings.TrimSpace(string(body))) == 0 {
 		return []byte("{}"), nil
@@ -190,8 +189,12 @@ func wait(ctx context.Context, d time.Duration) {
 
 func serve(c *control.Control, route route, by fleet.Member, w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	if err == nil {
+	if err == nil || route.call == callHalt { // a body that is too long, or breaks off, is no reason not to halt
 		body, err = route.asked(r, body)
+	}
+	if none, ok := errors.AsType[notMeant](err); ok {
+		reply(w, http.StatusOK, map[string]string{"ignored": none.Error()})
+		return
 	}
 	if err != nil {
 		fail(w, http.StatusBadRequest, fleet.Problem{Kind: drill.Invalid, Text: err.Error()})
