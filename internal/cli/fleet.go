@@ -293,7 +293,7 @@ EXIT STATUS
 	flags.Uint64Var(&request.Selector.Seed, "seed", 0, "of the random choice (default: a new one, which is printed)")
 	flags.StringVar(&most, "most", "", "no host goes on for longer than this, whatever the attack says (default 1h)")
 	flags.BoolVar(&request.Consent, "yes", false, "consent, where a host's policy or the kind of attack asks for it")
-	flags.BoolVar(&request.DryRun, "dry-run", false, "print which hosts would be attacked, and stop there")
+	flags.BoolVar(&request.DryRun, "dry-run", false, "print which hosts would be attacked, or why the server would refuse, and stop there")
 	flags.BoolVar(&detach, "detach", false, "return once it has begun")
 	return command
 }
@@ -322,7 +322,13 @@ func runFleetAttack(ctx context.Context, s streams, o fleetOptions, request flee
 		}
 		return err
 	}
-	if request.DryRun || detach {
+	if request.DryRun {
+		if !o.json {
+			printPlannedRun(s, run)
+		}
+		return nil
+	}
+	if detach {
 		if !o.json {
 			printRun(s, run)
 		}
@@ -457,6 +463,16 @@ func printRun(s streams, run fleet.Run) {
 		fmt.Fprintln(s.out, "  "+takeoverText(t))
 	}
 	printRunHosts(s, run)
+}
+
+// printPlannedRun shows what a dry run has chosen. Whether the hosts would take it only they can say.
+func printPlannedRun(s streams, run fleet.Run) {
+	names := make([]string, len(run.Hosts))
+	for i, h := range run.Hosts {
+		names[i] = h.Name
+	}
+	fmt.Fprintf(s.out, "dry run: %s would be ordered on %d hosts: %s\n", strings.Join(append([]string{run.Kind}, run.Args...), " "), len(names), strings.Join(names, ", "))
+	fmt.Fprintf(s.out, "services %s, seed %d; lever, limits and permits would allow it. Nothing was ordered: the hosts' own policies are heard when it is\n", strings.Join(run.Services, ", "), run.Seed)
 }
 
 func printRunHosts(s streams, run fleet.Run) {

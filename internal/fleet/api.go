@@ -147,10 +147,12 @@ type AttackRequest struct {
 
 // States of a run, and of a host in it.
 const (
+	RunPlanned   = "planned" // what a dry run shows: nothing was ordered
 	RunStarting  = "starting"
 	RunRunning   = "running"
 	RunEnded     = "ended"
 	RunCancelled = "cancelled" // not all hosts could begin, so none did
+	HostPlanned  = "planned"
 	HostOrdered  = "ordered"
 	HostAccepted = "accepted"
 	HostRefused  = "refused"
@@ -258,11 +260,11 @@ type Lever struct {
 	By      string    `json:"by,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	At      time.Time `json:"at,omitzero"`
-	Epoch   uint64    `json:"epoch"`            // grows with each halt
+	Epoch   uint64    `json:"epoch"` // grows with each halt
 	// Released and ReleasedAt are who has released it last, and when; none while it is engaged.
 	Released   string    `json:"released_by,omitempty"`
 	ReleasedAt time.Time `json:"released_at,omitzero"`
-	Untold  bool      `json:"untold,omitempty"` // whoever is to be told of its last move was not yet
+	Untold     bool      `json:"untold,omitempty"` // whoever is to be told of its last move was not yet
 }
 
 // The states of what is told, as alarms have them.

@@ -44,7 +44,7 @@ type Selector struct {
 	All     bool              `json:"all,omitempty"`     // every host; said, because nothing said must not mean everything
 	Percent float64           `json:"percent,omitempty"` // of those that match, at random; 0: all of them
 	Count   int               `json:"count,omitempty"`   // likewise
-	Seed    uint64            `json:"seed"`              // of the random choice; the same seed and the same hosts give the same choice
+	Seed    uint64            `json:"seed"`              // of the random choice; the same seed and the same hosts give the same choice. 0: the server draws one, each time
 }
 
 func (s Selector) check() error {
@@ -75,14 +75,46 @@ func (s Selector) matches(c Candidate) bool {
 	return true
 }
 
+// asked says what a host must have to match.
+func (s Selector) asked() string {
+	var parts []string
+	if len(s.Names) > 0 {
+		parts = append(parts, "the name "+strings.Join(s.Names, " or "))
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Tags)) {
+		parts = append(parts, "the tag "+key+"="+s.Tags[key])
+	}
+	if len(s.Zones) > 0 {
+		parts = append(parts, "the zone "+strings.Join(s.Zones, " or "))
+	}
+	if s.All {
+		return "joined"
+	}
+	return strings.Join(parts, " and ")
+}
+
+// few joins the first of a list that may be long.
+func few(all []string) string {
+	const most = 5
+	if len(all) <= most {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
+}
+
 // Choose returns the hosts that a selector means, sorted by name. A host that is named must be there; one that only matches is left out
-// when it is not, or when something is in force on it.
-func Choose(fleet []Candidate, s Selector, kind string) ([]Candidate, error) {
+// when it is not, or when something is in force on it. Hosts that are chosen at random are chosen within the limits where that many can be; whether
+// what is returned may be attacked is Limits.Admit's to say.
+func Choose(fleet []Candidate, s Selector, kind string, limits Limits) ([]Candidate, error) {
 	refuse := func(kind drill.ErrorKind, hint, format string, args ...any) ([]Candidate, error) {
 		return nil, &drill.Error{Op: "choose hosts", Kind: kind, Hint: hint, Err: fmt.Errorf(format, args...)}
 	}
 	if err := s.check(); err != nil {
-		return refuse(drill.Invalid, "name hosts with --host, --tag or --zone, or say --all", "%w", err)
+		hint := "name hosts with --host, --tag or --zone, or say --all"
+		if s.All || len(s.Names)+len(s.Tags)+len(s.Zones) > 0 {
+			hint = "see: firedrill fleet attack --help"
+		}
+		return refuse(drill.Invalid, hint, "%w", err)
 	}
 	sorted := slices.SortedFunc(slices.Values(fleet), func(a, b Candidate) int { return strings.Compare(a.Name, b.Name) })
 	for _, name := range s.Names {
@@ -91,6 +123,7 @@ func Choose(fleet []Candidate, s Selector, kind string) ([]Candidate, error) {
 		}
 	}
 	var matching []Candidate
+	var unfit []string
 	for _, c := range sorted {
 		if !s.matches(c) {
 			continue
@@ -110,10 +143,16 @@ func Choose(fleet []Candidate, s Selector, kind string) ([]Candidate, error) {
 			matching = append(matching, c)
 		} else if slices.Contains(s.Names, c.Name) {
 			return refuse(drill.Refused, "see: firedrill fleet hosts", "not attacking: host %s %s", c.Name, why)
+		} else {
+			unfit = append(unfit, c.Name+" "+why)
 		}
 	}
-	if len(matching) == 0 {
-		return refuse(drill.Refused, "see: firedrill fleet hosts", "not attacking: no host matches that is there, can run %s and is not under attack", kind)
+	switch {
+	case len(matching) > 0:
+	case len(unfit) == 0:
+		return refuse(drill.Refused, "see: firedrill fleet hosts", "not attacking: no host has %s", s.asked())
+	default:
+		return refuse(drill.Refused, "see: firedrill fleet hosts", "not attacking: of the hosts with %s none can be attacked: %s", s.asked(), few(unfit))
 	}
 	want := len(matching)
 	switch {
@@ -127,6 +166,11 @@ func Choose(fleet []Candidate, s Selector, kind string) ([]Candidate, error) {
 	random := rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // a choice that can be made again is what is wanted
 	random.Shuffle(len(matching), func(i, j int) { matching[i], matching[j] = matching[j], matching[i] })
 	chosen := matching[:want]
+	if want < len(matching) && limits.Admit(fleet, chosen) != nil {
+		if within := limits.pick(fleet, matching, want); len(within) == want {
+			chosen = within
+		}
+	}
 	slices.SortFunc(chosen, func(a, b Candidate) int { return strings.Compare(a.Name, b.Name) })
 	return chosen, nil
 }
@@ -143,7 +187,6 @@ func (l Limits) Admit(fleet, chosen []Candidate) error {
 	for _, c := range chosen {
 		hit[c.Key] = true
 	}
-	type group struct{ all, down, left int } // down: hit, or under attack already; left: healthy afterwards
 	groups := map[string]*group{}
 	touched := map[string]bool{}
 	for _, c := range fleet {
@@ -170,12 +213,56 @@ func (l Limits) Admit(fleet, chosen []Candidate) error {
 		if strings.HasPrefix(name, TagService) && g.left == 0 {
 			return &drill.Error{Op: "limits", Kind: drill.Refused, Err: fmt.Errorf("not attacking: no healthy host of %s would be left", name), Hint: "attack fewer hosts; see: firedrill fleet hosts"}
 		}
-		if allowed := max(1, int(l.Percent*float64(g.all)/100)); g.down > allowed {
+		if allowed := l.allowed(g); g.down > allowed {
 			return &drill.Error{Op: "limits", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %d of %d hosts of %s would be hit at the same time, and %d are allowed", g.down, g.all, name, allowed),
 				Hint: "attack fewer hosts, or start the server with a higher --max-percent"}
 		}
 	}
 	return nil
+}
+
+// group counts the hosts of a service, of an environment of it, or of a zone. Down are those that are hit, or under attack already; left those that
+// are healthy afterwards.
+type group struct{ all, down, left int }
+
+func (l Limits) allowed(g *group) int { return max(1, int(l.Percent*float64(g.all)/100)) }
+
+// pick takes hosts in the order in which they come, as long as each keeps within the limits with those before it, and returns at most so many.
+func (l Limits) pick(fleet, from []Candidate, most int) []Candidate {
+	groups := map[string]*group{}
+	for _, c := range fleet {
+		for _, name := range groupsOf(c) {
+			if groups[name] == nil {
+				groups[name] = &group{}
+			}
+			g := groups[name]
+			g.all++
+			if c.Attacked {
+				g.down++
+			} else if c.Healthy() {
+				g.left++
+			}
+		}
+	}
+	var picked []Candidate
+	for _, c := range from {
+		if len(picked) == most {
+			break
+		}
+		names := groupsOf(c)
+		if slices.ContainsFunc(names, func(name string) bool {
+			g := groups[name]
+			return g.down+1 > l.allowed(g) || strings.HasPrefix(name, TagService) && g.left <= 1
+		}) {
+			continue
+		}
+		for _, name := range names {
+			groups[name].down++
+			groups[name].left--
+		}
+		picked = append(picked, c)
+	}
+	return picked
 }
 
 // groupsOf names the groups of which a host is a part.

@@ -142,20 +142,20 @@ func many(count int) []Candidate {
 func TestAChoiceIsTheSameForASeedAndKeepsToWhatWasAsked(t *testing.T) {
 	fleet := many(60)
 	s := Selector{Tags: map[string]string{TagService: "s1"}, Count: 3, Seed: 42}
-	first, err := Choose(fleet, s, "cpu")
+	first, err := Choose(fleet, s, "cpu", Limits{Percent: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
 	shuffled := slices.Clone(fleet)
 	slices.Reverse(shuffled)
-	again, err := Choose(shuffled, s, "cpu")
+	again, err := Choose(shuffled, s, "cpu", Limits{Percent: 100})
 	if err != nil || !reflect.DeepEqual(first, again) {
 		t.Errorf("the order of hosts changes the choice: %v %v %v", first, again, err)
 	}
 	choices := map[string]bool{}
 	for seed := range uint64(50) {
 		s.Seed = seed
-		chosen, err := Choose(fleet, s, "cpu")
+		chosen, err := Choose(fleet, s, "cpu", Limits{Percent: 100})
 		if err != nil || len(chosen) != 3 {
 			t.Fatalf("seed %d: %v %v", seed, chosen, err)
 		}
@@ -180,12 +180,83 @@ func TestAChoiceIsTheSameForASeedAndKeepsToWhatWasAsked(t *testing.T) {
 		"unknown":          {Names: []string{"h999"}},
 		"no such zone":     {Zones: []string{"z9"}},
 	} {
-		if chosen, err := Choose(fleet, bad, "cpu"); err == nil {
+		if chosen, err := Choose(fleet, bad, "cpu", Limits{Percent: 100}); err == nil {
 			t.Errorf("%s: %v", name, chosen)
 		}
 	}
-	if chosen, err := Choose(fleet, Selector{All: true}, "shutdown"); err == nil {
+	if chosen, err := Choose(fleet, Selector{All: true}, "shutdown", Limits{Percent: 100}); err == nil {
 		t.Errorf("what they cannot run: %v", chosen)
+	}
+}
+
+// A random choice keeps within the limits where it can: whoever asks for half of a service is not refused by the luck of the seed.
+func TestARandomChoiceKeepsWithinTheLimits(t *testing.T) {
+	web := func(i int, environment string) Candidate {
+		return Candidate{Key: fmt.Sprint("k", i), Name: fmt.Sprint("web", i), Zone: fmt.Sprint("z", i/2), Online: true, Kinds: []string{"cpu"}, Tags: map[string]string{TagService: "shop", TagEnvironment: environment}}
+	}
+	five := []Candidate{web(1, "blue"), web(2, "blue"), web(3, "green"), web(4, "green"), web(5, "green")}
+	limits := Limits{Percent: 50}
+	moved := 0
+	for seed := range uint64(200) {
+		s := Selector{Tags: map[string]string{TagService: "shop"}, Percent: 50, Seed: seed}
+		unbounded, err := Choose(five, s, "cpu", Limits{Percent: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		chosen, err := Choose(five, s, "cpu", limits)
+		if err != nil || len(chosen) != 2 || limits.Admit(five, chosen) != nil {
+			t.Fatalf("seed %d: %v %v %v", seed, chosen, err, limits.Admit(five, chosen))
+		}
+		allowed := limits.Admit(five, unbounded) == nil
+		if same := reflect.DeepEqual(chosen, unbounded); allowed != same {
+			t.Errorf("seed %d: what was allowed was chosen otherwise, or the other way round: %v", seed, chosen)
+		}
+		if !allowed {
+			moved++
+		}
+	}
+	if moved < 20 {
+		t.Errorf("only %d of 200 seeds would have been refused", moved)
+	}
+	// More than can be is refused as before; what is picked of many is always admitted.
+	if chosen, err := Choose(five, Selector{All: true, Count: 4, Seed: 1}, "cpu", limits); err != nil || limits.Admit(five, chosen) == nil {
+		t.Errorf("four of five: %v %v", chosen, err)
+	}
+	picked := 0
+	for count := 2; count < 80; count++ {
+		fleet := many(count)
+		for _, percent := range []float64{1, 20, 50, 100} {
+			chosen := Limits{Percent: percent}.pick(fleet, slices.DeleteFunc(slices.Clone(fleet), func(c Candidate) bool { return !c.Healthy() }), count)
+			if len(chosen) == 0 {
+				continue
+			}
+			picked++
+			if err := (Limits{Percent: percent}).Admit(fleet, chosen); err != nil {
+				t.Fatalf("%d of %d hosts at %g %%: %v", len(chosen), count, percent, err)
+			}
+		}
+	}
+	if picked < 200 {
+		t.Errorf("only %d were picked", picked)
+	}
+}
+
+func TestARefusedChoiceSaysWhichHostsWereMeant(t *testing.T) {
+	fleet := []Candidate{{Key: "a", Name: "a", Zone: "z1", Online: true, Attacked: true, Kinds: []string{"cpu"}}, {Key: "b", Name: "b", Zone: "z1", Kinds: []string{"cpu"}}}
+	for want, s := range map[string]Selector{
+		"no host has the zone z9":                       {Zones: []string{"z9"}},
+		"no host has the tag service=x and the zone z1": {Zones: []string{"z1"}, Tags: map[string]string{TagService: "x"}},
+		"of the hosts with the zone z1 none can be attacked: a is under attack, b is not there": {Zones: []string{"z1"}},
+	} {
+		if _, err := Choose(fleet, s, "cpu", Limits{Percent: 100}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+	if _, err := Choose(fleet, Selector{All: true, Percent: 101}, "cpu", Limits{}); strings.Contains(drill.HintOf(err), "--all") {
+		t.Errorf("the cure of a percentage is %q", drill.HintOf(err))
+	}
+	if _, err := Choose(nil, Selector{All: true}, "cpu", Limits{}); err == nil || !strings.Contains(err.Error(), "no host has joined") {
+		t.Error(err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -67,9 +66,6 @@ func (f attackForm) request() (fleet.AttackRequest, error) {
 		if r.Selector.Seed, err = strconv.ParseUint(f.Seed, 10, 64); err != nil {
 			return bad("seed", "%q is not a number", f.Seed)
 		}
-	}
-	for r.Selector.Seed == 0 {
-		r.Selector.Seed = uint64(rand.Uint32()) //nolint:gosec // a choice, not a secret
 	}
 	if r.Args, err = drill.ShellWords(f.Args); err != nil {
 		return bad("flags of the attack", "%w", err)
@@ -145,7 +141,9 @@ func (s *server) attack(r *http.Request, v *visit) (string, error) {
 	if err == nil && !request.DryRun {
 		return "/runs/" + run.ID, nil
 	}
-	form.Seed = strconv.FormatUint(request.Selector.Seed, 10)
+	if run.Seed != 0 {
+		form.Seed = strconv.FormatUint(run.Seed, 10) // what was shown is what is begun
+	}
 	view := s.attackView(v, form)
 	status := http.StatusOK
 	if err != nil {

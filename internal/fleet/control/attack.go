@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -57,8 +58,11 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	if lever.Engaged {
 		return fleet.Run{}, leverEngaged(lever)
 	}
+	for request.Selector.Seed == 0 {
+		request.Selector.Seed = uint64(rand.Uint32()) //nolint:gosec // short enough to be read out; a choice, not a secret
+	}
 	all := c.candidates(c.callTheRoll(ctx))
-	chosen, err := fleet.Choose(all, request.Selector, request.Kind)
+	chosen, err := fleet.Choose(all, request.Selector, request.Kind, c.options.Limits)
 	if err != nil {
 		return fleet.Run{}, err
 	}
@@ -82,7 +86,11 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 		run.Hosts = append(run.Hosts, fleet.RunHost{Key: host.Key, Name: host.Name, Order: uuid.Must(uuid.NewV7()).String(), State: fleet.HostOrdered, Code: -1})
 	}
 	if request.DryRun {
-		return run, nil
+		run.State = fleet.RunPlanned
+		for i := range run.Hosts {
+			run.Hosts[i].State = fleet.HostPlanned
+		}
+		return run, c.permits.Look(ctx, permits.Names(run.Services, run.Groups), now)
 	}
 	if err := c.takePermits(ctx, permits.Names(run.Services, run.Groups), permits.Permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
 		return fleet.Run{}, err

@@ -334,7 +334,7 @@ func (c *Control) admitDrill(ctx context.Context, run fleet.DrillRun, service dr
 	var chosen []fleet.Candidate
 	for _, kind := range run.Kinds {
 		var err error
-		if chosen, err = fleet.Choose(all, fleet.Selector{Names: run.Hosts}, kind); err != nil {
+		if chosen, err = fleet.Choose(all, fleet.Selector{Names: run.Hosts}, kind, c.options.Limits); err != nil {
 			return run, err
 		}
 	}

@@ -84,7 +84,7 @@ func TestTheScheduleBeginsEachMomentOnceAndAsWhoPutItThere(t *testing.T) {
 		return c.Scheduled(now)[0]
 	}
 	first := view[0].Next.Add(time.Second)
-	if one := carry(first); !strings.Contains(one.Why, "no host matches") || !one.Done.Equal(view[0].Next) {
+	if one := carry(first); !strings.Contains(one.Why, "no host has joined") || !one.Done.Equal(view[0].Next) {
 		t.Errorf("%+v", one)
 	}
 	const line = "the schedule does not begin every-minute of otto"

@@ -719,3 +719,41 @@ func TestAnAnswerThatIsLongerThanAMessageArrives(t *testing.T) {
 		t.Errorf("%d bytes would fit into one message: the test tests nothing", len(text))
 	}
 }
+
+// A dry run orders nothing, and is refused as what it stands for would be: by the limits, the permit, and the lever. A seed that nobody gave is drawn.
+func TestADryRunSaysWhatWouldBeRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	h := w.join("web1", web(), nil)
+	w.join("web2", web(), nil)
+	w.join("web3", web(), nil)
+	w.join("web4", web(), nil) // of four two may be hit
+	look := func() (run fleet.Run, err error) {
+		err = w.call("attack", fleet.AttackRequest{Selector: fleet.Selector{Tags: web(), Count: 1}, Kind: "cpu", Args: []string{"-l", "1"}, DryRun: true}, &run)
+		return run, err
+	}
+	seeds := map[uint64]bool{}
+	for range 3 {
+		run, err := look()
+		if err != nil || run.State != fleet.RunPlanned || len(run.Hosts) != 1 || run.Hosts[0].State != fleet.HostPlanned || run.Seed == 0 {
+			t.Fatalf("%+v %v", run, err)
+		}
+		seeds[run.Seed] = true
+	}
+	if len(seeds) == 1 {
+		t.Errorf("three looks have one seed: %v", seeds)
+	}
+	var runs []fleet.Run
+	if w.must("runs", nil, &runs); len(runs) != 0 {
+		t.Errorf("a look has left %v", runs)
+	}
+	run := w.mustAttack("cpu", "60", "web1")
+	w.await("the impact", h.inForce)
+	if _, err := look(); drill.KindOf(err) != drill.Refused || !strings.Contains(err.Error(), "holds the permit of service web") || !strings.Contains(drill.HintOf(err), "fleet stop "+run.ID) {
+		t.Errorf("while a run has the permit: %v", err)
+	}
+	w.must("halt", nil, nil)
+	if _, err := look(); drill.KindOf(err) != drill.Refused || !strings.Contains(err.Error(), "the lever is engaged") {
+		t.Errorf("while the lever is engaged: %v", err)
+	}
+}

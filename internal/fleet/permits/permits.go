@@ -88,6 +88,24 @@ func (s *Store) takeOne(ctx context.Context, wanted Permit, now time.Time) error
 	return held(wanted.Service, holder)
 }
 
+// Look says of the permits what Take would, as far as that can be seen without taking any.
+func (s *Store) Look(ctx context.Context, services []string, now time.Time) error {
+	for _, service := range services {
+		value, _, err := s.Bucket.Get(ctx, service)
+		if errors.Is(err, ErrNone) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		var holder Permit
+		if err := json.Unmarshal(value, &holder); err != nil || now.Before(holder.Until) {
+			return held(service, holder)
+		}
+	}
+	return nil
+}
+
 // groupPrefix begins the name of the permit of a redundancy group. No service is called so.
 const groupPrefix = "_group."
 
@@ -106,7 +124,7 @@ func held(service string, holder Permit) error {
 		what = "redundancy group " + group
 	}
 	return &drill.Error{Op: "permit", Kind: drill.Refused, Err: fmt.Errorf("not attacking: run %s of %s holds the permit of %s until %s", holder.Run, holder.By, what, holder.Until.Format(time.RFC3339)),
-		Hint: "wait for its end, or end it: firedrill halt --all"}
+		Hint: fmt.Sprintf("wait for its end, or end it: firedrill fleet stop %s (of a drill: firedrill fleet drill stop %s)", holder.Run, holder.Run)}
 }
 
 // Yield gives a permit back, if it is still the run's. It may be called twice.

@@ -81,6 +81,15 @@ func TestPermitsAreOnesAloneAndAllOrNone(t *testing.T) {
 	if drill.KindOf(err) != drill.Refused || !strings.Contains(err.Error(), "run one of ops holds the permit of service b") || !slices.Equal(held(), []string{"a", "b"}) {
 		t.Errorf("what is held: %v, and %v are held", err, held())
 	}
+	// A look says what Take would, and takes nothing.
+	for at, want := range map[time.Time]bool{now: false, now.Add(time.Minute - 1): false, now.Add(time.Minute): true} {
+		if err := store.Look(ctx, []string{"c", "b"}, at); (err == nil) != want || err != nil && (drill.KindOf(err) != drill.Refused || !strings.Contains(drill.HintOf(err), "fleet stop one")) {
+			t.Errorf("a look at %s: %v", at, err)
+		}
+	}
+	if err := store.Look(ctx, []string{"c"}, now); err != nil || !slices.Equal(held(), []string{"a", "b"}) {
+		t.Errorf("a look at what is free: %v, and %v are held", err, held())
+	}
 	if err := store.Take(ctx, []string{"b"}, wanted("two"), now.Add(time.Minute-1)); drill.KindOf(err) != drill.Refused {
 		t.Errorf("a moment before its end: %v", err)
 	}
