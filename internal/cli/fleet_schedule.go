@@ -17,7 +17,7 @@ import (
 
 func newFleetScheduleCommand(s streams, o *fleetOptions) *cobra.Command {
 	command := &cobra.Command{Use: "schedule", Short: "See and change what the server begins by itself", Args: cobra.NoArgs,
-		Long: `Shows and changes the schedule of the server: drills, and attacks that were put there in the dashboard. A drill is leashed at first: when it is due it is
+		Long: `Shows and changes the schedule of the server: drills, and attacks that were put there in the dashboard. Each is leashed at first: when it is due it is
 only planned, and the schedule says what it would have done, until somebody who may start it unleashes it. Each begins in the name of that person,
 with what the person may do then; not while the lever is engaged, outside of its window, on frozen dates, or beside another run of its service.
 What is not steady before is not attacked.` + fleetExitStatus,
@@ -39,18 +39,18 @@ What is not steady before is not attacked.` + fleetExitStatus,
 	const named = " ENTRY is its name, or its ID where several have the name."
 	command.AddCommand(newFleetScheduleListCommand(s, o), newFleetScheduleAddCommand(s, o),
 		change("remove ENTRY", "Take an entry off the schedule", "Takes an entry off the schedule."+named, "unschedule", "is off the schedule; the last time:"),
-		change("leash ENTRY", "Have a drill only planned when it is due", "Has a drill only planned when it is due. Everybody may: stopping is easier than starting."+named, "leash", "is leashed; the last time:"),
-		change("unleash ENTRY", "Let a drill begin by itself, in your name", "Lets a drill begin by itself when it is due, in your name and with what you may do then. Your name is written down."+named, "unleash", "is unleashed; the last time:"),
-		change("run ENTRY", "Begin an entry now", "Begins an entry now, in your name, whatever its window and freezes say. A leashed drill is only planned."+named, "runscheduled", "now:"))
+		change("leash ENTRY", "Have an entry only planned when it is due", "Has an entry only planned when it is due. Everybody may: stopping is easier than starting."+named, "leash", "is leashed; the last time:"),
+		change("unleash ENTRY", "Let an entry begin by itself, in your name", "Lets an entry begin by itself when it is due, in your name and with what you may do then. Your name is written down."+named, "unleash", "is unleashed; the last time:"),
+		change("run ENTRY", "Begin an entry now", "Begins an entry now, in your name, whatever its window and freezes say. A leashed entry is only planned."+named, "runscheduled", "now:"))
 	command.AddCommand(newFleetFreezeCommands(s, o)...)
 	return command
 }
 
 func scheduledWhat(one fleet.Scheduled) string {
-	if one.Drill == nil {
-		return one.Request.Kind + " " + strings.Join(one.Request.Args, " ")
+	what := strings.TrimSpace(one.Request.Kind + " " + strings.Join(one.Request.Args, " "))
+	if one.Drill != nil {
+		what = one.Drill.Item() + " of " + one.Drill.Service
 	}
-	what := one.Drill.Item() + " of " + one.Drill.Service
 	if one.Leashed {
 		what += " (leashed)"
 	}

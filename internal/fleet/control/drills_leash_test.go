@@ -280,3 +280,55 @@ func TestADrillThatWasBrokenOffIsEndedAtTheNextStart(t *testing.T) {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
+
+// An attack of the schedule is leashed as a drill is, and does not begin by itself where the service that it would hit is not fit.
+func TestAnAttackOfTheScheduleIsLeashedAndSkipped(t *testing.T) {
+	t.Parallel()
+	for name, broken := range map[string]func(*Options){"whole": nil, "bolting": func(o *Options) { o.Bolting = true }, "careless": func(o *Options) { o.Careless = true }} {
+		c, conductor := stageOf(t, false)
+		if broken != nil {
+			broken(&c.options)
+		}
+		ctx := context.Background()
+		otto := fleet.Member{Name: "otto", Role: fleet.RoleOperator}
+		call := func(call string, asked any) {
+			t.Helper()
+			if _, err := c.Call(ctx, otto, call, encode(asked)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(t, c, shop)
+		call("schedule", fleet.ScheduleRequest{Name: "weekly", Cron: "* * * * *", Request: fleet.AttackRequest{Kind: "cpu", Args: []string{"-l", "1"}, Selector: fleet.Selector{Tags: map[string]string{"service": "shop"}, Count: 1}}})
+		at := time.Now()
+		due := func(why string, orders int) {
+			t.Helper()
+			at = at.Add(time.Minute)
+			c.carryOutDue(ctx, at)
+			c.due.Wait()
+			if one := c.Scheduled(at)[0]; !strings.Contains(one.Why, why) || audited(t, c, "otto orders cpu") != orders {
+				t.Errorf("%s: %d orders, not %d; %+v", name, audited(t, c, "otto orders cpu"), orders, one)
+			}
+		}
+		switch name {
+		case "bolting": // the planted bug: a leash that holds nothing
+			due("", 1)
+		case "careless":
+			conductor.is("alarm web1-beat is raised")
+			call("unleash", "weekly")
+			due("", 1)
+		default:
+			due("leashed: it would attack web", 0)
+			conductor.is("alarm web1-beat is raised")
+			due("leashed: it would be skipped: shop: alarm web1-beat is raised", 0)
+			vera := fleet.Member{Name: "karl", Role: fleet.RoleOperator, Kinds: []string{"io"}}
+			if _, err := c.Call(ctx, vera, "unleash", encode("weekly")); drill.KindOf(err) != drill.Refused {
+				t.Errorf("unleashed by who may not attack so: %v", err)
+			}
+			call("unleash", "weekly")
+			due("skipped: shop: alarm web1-beat is raised", 0)
+			conductor.is("")
+			due("", 1)
+		}
+		shut(t, c)
+	}
+}

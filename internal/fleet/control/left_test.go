@@ -110,9 +110,7 @@ func succeed(t *testing.T, drilled bool, change func(*Options)) *succession {
 		entry.Request = fleet.AttackRequest{Kind: "cpu", Args: []string{"-l", "1"}, Selector: fleet.Selector{Names: []string{"web1"}}}
 	}
 	call("schedule", entry)
-	if drilled {
-		call("unleash", "daily")
-	}
+	call("unleash", "daily")
 	s.due = s.both[0].Scheduled(time.Now())[0].Next.Add(time.Second)
 	return s
 }

@@ -108,7 +108,7 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 		return wrong(err, "")
 	}
 	if r.Drill == nil && isToken(by) {
-		return fleet.Scheduled{}, &drill.Error{Op: "schedule", Kind: drill.Refused, Err: errors.New("a token puts drills on the schedule, which are leashed there; an attack is not"), Hint: "put a drill there, or the attack as a person, in the dashboard"}
+		return fleet.Scheduled{}, &drill.Error{Op: "schedule", Kind: drill.Refused, Err: errors.New("a token puts drills on the schedule, and no attacks"), Hint: "put a drill there, or the attack as a person, in the dashboard"}
 	}
 	if r.Drill == nil {
 		if err := fleet.CheckArgs(r.Request.Kind, r.Request.Args); err != nil {
@@ -124,12 +124,12 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 		return fleet.Scheduled{}, err
 	}
 	one := fleet.Scheduled{ID: uuid.Must(uuid.NewV7()).String(), Name: r.Name, By: by, Since: time.Now(), Done: time.Now(), Cron: r.Cron, Window: r.Window, Request: r.Request,
-		Drill: r.Drill, Freeze: r.Freeze, Jitter: r.Jitter, CatchUp: r.CatchUp}
+		Drill: r.Drill, Freeze: r.Freeze, Jitter: r.Jitter, CatchUp: r.CatchUp, Leashed: true, Leash: by.Name}
 	one.Request.DryRun = false
 	if one.Drill != nil {
 		asked := *r.Drill
 		asked.DryRun = false
-		one.Drill, one.Leashed, one.Leash, one.Request = &asked, true, by.Name, fleet.AttackRequest{}
+		one.Drill, one.Request = &asked, fleet.AttackRequest{}
 	}
 	if one.Jitter > scheduleJitterMax || one.CatchUp > scheduleCatchUpMax {
 		return wrong(fmt.Errorf("jitter %s, catch up %s", one.Jitter, one.CatchUp), fmt.Sprintf("at most %s and %s", scheduleJitterMax, scheduleCatchUpMax))
@@ -165,7 +165,7 @@ func (c *Control) drillable(by fleet.Member, request fleet.DrillRequest) error {
 	return withinBounds(by, []string{file.Name}, "")
 }
 
-// leash has the schedule only plan a drill, or carry it out. To let it go takes somebody who may start it.
+// leash has the schedule only plan an entry, or carry it out. To let it go takes somebody who may start it.
 func (c *Control) leash(ctx context.Context, by fleet.Member, name string, leashed bool) (fleet.Scheduled, error) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
@@ -173,14 +173,15 @@ func (c *Control) leash(ctx context.Context, by fleet.Member, name string, leash
 	if err != nil {
 		return one, err
 	}
-	if one.Drill == nil {
-		return one, &drill.Error{Op: "leash", Kind: drill.Invalid, Err: fmt.Errorf("%s is an attack; drills alone are leashed", one.Name), Hint: "take it off: firedrill fleet schedule remove " + one.ID}
-	}
 	if !leashed && isToken(by) {
-		return one, &drill.Error{Op: "leash", Kind: drill.Refused, Err: errors.New("a drill is let go by a named person, never by a token"), Hint: "firedrill fleet schedule unleash " + one.ID}
+		return one, &drill.Error{Op: "leash", Kind: drill.Refused, Err: errors.New("what is leashed is let go by a named person, never by a token"), Hint: "firedrill fleet schedule unleash " + one.ID}
 	}
 	if !leashed {
-		if err := c.drillable(by, *one.Drill); err != nil {
+		err := withinBounds(by, nil, one.Request.Kind)
+		if one.Drill != nil {
+			err = c.drillable(by, *one.Drill)
+		}
+		if err != nil {
 			return one, err
 		}
 		one.By = by // it begins in the name of who let it go
@@ -238,13 +239,12 @@ const skippedWhy = "skipped: "
 
 // carryOutScheduled starts an entry, or plans it while it is leashed. It returns the name of the run or drill, and why there is none.
 func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fleet.Scheduled, on occasion) (last, why string, err error) {
-	if one.Drill == nil {
-		run, err := c.attackAs(ctx, by, one.Request, on.id)
-		return run.ID, "", err
-	}
-	request := *one.Drill
 	now, known := c.schedule.get(one.ID)
 	leashed := one.Leashed || known && now.Leashed // by somebody who was faster than this
+	if one.Drill == nil {
+		return c.attackScheduled(ctx, by, one.Request, on, leashed && !c.options.Bolting)
+	}
+	request := *one.Drill
 	request.DryRun = leashed && !c.options.Bolting
 	if on.trigger == history.TriggerSchedule && !c.options.Careless {
 		if why, file := c.unfit(ctx, request, time.Now()); why != "" {
@@ -259,6 +259,43 @@ func (c *Control) carryOutScheduled(ctx context.Context, by fleet.Member, one fl
 	if err == nil && request.DryRun {
 		return "", fmt.Sprintf("leashed: it would attack %s with %s", strings.Join(run.Hosts, ", "), strings.Join(run.Kinds, ", ")), nil
 	}
+	return run.ID, "", err
+}
+
+// attackScheduled begins an attack of the schedule, or plans it while it is leashed. What begins by itself does not where a service that it would hit is not
+// fit for a drill.
+func (c *Control) attackScheduled(ctx context.Context, by fleet.Member, request fleet.AttackRequest, on occasion, leashed bool) (last, why string, err error) {
+	byItself := on.trigger == history.TriggerSchedule && !c.options.Careless
+	if leashed || byItself {
+		look := request
+		look.DryRun = true
+		planned, err := c.attackAs(ctx, by, look, on.id)
+		if err != nil {
+			return "", "", err
+		}
+		request.Selector.Seed = planned.Seed // what was looked at is what begins
+		would := ""
+		for _, service := range planned.Services {
+			if unfit, _ := c.unfit(ctx, fleet.DrillRequest{Service: service}, time.Now()); unfit != "" && byItself {
+				would = skippedWhy + service + ": " + unfit
+				break
+			}
+		}
+		switch {
+		case leashed && would != "":
+			return "", "leashed: it would be " + would, nil
+		case leashed:
+			var names []string
+			for _, host := range planned.Hosts {
+				names = append(names, host.Name)
+			}
+			return "", fmt.Sprintf("leashed: it would attack %s with %s", strings.Join(names, ", "), request.Kind), nil
+		case would != "":
+			c.record("an attack of the schedule with %s is %s", request.Kind, would)
+			return "", would, nil
+		}
+	}
+	run, err := c.attackAs(ctx, by, request, on.id)
 	return run.ID, "", err
 }
 
