@@ -129,7 +129,7 @@ agent). docs/fleet.md tells how to set it up, and who can do what.` + fleetExitS
 	o.addServer(command.PersistentFlags())
 	command.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON")
 	command.AddCommand(newFleetStatusCommand(s, &o), newFleetHostsCommand(s, &o), newFleetServersCommand(s, &o), newFleetAttackCommand(s, &o), newFleetServiceCommand(s, &o), newFleetDrillCommand(s, &o), newFleetScheduleCommand(s, &o), newFleetRunsCommand(s, &o), newFleetRunCommand(s, &o), newFleetJournalCommand(s, &o), newFleetStopCommand(s, &o),
-		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o), newFleetPruneCommand(s, &o), newFleetCadenceCommand(s, &o), newFleetKeysCommand(s, &o))
+		newFleetHaltCommand(s, &o), newFleetLeverCommand(s, &o), newFleetReleaseCommand(s, &o), newFleetTokenCommand(s, &o), newFleetAPITokenCommand(s, &o), newFleetMembersCommand(s, &o), newFleetAddCommand(s, &o), newFleetRevokeCommand(s, &o), newFleetPruneCommand(s, &o), newFleetCadenceCommand(s, &o), newFleetKeysCommand(s, &o), newFleetAuditCommand(s, &o))
 	return command
 }
 

@@ -29,6 +29,7 @@ var Calls = map[string]string{
 	"leash": RoleViewer, "unleash": RoleOperator, "runscheduled": RoleOperator, "freezes": RoleViewer, "freeze": RoleOperator, "unfreeze": RoleOperator,
 	"scheduled": RoleViewer, "schedule": RoleOperator, "unschedule": RoleOperator,
 	"keys": RoleViewer, "rekey": RoleViewer, "rotate": RoleAdmin,
+	"audit": RoleViewer, "auditproof": RoleViewer,
 	"cadences": RoleViewer, "prune": RoleAdmin, "token": RoleAdmin, "apitoken": RoleAdmin, "add": RoleAdmin, "revoke": RoleAdmin,
 }
 

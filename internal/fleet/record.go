@@ -103,5 +103,7 @@ type Pruned struct {
 	Runs      []string      `json:"runs"`
 	Drills    []string      `json:"drills"`
 	Verdicts  []string      `json:"verdicts"`
-	AuditLogs int           `json:"audit_logs"`
+	AuditLogs int           `json:"audit_logs"` // of the server that answers
+
+	AuditEntries int `json:"audit_entries,omitempty"` // of what several servers have put before each other
 }

@@ -119,6 +119,49 @@ func Scan(r io.Reader, take func(Event) error) (head string, err error) {
 	return hex.EncodeToString(last[:]), err
 }
 
+// Continue reads and verifies whole lines of a log that follow on line number after, whose hash is head; before the first line that is 0 and Unwritten. It
+// returns the hash of the last line.
+func Continue(head string, after int64, text []byte) (events []Event, last string, err error) {
+	var prev [sha256.Size]byte
+	if n, err := hex.Decode(prev[:], []byte(head)); err != nil || n != len(prev) || len(head) != 2*len(prev) {
+		return nil, "", fmt.Errorf("history: %q is no hash: %w", head, ErrAltered)
+	}
+	quick, digest := quickReader{texts: map[string]string{}}, sha256.New()
+	for line := range bytes.Lines(text) {
+		after++
+		if line[len(line)-1] != '\n' {
+			return events, hex.EncodeToString(prev[:]), fmt.Errorf("history: line %d: %w", after, ErrTorn)
+		}
+		body, sum, err := verify(line, prev, after, digest)
+		if err != nil {
+			return events, hex.EncodeToString(prev[:]), err
+		}
+		event, err := decode(append(bytes.Clone(body), '}'), after, &quick)
+		if err != nil {
+			return events, hex.EncodeToString(prev[:]), err
+		}
+		if sample, is := event.Fact.(*Sample); is {
+			copied := *sample
+			event.Fact = &copied
+		}
+		events, prev = append(events, event), sum
+	}
+	return events, hex.EncodeToString(prev[:]), nil
+}
+
+// Unwritten is what the first line of a log follows on.
+const Unwritten = "0000000000000000000000000000000000000000000000000000000000000000"
+
+// StatedHash is the hash that a line of a log carries, which is not verified; empty: it is no such line.
+func StatedHash(line []byte) string {
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	split := len(line) - hashTail
+	if split <= 0 || !bytes.HasPrefix(line[split:], []byte(hashMember)) {
+		return ""
+	}
+	return string(line[split+len(hashMember) : len(line)-2])
+}
+
 // chunkSize is how many bytes of verified lines are handed over at once: reading and comparing hashes takes one core, decoding another.
 const chunkSize = 256 << 10
 

@@ -172,3 +172,40 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestAPartOfALogIsReadBehindTheLineThatItFollows(t *testing.T) {
+	text := written(t, oneOfEach())
+	whole, head, err := ReadHead(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	before := Unwritten
+	for i := range len(lines) - 1 {
+		rest := bytes.Join(lines[i:], nil)
+		events, last, err := Continue(before, int64(i), rest)
+		if err != nil || last != head {
+			t.Fatalf("from line %d: %s, %v", i+1, last, err)
+		}
+		if diff := cmp.Diff(whole[i:], events); diff != "" {
+			t.Errorf("from line %d (-want +got)\n%s", i+1, diff)
+		}
+		for what, wrong := range map[string]func() error{
+			"another line before":   func() error { _, _, err := Continue(strings.Repeat("1", 64), int64(i), rest); return err },
+			"another number":        func() error { _, _, err := Continue(before, int64(i)+1, rest); return err },
+			"no hash":               func() error { _, _, err := Continue("x", int64(i), rest); return err },
+			"its first line is not": func() error { _, _, err := Continue(before, int64(i), append([]byte("{}\n"), rest...)); return err },
+		} {
+			if err := wrong(); !errors.Is(err, ErrAltered) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if _, _, err := Continue(before, int64(i), rest[:len(rest)-1]); !errors.Is(err, ErrTorn) {
+			t.Errorf("a line without its end: %v", err)
+		}
+		before = StatedHash(lines[i])
+	}
+	if StatedHash([]byte("{}\n")) != "" {
+		t.Error("a line without a hash states one")
+	}
+}

@@ -23,14 +23,14 @@ const (
 
 func (s *server) audit(w http.ResponseWriter, r *http.Request, v *visit) {
 	q := r.URL.Query()
-	contains, place := q.Get("q"), q.Get("from")
+	contains, place, server := q.Get("q"), q.Get("from"), q.Get("server")
 	every := time.Second
 	if place != "" {
 		every = 0 // what was does not change
 	}
-	s.show(w, r, v, "audit", "Audit log", every, func(context.Context) (any, error) {
-		page, err := s.Control.Audit(place, auditShown, contains)
-		return map[string]any{"Page": page, "Contains": contains, "From": place}, err
+	s.show(w, r, v, "audit", "Audit log", every, func(ctx context.Context) (any, error) {
+		page, err := s.Control.Audit(ctx, fleet.AuditRequest{From: place, Count: auditShown, Contains: contains, Server: server})
+		return map[string]any{"Page": page, "Contains": contains, "From": place, "Server": server, "Several": len(page.Servers) > 1}, err
 	})
 }
 

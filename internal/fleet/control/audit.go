@@ -23,19 +23,19 @@ const (
 	auditReadMax   = 8 << 20 // of a log, for one look at it
 )
 
-// AuditPage is a part of the audit log, the newest line first.
-type AuditPage struct {
+// localPage is a part of what this server wrote, the newest line first.
+type localPage struct {
 	Lines []history.Event
 	Next  string // where the lines before these begin; empty: there are none
 }
 
-// Audit reads the audit log backwards from a place that a page before named; an empty place is the end. contains keeps lines that hold a text,
+// localAudit reads what this server wrote backwards from a place that a page before named; an empty place is the end. contains keeps lines that hold a text,
 // without regard to case. It reads no more than it shows, or eight megabytes: then the page may be empty and name a place all the same.
-func (c *Control) Audit(place string, count int, contains string) (AuditPage, error) {
+func (c *Control) localAudit(place string, count int, contains string) (localPage, error) {
 	directory := filepath.Join(c.options.Directory, auditDirectory)
 	names, err := auditNames(directory)
 	if err != nil {
-		return AuditPage{}, err
+		return localPage{}, err
 	}
 	at, end := len(names)-1, int64(-1)
 	if place != "" {
@@ -43,14 +43,14 @@ func (c *Control) Audit(place string, count int, contains string) (AuditPage, er
 		found, known := slices.BinarySearch(names, name)
 		parsed, err := strconv.ParseInt(offset, 10, 64)
 		if !known || err != nil || parsed < 0 {
-			return AuditPage{}, &drill.Error{Op: "audit", Kind: drill.Invalid, Err: fmt.Errorf("%q is no place in the audit log", place)}
+			return localPage{}, &drill.Error{Op: "audit", Kind: drill.Invalid, Err: fmt.Errorf("%q is no place in the audit log", place)}
 		}
 		at, end = found, parsed
 	}
-	page := AuditPage{}
+	page := localPage{}
 	read := int64(0)
 	for ; at >= 0; at, end = at-1, -1 {
-		left, err := auditBackwards(filepath.Join(directory, names[at]), end, func(event history.Event, size int64) bool {
+		left, err := auditBackwards(filepath.Join(directory, names[at]), end, func(event history.Event, _, size int64) bool {
 			read += size
 			note, _ := event.Fact.(*history.Note)
 			if contains == "" || note != nil && strings.Contains(strings.ToLower(note.Text), strings.ToLower(contains)) {
@@ -85,7 +85,7 @@ func auditEnd(directory, name string) string {
 
 // auditBackwards gives the lines of a log before end (-1: all), the last one first, and returns where the one begins that was given last.
 // A line that is not whole, or is no event, is not given.
-func auditBackwards(path string, end int64, take func(event history.Event, size int64) (more bool)) (left int64, err error) {
+func auditBackwards(path string, end int64, take func(event history.Event, begin, size int64) (more bool)) (left int64, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return 0, err
@@ -121,7 +121,7 @@ func auditBackwards(path string, end int64, take func(event history.Event, size 
 		held = held[:at+1]
 		end = from + int64(len(held))
 		var event history.Event
-		if line[len(line)-1] == '\n' && json.Unmarshal(line, &event) == nil && !take(event, int64(len(line))) {
+		if line[len(line)-1] == '\n' && json.Unmarshal(line, &event) == nil && !take(event, end, int64(len(line))) {
 			return end, nil
 		}
 	}

@@ -44,6 +44,8 @@ const (
 type auditLog struct {
 	directory, boot string
 
+	wrote chan struct{} // something was written
+
 	mu     sync.Mutex // guards the fields below
 	file   *os.File
 	writer *history.Writer
@@ -70,7 +72,7 @@ func openAuditLog(directory, boot string) (*auditLog, error) {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return nil, err
 	}
-	a := &auditLog{directory: directory, boot: boot}
+	a := &auditLog{directory: directory, boot: boot, wrote: make(chan struct{}, 1)}
 	return a, a.next(time.Now())
 }
 
@@ -130,7 +132,25 @@ func (a *auditLog) record(text string) error {
 	if err != nil && a.silenced {
 		a.late = nil
 	}
+	select {
+	case a.wrote <- struct{}{}:
+	default: // it is known that there is something
+	}
 	return err
+}
+
+// waits reports whether there are lines that could not be written yet.
+func (a *auditLog) waits() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.late) > 0
+}
+
+// onward goes on in a new file.
+func (a *auditLog) onward(now time.Time) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.next(now)
 }
 
 // catchUp writes what could not be written before.
@@ -453,7 +473,7 @@ func (c *Control) pruneAudit(before time.Time, dry bool) (files int, err error) 
 			break
 		}
 		begins, err := auditNameTime(names[i+1])
-		if err != nil || !begins.Before(before) {
+		if err != nil || !begins.Before(before) || !c.shared.hasShipped(name) && !c.options.Hasty {
 			break
 		}
 		old = append(old, name)
@@ -497,4 +517,34 @@ func (p AuditCheckpoint) with(one auditFile, fleet string) AuditCheckpoint {
 		p.Until = one.Until
 	}
 	return p
+}
+
+// readWhole reads a log.
+func readWhole(directory, name string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(directory, name))
+}
+
+// readPart reads whole lines of a log from a place on: so many bytes at most, and one line at least if there is one.
+func readPart(directory, name string, from int64, most int) ([]byte, error) {
+	file, err := os.Open(filepath.Join(directory, name))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	for size := most; ; size *= 2 {
+		text, err := io.ReadAll(io.NewSectionReader(file, from, int64(size)))
+		if err != nil {
+			return nil, err
+		}
+		end := bytes.LastIndexByte(text, '\n')
+		if size > most { // a line that is longer comes alone
+			end = bytes.IndexByte(text, '\n')
+		}
+		if end >= 0 {
+			return text[:end+1], nil
+		}
+		if len(text) < size {
+			return nil, nil
+		}
+	}
 }

@@ -127,6 +127,10 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 		return with(text, func(r fleet.ScheduleRequest) (any, error) { return c.putScheduled(ctx, by, r) })
 	case "unschedule":
 		return with(text, func(id string) (any, error) { return c.endScheduled(ctx, by, id) })
+	case "audit":
+		return with(text, func(r fleet.AuditRequest) (any, error) { return c.Audit(ctx, r) })
+	case "auditproof":
+		return c.VerifyAudits(ctx)
 	case "cadences":
 		return c.Cadences(time.Now()), nil
 	case "prune":

@@ -90,6 +90,7 @@ type Options struct {
 	Unnoticing      bool // planted bug: an engine that keeps nothing any more is left as it is
 	Forgetful       bool // planted bug: a lever that could not be kept is not kept later
 	Unfollowing     bool // planted bug: a server does not take up keys that another one has replaced
+	Hasty           bool // planted bug: audit logs are removed before they are before the other servers
 	Silenced        bool // planted bug: a line of the audit log that cannot be written is let go
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 }
@@ -128,6 +129,7 @@ type Control struct {
 	retained   *shelf[horizon]
 	told       *shelf[cadenceTold]
 	audit      *auditLog
+	shared     *auditShare        // what all servers have written; nil: this one is alone
 	newsCame   chan struct{}      // something is to be told
 	auditKey   ed25519.PrivateKey // signs what stands for audit logs that were removed
 	closers    []func() error
@@ -363,6 +365,9 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 		return err
 	}
 	if c.journal, err = c.store.stream(ctx, jetstream.StreamConfig{Name: "JOURNALS", Subjects: []string{"fd.kept.>"}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew}); err != nil {
+		return err
+	}
+	if err := c.openAuditShare(ctx); err != nil {
 		return err
 	}
 	guard.fill(c.members, c.tokens)
@@ -629,6 +634,9 @@ func (c *Control) Run(ctx context.Context) error {
 	campaign.Go(func() { c.keepPruned(ctx) })
 	campaign.Go(func() { c.keepNews(ctx) })
 	campaign.Go(func() { c.mend(ctx) })
+	if c.shared != nil {
+		campaign.Go(func() { c.shared.keep(campaigning) })
+	}
 	c.pulse()
 	for {
 		select {

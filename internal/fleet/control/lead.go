@@ -421,7 +421,7 @@ func (c *Control) unaccounted(run fleet.Run, now time.Time) bool {
 
 // here are the calls that any server answers: those that look, and the one that must not wait for a leader.
 var here = map[string]bool{"hosts": true, "runs": true, "run": true, "journal": true, "members": true, "lever": true, "scheduled": true, "halt": true, "servers": true, "keys": true,
-	"services": true, "cadences": true, "service": true, "freezes": true, "drills": true, "drillrun": true}
+	"services": true, "cadences": true, "service": true, "freezes": true, "drills": true, "drillrun": true, "audit": true, "auditproof": true}
 
 // forwarded is a call that a server hands on to the one that leads.
 type forwarded struct {

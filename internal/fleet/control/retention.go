@@ -93,9 +93,17 @@ func (c *Control) prune(ctx context.Context, now time.Time, dry bool) (fleet.Pru
 		var err error
 		done.AuditLogs, err = c.pruneAudit(now.Add(-age), dry)
 		failed = errors.Join(failed, err)
+		if c.shared != nil && c.lead.leads() {
+			done.AuditEntries, err = c.shared.prune(ctx, now.Add(-age), dry)
+			failed = errors.Join(failed, err)
+		}
 	}
-	if !dry && len(done.Runs)+len(done.Drills)+len(done.Verdicts)+done.AuditLogs > 0 {
-		c.record("the retention removes %d runs, %d drills, %d verdicts, and %d audit logs", len(done.Runs), len(done.Drills), len(done.Verdicts), done.AuditLogs)
+	if !dry && len(done.Runs)+len(done.Drills)+len(done.Verdicts)+done.AuditLogs+done.AuditEntries > 0 {
+		text := fmt.Sprintf("the retention removes %d runs, %d drills, %d verdicts, and %d audit logs", len(done.Runs), len(done.Drills), len(done.Verdicts), done.AuditLogs)
+		if done.AuditEntries > 0 {
+			text += fmt.Sprintf(", and of the audit logs of all servers %d entries", done.AuditEntries)
+		}
+		c.record("%s", text)
 	}
 	return done, failed
 }

@@ -40,7 +40,7 @@ func shut(t *testing.T, c *Control) {
 // audited counts the lines of the audit log that hold a text.
 func audited(t *testing.T, c *Control, text string) int {
 	t.Helper()
-	page, err := c.Audit("", 10_000, text)
+	page, err := c.localAudit("", 10_000, text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,6 @@ import (
 
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/control"
-	"firedrill/internal/history"
 	dash "firedrill/internal/web"
 	"firedrill/internal/web/account"
 )
@@ -143,12 +142,12 @@ func (d *dashboard) as(name string) *surfer {
 func (d *dashboard) audited(words ...string) {
 	d.t.Helper()
 	d.await("an audit line with "+strings.Join(words, ", "), func() error {
-		page, err := d.control.Audit("", 1000, words[0])
+		page, err := d.control.Audit(d.t.Context(), fleet.AuditRequest{Count: 1000, Contains: words[0]})
 		if err != nil {
 			return err
 		}
 		for _, line := range page.Lines {
-			text := fmt.Sprintf("%+v", line.Fact)
+			text := line.Text
 			all := true
 			for _, word := range words {
 				all = all && strings.Contains(text, word)
@@ -438,16 +437,12 @@ func TestTheAuditLogIsReadBackwardsPageByPage(t *testing.T) {
 	var got []string
 	place := ""
 	for range 100 {
-		page, err := d.control.Audit(place, 50, "OF MANY")
+		page, err := d.control.Audit(t.Context(), fleet.AuditRequest{From: place, Count: 50, Contains: "OF MANY"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, event := range page.Lines {
-			note, ok := event.Fact.(*history.Note)
-			if !ok {
-				t.Fatalf("%+v", event)
-			}
-			got = append(got, strings.Fields(note.Text)[1])
+		for _, line := range page.Lines {
+			got = append(got, strings.Fields(line.Text)[1])
 		}
 		if place = page.Next; place == "" {
 			break

@@ -241,7 +241,7 @@ func TestAServerGoesOnWhenItsDiskHasRoomAgain(t *testing.T) {
 // said counts lines of the audit log that hold a text.
 func said(t *testing.T, w *world, text string) int {
 	t.Helper()
-	page, err := w.control.Audit("", 1000, text)
+	page, err := w.control.Audit(t.Context(), fleet.AuditRequest{Count: 1000, Contains: text})
 	if err != nil {
 		t.Fatal(err)
 	}

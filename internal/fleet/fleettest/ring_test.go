@@ -552,6 +552,84 @@ func (r *ring) brokenAudit() []string {
 	return found
 }
 
+// auditedByAll waits until each server tells every line that any of them wrote, once, in the same order, and proves it.
+func (r *ring) auditedByAll() {
+	r.t.Helper()
+	credentials := r.credentials()
+	r.await("one audit log of all servers", func() error {
+		var written []string
+		logs, _ := filepath.Glob(filepath.Join(r.directory, "control*", "audit", "*.jsonl"))
+		for _, path := range logs {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			events, err := history.Read(bytes.NewReader(text))
+			if err != nil && !errors.Is(err, history.ErrTorn) {
+				return err
+			}
+			for _, event := range events {
+				written = append(written, fmt.Sprintf("%s %s", event.At.Format(time.RFC3339Nano), event.Fact.(*history.Note).Text)) //nolint:forcetypeassert // there is nothing else
+			}
+		}
+		slices.Sort(written)
+		var first []string
+		for _, p := range r.servers {
+			asked := credentials
+			asked.Address = p.config.(serverConfig).Listen //nolint:forcetypeassert // of a server
+			c, err := client.Connect(asked)
+			if err != nil {
+				return err
+			}
+			told, err := auditOf(r.t.Context(), c)
+			c.Close()
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			if first == nil {
+				first = slices.Clone(told)
+			}
+			if !slices.Equal(told, first) {
+				return fmt.Errorf("%s tells it otherwise than %s", p.name, r.servers[0].name)
+			}
+			if slices.Sort(told); !slices.Equal(told, written) {
+				return fmt.Errorf("%s tells %d lines, and %d were written", p.name, len(told), len(written))
+			}
+		}
+		return nil
+	})
+}
+
+// auditOf is the whole audit log as a server tells it, if it is proven.
+func auditOf(ctx context.Context, c *client.Client) (told []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	place := ""
+	for {
+		var page fleet.AuditPage
+		if err := c.Call(ctx, "audit", fleet.AuditRequest{From: place, Count: 50}, &page); err != nil {
+			return nil, err
+		}
+		if page.Problem != "" {
+			return nil, errors.New(page.Problem)
+		}
+		for _, line := range page.Lines {
+			told = append(told, fmt.Sprintf("%s %s%s", line.At.Format(time.RFC3339Nano), line.Text, line.Broken))
+		}
+		if place = page.Next; place == "" {
+			break
+		}
+	}
+	var proof fleet.AuditProof
+	if err := c.Call(ctx, "auditproof", nil, &proof); err != nil {
+		return nil, err
+	}
+	if len(proof.Problems) > 0 {
+		return nil, errors.New(strings.Join(proof.Problems, "\n"))
+	}
+	return told, nil
+}
+
 func (r *ring) mustBeRight() {
 	r.t.Helper()
 	// The server that answers may hear a moment later of what another one has written.
@@ -636,4 +714,5 @@ func TestARunGoesOnWhenTheServerThatLeadsIsKilled(t *testing.T) {
 		t.Errorf("the account is %+v", h)
 	}
 	r.mustBeRight()
+	r.auditedByAll()
 }

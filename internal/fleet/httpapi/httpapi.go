@@ -63,6 +63,12 @@ var routes = []route{
 		from, err := number(r, "from")
 		return encoded(fleet.LogRequest{ID: r.PathValue("drill"), From: from}, err)
 	}, http.StatusOK},
+	{http.MethodGet, "/v1/audit", "audit", func(r *http.Request, _ []byte) ([]byte, error) {
+		count, err := number(r, "count")
+		q := r.URL.Query()
+		return encoded(fleet.AuditRequest{From: q.Get("from"), Count: int(count), Contains: q.Get("contains"), Server: q.Get("server")}, err)
+	}, http.StatusOK},
+	{http.MethodGet, "/v1/audit/proof", "auditproof", none, http.StatusOK},
 	{http.MethodGet, "/v1/cadences", "cadences", none, http.StatusOK},
 	{http.MethodGet, "/v1/schedule", "scheduled", none, http.StatusOK},
 	{http.MethodPost, "/v1/schedule", "schedule", whole, http.StatusCreated},
