@@ -34,8 +34,9 @@ const (
 	presenceEvery = 10 * time.Second
 	dialMax       = 10 * time.Second
 	keepAlive     = 5 * time.Second
-	// PingEvery is rare: that the connection lives is heard in each pulse, and ten thousand agents that ping are a load.
-	PingEvery = 30 * time.Second
+	// PingEvery is rare: that the connection lives is heard in each pulse, and of ten thousand agents that ping each half a minute pings are a sixth of all that
+	// the server reads and writes.
+	PingEvery = 10 * time.Minute
 	// reconnectMax is how long a connection may be silent at most before another one is made.
 	reconnectMax  = 10 * time.Second
 	reconnectWait = time.Second
