@@ -1,4 +1,4 @@
-.PHONY: mutants kills race package package-test mutation ci-engines build quick test vm bench lint man
+.PHONY: vuln mutants kills race package package-test mutation ci-engines build quick test vm bench lint man
 
 build: ## one static binary
 	go run ./tools/build
@@ -35,11 +35,15 @@ kills: ## servers, agents and NATS nodes killed at random, 200 times, while runs
 race: ## the packages whose goroutines share state, with the race detector (cgo: gcc and libc6-dev): ten minutes, of which the gate does the short ones
 	GORACE=atexit_sleep_ms=0 go test -race -count=1 -p=1 -timeout=40m ./internal/fleet/... ./internal/conductor ./internal/guard ./internal/watch ./internal/probe ./internal/failover/... ./internal/deploy/remote/remotetest ./internal/attack/worker/... ./internal/web/...
 
+vuln: ## known vulnerabilities in what the program calls, by govulncheck and today's database through the module proxy; minutes, not part of the gate
+	go run ./tools/vuln
+
 ci-engines: ## the wiring of ci/ in the engines of GitHub Actions, GitLab CI and (on groovy) Jenkins; gets the first two through the Go proxy and npm
 	FIREDRILL_REQUIRE=act,gitlab,groovy go test -tags engines -count=1 -timeout=60m ./ci
 
 VERSION ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//' | grep . || git show -s --date=format:%Y%m%d --format=0.0~git%cd.%h)
 
+package: export GOTOOLCHAIN = auto
 package: build ## firedrill_VERSION_amd64.deb, firedrill-VERSION.x86_64.rpm and firedrill_VERSION_x86_64.apk, in packages/
 	mkdir -p packages/completions
 	./firedrill completion bash >packages/completions/firedrill

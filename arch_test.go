@@ -127,6 +127,7 @@ var mayImport = map[string][]string{
 	"tools/man":                         {"internal/cli"},
 	"tools/mutants":                     {},
 	"tools/vm":                          {"tools/vm/guest"},
+	"tools/vuln":                        {},
 	"tools/vm/guest":                    {},
 	"tools/vm/init":                     {"tools/vm/guest"},
 	"tools/vm/whole":                    {},
