@@ -19,6 +19,7 @@ import (
 // here together with its reason in docs/decisions.
 var mayImport = map[string][]string{
 	"":                                   {"internal/cli"},
+	"client":                             {"internal/drill", "internal/fleet", "internal/fleet/client"},
 	"drills":                             {},
 	"internal/drill":                     {},
 	"internal/history":                   {"internal/drill"},

@@ -24,6 +24,8 @@ const (
 	guessWait = time.Second // a wrong token is answered after this; keys of 24 random bytes are not guessed at that pace
 	beatEvery = 15 * time.Second
 	writeMax  = 10 * time.Second // a reader of events that does not read is let go
+	// drillsStanding is how many drills events begin with.
+	drillsStanding = 50
 )
 
 //go:embed openapi.json
@@ -275,7 +277,8 @@ func reply(w http.ResponseWriter, status int, value any) {
 	_ = json.NewEncoder(w).Encode(value) // who has hung up hears nothing
 }
 
-// events says what changes, from now on; first how things stand. Who reads too slowly is let go, and begins anew with how things stand then.
+// events says what changes, from now on; first how things stand. Who reads too slowly is let go, and begins anew with how things stand then: that is also why
+// there is no Last-Event-ID to come back with.
 func events(c *control.Control, w http.ResponseWriter, r *http.Request) {
 	changes, stop := c.Watch()
 	defer stop()
@@ -295,8 +298,11 @@ func events(c *control.Control, w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	lever, runs := c.Standing()
-	if say("lever", lever) != nil || say("runs", runs) != nil {
-		return
+	for _, one := range []control.Change{{Name: "lever", Value: lever}, {Name: "runs", Value: runs}, {Name: "drills", Value: c.Drills(drillsStanding, nil)},
+		{Name: "scheduled", Value: c.Scheduled(time.Now())}, {Name: "freezes", Value: c.Freezes()}} {
+		if say(one.Name, one.Value) != nil {
+			return
+		}
 	}
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()

@@ -127,7 +127,7 @@ func described(t *testing.T, text []byte) []string {
 		got = append(got, name+" "+one.Scope)
 	}
 	compare("the document", got, want)
-	compare("the events", slices.Collect(maps.Keys(d.operations(t)["GET /v1/events"].Events)), append(changesSaid(t), "runs", "beat"))
+	compare("the events", slices.Collect(maps.Keys(d.operations(t)["GET /v1/events"].Events)), append(changesSaid(t), "runs", "drills", "scheduled", "freezes", "beat"))
 	for name, of := range map[string]reflect.Type{
 		"cadence": reflect.TypeFor[fleet.Cadence](), "attack": reflect.TypeFor[fleet.AttackRequest](), "run": reflect.TypeFor[fleet.Run](), "service": reflect.TypeFor[fleet.ServiceFile](),
 		"freeze": reflect.TypeFor[fleet.Freeze](), "drill": reflect.TypeFor[fleet.DrillRun](), "drill_request": reflect.TypeFor[fleet.DrillRequest](), "log_part": reflect.TypeFor[fleet.LogPart](), "reply": reflect.TypeFor[fleet.Reply](), "schedule_request": reflect.TypeFor[fleet.ScheduleRequest](),
