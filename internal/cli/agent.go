@@ -98,6 +98,9 @@ EXIT STATUS
 			if as.Tags, err = parseTags(tags); err != nil {
 				return err
 			}
+			if !command.Flags().Changed("zone") {
+				as.Zone = zoneOfCloud(command.Context(), s)
+			}
 			hostname, _ := os.Hostname()
 			as.Name = cmp.Or(as.Name, hostname)
 			joined, err := agent.Join(command.Context(), *state, address, token, as)
@@ -110,10 +113,22 @@ EXIT STATUS
 	}
 	flags := command.Flags()
 	flags.StringVar(&as.Name, "name", "", "name of this host in the fleet (default: its host name)")
-	flags.StringVar(&as.Zone, "zone", "", "where it stands, as eu-1a: hosts of a zone may fail together")
+	flags.StringVar(&as.Zone, "zone", "", "where it stands, as eu-1a: hosts of a zone may fail together; empty for none (default: what Amazon EC2, Google, Azure, OpenStack, Hetzner or DigitalOcean say)")
 	flags.BoolVar(&once, "once", false, "do nothing on a host that has joined already")
 	flags.StringArrayVar(&tags, "tag", nil, "key=value, as service=bookstore or environment=blue; repeat for more")
 	return command
+}
+
+// zoneOfCloud is the zone that the cloud names on which this host runs, or "" where there is none. A cloud that cannot be asked keeps no host out.
+func zoneOfCloud(ctx context.Context, s streams) string {
+	zone, cloud, err := agent.CloudZone(ctx, os.DirFS("/sys/class/dmi/id"))
+	switch {
+	case err != nil:
+		fmt.Fprintf(s.err, "firedrill: %s does not say in which zone this host stands (%v); it joins without one, which --zone says\n", cloud, err)
+	case zone != "":
+		fmt.Fprintf(s.err, "firedrill: %s says that this host stands in zone %s\n", cloud, zone)
+	}
+	return zone
 }
 
 func parseTags(texts []string) (map[string]string, error) {

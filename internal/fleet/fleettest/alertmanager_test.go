@@ -126,7 +126,7 @@ func TestAlertmanagerHaltsEverything(t *testing.T) {
 		}
 		return nil
 	}
-	run := w.mustAttack("cpu", "60", "web1")
+	run := w.begun("60", "web1")
 	w.await("the impact", h.inForce)
 	w.await("the alarm", func() error { return tell("") })
 	w.await("the end of the impact", func() error {

@@ -747,7 +747,7 @@ func TestADryRunSaysWhatWouldBeRefused(t *testing.T) {
 	if w.must("runs", nil, &runs); len(runs) != 0 {
 		t.Errorf("a look has left %v", runs)
 	}
-	run := w.mustAttack("cpu", "60", "web1")
+	run := w.begun("60", "web1")
 	w.await("the impact", h.inForce)
 	if _, err := look(); drill.KindOf(err) != drill.Refused || !strings.Contains(err.Error(), "holds the permit of service web") || !strings.Contains(drill.HintOf(err), "fleet stop "+run.ID) {
 		t.Errorf("while a run has the permit: %v", err)
