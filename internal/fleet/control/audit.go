@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/history"
@@ -49,8 +50,9 @@ func (c *Control) localAudit(place string, count int, contains string) (localPag
 	}
 	page := localPage{}
 	read := int64(0)
+	lacks := lacksText(contains)
 	for ; at >= 0; at, end = at-1, -1 {
-		left, err := auditBackwards(filepath.Join(directory, names[at]), end, func(event history.Event, _, size int64) bool {
+		left, err := auditBackwards(filepath.Join(directory, names[at]), end, lacks, func(event history.Event, _, size int64) bool {
 			read += size
 			note, _ := event.Fact.(*history.Note)
 			if contains == "" || note != nil && strings.Contains(strings.ToLower(note.Text), strings.ToLower(contains)) {
@@ -74,6 +76,29 @@ func (c *Control) localAudit(place string, count int, contains string) (localPag
 	return page, nil
 }
 
+// lacksText returns what says of a line, before it is decoded, that it does not hold a text, without regard to case. Where a line may hold it in other
+// letters, or as an escape, it says no: who decodes the line knows.
+func lacksText(text string) func(line []byte) bool {
+	needle := []byte(strings.ToLower(text))
+	if len(needle) == 0 || slices.ContainsFunc(needle, func(b byte) bool { return b < ' ' || b >= utf8.RuneSelf || strings.ContainsRune(`"\\<>&`, rune(b)) }) {
+		return func([]byte) bool { return false }
+	}
+	var lower []byte
+	return func(line []byte) bool {
+		lower = lower[:0]
+		for i, b := range line {
+			if b >= utf8.RuneSelf || b == 'u' && i > 0 && line[i-1] == '\\' {
+				return false
+			}
+			if 'A' <= b && b <= 'Z' {
+				b += 'a' - 'A'
+			}
+			lower = append(lower, b)
+		}
+		return !bytes.Contains(lower, needle)
+	}
+}
+
 // auditEnd is the place behind the last line of a log.
 func auditEnd(directory, name string) string {
 	info, err := os.Stat(filepath.Join(directory, name))
@@ -84,8 +109,8 @@ func auditEnd(directory, name string) string {
 }
 
 // auditBackwards gives the lines of a log before end (-1: all), the last one first, and returns where the one begins that was given last.
-// A line that is not whole, or is no event, is not given.
-func auditBackwards(path string, end int64, take func(event history.Event, begin, size int64) (more bool)) (left int64, err error) {
+// A line that is not whole, or is no event, is not given; one of which it is known that it is not wanted is given as an event of nothing.
+func auditBackwards(path string, end int64, unwanted func(line []byte) bool, take func(event history.Event, begin, size int64) (more bool)) (left int64, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return 0, err
@@ -121,6 +146,12 @@ func auditBackwards(path string, end int64, take func(event history.Event, begin
 		held = held[:at+1]
 		end = from + int64(len(held))
 		var event history.Event
+		if unwanted(line) {
+			if !take(event, end, int64(len(line))) {
+				return end, nil
+			}
+			continue
+		}
 		if line[len(line)-1] == '\n' && json.Unmarshal(line, &event) == nil && !take(event, end, int64(len(line))) {
 			return end, nil
 		}

@@ -453,7 +453,7 @@ func (r *auditReader) readOwn() error {
 		return nil
 	}
 	low := false
-	left, err := auditBackwards(filepath.Join(r.s.spool.directory, o.file), o.offset, func(event history.Event, begin, size int64) bool {
+	left, err := auditBackwards(filepath.Join(r.s.spool.directory, o.file), o.offset, lacksText(""), func(event history.Event, begin, size int64) bool {
 		if o.file == o.lowFile && event.Seq <= o.lowLine {
 			low = true
 			return false

@@ -79,6 +79,7 @@ type Options struct {
 	Groupless       bool // planted bug: redundancy groups have no permits
 	Glib            bool // planted bug: what was said counts as heard
 	Careless        bool // planted bug: the schedule begins a drill whatever the service is like
+	Unmoved         bool // planted bug: what was decided of an entry of the schedule stands, whatever is changed
 	Heedless        bool // planted bug: the retention removes what must stay
 	Untold          bool // planted bug: audit logs are removed without a checkpoint
 	Uncorrected     bool // planted bug: what a client says is told by its own clock
@@ -162,6 +163,9 @@ type Control struct {
 	renewing     map[string]bool           // hosts that are to replace their keys
 	reminded     time.Time                 // when they were told so
 	logins       map[string]string         // by member: with which key it logged in as far as we know
+
+	deciding sync.Mutex         // guards the field below
+	decided  map[string]decided // by entry of the schedule
 }
 
 // Open starts the engine on the directory, or finds the one that others run, and is ready when it returns. Run keeps it going, Close ends it. One of
@@ -183,7 +187,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
 	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
-		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, beginning: map[string]bool{}, openDrills: map[string]bool{}, untoldDrills: map[string]bool{}, newsCame: make(chan struct{}, 1), cadences: map[string][]fleet.Wanted{}, renewing: map[string]bool{}, logins: map[string]string{}}
+		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, beginning: map[string]bool{}, openDrills: map[string]bool{}, untoldDrills: map[string]bool{}, newsCame: make(chan struct{}, 1), cadences: map[string][]fleet.Wanted{}, decided: map[string]decided{}, renewing: map[string]bool{}, logins: map[string]string{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}

@@ -600,6 +600,13 @@ func (c *Control) Drills(count int, fits func(fleet.DrillRun) bool) []fleet.Dril
 	return newest(&c.drillNames, c.drills.get, "", count, fits)
 }
 
+// LookDrills returns drills that fit, the newest first, from the one before a name on (empty: from the newest), and how many there are in all. It looks
+// at twenty thousand at most: rest is the name from before which to look further; empty: it has seen all, or found as many as were asked for.
+func (c *Control) LookDrills(before string, count int, fits func(fleet.DrillRun) bool) (drills []fleet.DrillRun, all int, rest string) {
+	drills, rest = look(&c.drillNames, c.drills.get, before, count, lookedAtPage, fits)
+	return drills, c.drillNames.count(), rest
+}
+
 // FindDrill returns the drill of a name, or of the last characters of one.
 func (c *Control) FindDrill(id string) (fleet.DrillRun, error) {
 	if run, ok := c.drills.get(id); ok {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -411,7 +412,9 @@ func (m *members) named(name string) (fleet.Member, bool) {
 // list returns all of some roles, sorted by name.
 func (m *members) list(keep func(fleet.Member) bool) []fleet.Member {
 	all := slices.DeleteFunc(m.values(), func(member fleet.Member) bool { return !keep(member) })
-	slices.SortFunc(all, func(a, b fleet.Member) int { return strings.Compare(a.Name+a.Key, b.Name+b.Key) })
+	slices.SortFunc(all, func(a, b fleet.Member) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Key, b.Key))
+	})
 	return all
 }
 

@@ -315,6 +315,10 @@ func (b *runBook) forget(one gone) {
 	delete(b.active, one.Key)
 	for _, host := range run.Hosts {
 		delete(b.ordered, host.Order)
+		b.gone(onHost(host.Name), run.ID)
+	}
+	for _, service := range run.Services {
+		b.gone(ofService(service), run.ID)
 	}
 }
 

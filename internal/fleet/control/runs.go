@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
@@ -18,8 +19,21 @@ type runBook struct {
 	mu      sync.RWMutex     // guards the fields below
 	active  map[string]bool  // not over yet
 	ordered map[string]place // by order, of runs that were read
-	whole   bool             // all were read
+	recent  map[string]latest
+	whole   bool // all were read
 }
+
+// latest are the newest runs of a service, or on a host, of those that were read, so that a page about one of thousands does not go through all runs.
+type latest struct {
+	ids     []string // sorted, so the oldest first
+	trimmed bool     // there were more
+}
+
+const latestMax = 20
+
+// Keys of what latest runs are of.
+func ofService(name string) string { return "service " + name }
+func onHost(name string) string    { return "host " + name }
 
 // place is a host of a run.
 type place struct {
@@ -29,7 +43,7 @@ type place struct {
 
 // openRuns reads the runs that are kept; news is told of each that changes from now on, whoever changes it.
 func openRuns(ctx context.Context, store *store, news func(fleet.Run)) (*runBook, error) {
-	b := &runBook{active: map[string]bool{}, ordered: map[string]place{}}
+	b := &runBook{active: map[string]bool{}, ordered: map[string]place{}, recent: map[string]latest{}}
 	var err error
 	b.shelf, err = openSettled(ctx, store, "runs", func(_ string, run fleet.Run) {
 		b.index(run)
@@ -68,7 +82,59 @@ func (b *runBook) index(run fleet.Run) {
 	}
 	for i, host := range run.Hosts {
 		b.ordered[host.Order] = place{run: run.ID, at: i}
+		b.late(onHost(host.Name), run.ID)
 	}
+	for _, service := range run.Services {
+		b.late(ofService(service), run.ID)
+	}
+}
+
+// late takes up a run as one of the latest of its service or host. The lock is held.
+func (b *runBook) late(of, id string) {
+	l := b.recent[of]
+	at, known := slices.BinarySearch(l.ids, id)
+	switch {
+	case known:
+		return
+	case len(l.ids) < latestMax:
+		l.ids = slices.Insert(slices.Clip(l.ids), at, id) // who reads the list has it as it was
+	case at == 0:
+		l.trimmed = true
+	default:
+		l.ids, l.trimmed = slices.Insert(slices.Clone(l.ids[1:]), at-1, id), true
+	}
+	b.recent[of] = l
+}
+
+// gone takes a run out of the latest of its service or host. The lock is held.
+func (b *runBook) gone(of, id string) {
+	l := b.recent[of]
+	at, known := slices.BinarySearch(l.ids, id)
+	if !known {
+		return
+	}
+	if l.ids = slices.Delete(slices.Clone(l.ids), at, at+1); len(l.ids) == 0 && !l.trimmed {
+		delete(b.recent, of)
+		return
+	}
+	b.recent[of] = l
+}
+
+// latest returns the newest runs of a service or on a host, the newest first.
+func (b *runBook) latest(of string, count int, fits func(fleet.Run) bool) []fleet.Run {
+	b.mu.RLock()
+	l, whole := b.recent[of], b.whole
+	b.mu.RUnlock()
+	found := []fleet.Run{}
+	for _, id := range slices.Backward(l.ids) {
+		if run, ok := b.get(id); ok && len(found) < count {
+			found = append(found, run)
+		}
+	}
+	if !whole || l.trimmed && len(found) < count { // not all were read, or some of the latest were removed
+		return b.newest("", count, fits)
+	}
+	return found
 }
 
 func (b *runBook) get(id string) (fleet.Run, bool) { return b.shelf.get(id) }
@@ -143,6 +209,49 @@ const runNameMin = 6
 // Runs returns runs that fit, the newest first, from the one before a name on (empty: from the newest), and how many there are in all.
 func (c *Control) Runs(before string, count int, fits func(fleet.Run) bool) (runs []fleet.Run, all int) {
 	return c.runs.newest(before, count, fits), c.runs.count()
+}
+
+// RunsOf returns the newest runs on hosts of a service, the newest first; at most twenty are found fast.
+func (c *Control) RunsOf(service string, count int) []fleet.Run {
+	return c.runs.latest(ofService(service), count, func(run fleet.Run) bool { return slices.Contains(run.Services, service) })
+}
+
+// RunsOn returns the newest runs on a host, the newest first; at most twenty are found fast.
+func (c *Control) RunsOn(host string, count int) []fleet.Run {
+	return c.runs.latest(onHost(host), count, func(run fleet.Run) bool {
+		return slices.ContainsFunc(run.Hosts, func(h fleet.RunHost) bool { return h.Name == host })
+	})
+}
+
+// LookRuns returns runs as Runs does, but looks at twenty thousand at most. rest is the name from before which to look further; empty: it has seen all,
+// or found as many as were asked for.
+func (c *Control) LookRuns(before string, count int, fits func(fleet.Run) bool) (runs []fleet.Run, all int, rest string) {
+	runs, rest = look(&c.runs.names, c.runs.get, before, count, lookedAtPage, fits)
+	return runs, c.runs.count(), rest
+}
+
+// clocksOff is by how much the clocks of servers that take over from each other, or one clock that is set, may differ.
+const clocksOff = time.Hour
+
+// RunsOfDrill returns the newest attacks of a drill, the newest first. They were begun while it was under way, which is in their names.
+func (c *Control) RunsOfDrill(drill fleet.DrillRun, count int) []fleet.Run {
+	until := drill.Ended
+	if until.IsZero() {
+		until = time.Now()
+	}
+	found := []fleet.Run{}
+	for _, id := range slices.Backward(c.runs.names.between(nameAt(drill.Started.Add(-clocksOff)), nameAt(until.Add(clocksOff)))) {
+		if run, ok := c.runs.get(id); ok && run.Drill == drill.ID && len(found) < count {
+			found = append(found, run)
+		}
+	}
+	return found
+}
+
+// nameAt is where names of a moment begin: they are UUIDs of version 7.
+func nameAt(at time.Time) string {
+	ms := max(at.UnixMilli(), 0)
+	return fmt.Sprintf("%08x-%04x", ms>>16, ms&0xffff)
 }
 
 // Going returns the runs that are not over.

@@ -27,9 +27,9 @@ const (
 )
 
 // entryOf is an entry as the schedule decides about it. Entries are a service each: what keeps them apart is the permit.
-func (c *Control) entryOf(s fleet.Scheduled) (schedule.Entry, error) {
+func (c *Control) entryOf(s fleet.Scheduled, freezes []fleet.Freeze) (schedule.Entry, error) {
 	var shared []string
-	for _, freeze := range c.Freezes() {
+	for _, freeze := range freezes {
 		shared = append(shared, freeze.Dates)
 	}
 	calendar, err := drill.Scheduled{Cron: s.Cron, Window: s.Window, Freeze: s.Freeze}.Calendar(shared)
@@ -83,16 +83,54 @@ func (c *Control) scheduled() []fleet.Scheduled {
 // Scheduled are the entries, with when each is due next.
 func (c *Control) Scheduled(now time.Time) []fleet.ScheduledView {
 	views := []fleet.ScheduledView{}
+	freezes := c.Freezes()
 	for _, one := range c.scheduled() {
 		view := fleet.ScheduledView{Scheduled: one}
-		if entry, err := c.entryOf(one); err != nil {
+		if d, err := c.decide(one, freezes, now); err != nil {
 			view.Waiting = err.Error()
-		} else if d := schedule.Decide([]schedule.Entry{entry}, now, stateOf(one)); len(d.Statuses) > 0 {
+		} else if len(d.Statuses) > 0 {
 			view.Next, view.Waiting = d.Statuses[0].Next, d.Statuses[0].Why
 		}
 		views = append(views, view)
 	}
 	return views
+}
+
+// decided is what was decided of an entry, and for how long that stands.
+type decided struct {
+	of          string // what it was decided of
+	from, until time.Time
+	decision    schedule.Decision
+}
+
+// decide says what becomes of an entry. While nothing begins and nothing was missed, the answer stands until the moment that it names itself, or until
+// the entry or a freeze changes: a thousand entries, decided upon each second and by each page, were a fifth of a core.
+func (c *Control) decide(one fleet.Scheduled, freezes []fleet.Freeze, now time.Time) (schedule.Decision, error) {
+	of := fmt.Sprint(one.Cron, "\n", one.Window, "\n", one.Freeze, one.Jitter, one.CatchUp, one.Since.UnixNano(), one.Done.UnixNano(), one.Name)
+	for _, freeze := range freezes {
+		of += "\n" + freeze.Dates
+	}
+	c.deciding.Lock()
+	known, ok := c.decided[one.ID]
+	c.deciding.Unlock()
+	if ok && (known.of == of || c.options.Unmoved) && !now.Before(known.from) && (known.until.IsZero() || now.Before(known.until)) {
+		return known.decision, nil
+	}
+	entry, err := c.entryOf(one, freezes)
+	if err != nil {
+		return schedule.Decision{}, err
+	}
+	d := schedule.Decide([]schedule.Entry{entry}, now, stateOf(one))
+	if len(d.Due)+len(d.Missed) > 0 {
+		return d, nil
+	}
+	c.deciding.Lock()
+	defer c.deciding.Unlock()
+	if len(c.decided) >= 2*scheduledMax { // of entries that were taken off
+		clear(c.decided)
+	}
+	c.decided[one.ID] = decided{of: of, from: now, until: d.Next, decision: d}
+	return d, nil
 }
 
 func stateOf(s fleet.Scheduled) schedule.State {
@@ -134,7 +172,7 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 	if one.Jitter > scheduleJitterMax || one.CatchUp > scheduleCatchUpMax {
 		return wrong(fmt.Errorf("jitter %s, catch up %s", one.Jitter, one.CatchUp), fmt.Sprintf("at most %s and %s", scheduleJitterMax, scheduleCatchUpMax))
 	}
-	if _, err := c.entryOf(one); err != nil {
+	if _, err := c.entryOf(one, c.Freezes()); err != nil {
 		return wrong(err, `write five fields of cron and a time zone if need be, as "0 10 * * TUE Europe/Berlin"; a window as "Mon-Fri 09:00-15:00"`)
 	}
 	if err := c.schedule.put(ctx, one.ID, one); err != nil {
@@ -317,12 +355,12 @@ func (c *Control) endScheduled(ctx context.Context, by fleet.Member, id string) 
 
 // carryOutDue starts what is due. The moment is on the disk before anything is ordered, so that a crash cannot order it twice.
 func (c *Control) carryOutDue(ctx context.Context, now time.Time) {
+	freezes := c.Freezes()
 	for _, one := range c.scheduled() {
-		entry, err := c.entryOf(one)
+		decision, err := c.decide(one, freezes, now)
 		if err != nil {
 			continue
 		}
-		decision := schedule.Decide([]schedule.Entry{entry}, now, stateOf(one))
 		for _, missed := range decision.Missed {
 			one.Done, one.Beginning, one.Why, one.Last = missed.Moment, "", missed.Why, ""
 			c.record("missed %s of %s: %s", one.Name, missed.Moment.Format(time.RFC3339), missed.Why)
@@ -430,7 +468,7 @@ func (c *Control) launchAgain(ctx context.Context, one fleet.Scheduled, a again,
 	if one.Again.Equal(a.moment) && !c.options.Relentless {
 		return false, a.why + ", twice"
 	}
-	entry, err := c.entryOf(one)
+	entry, err := c.entryOf(one, c.Freezes())
 	if err != nil {
 		return false, err.Error()
 	}

@@ -44,6 +44,15 @@ func (n *names) before(name string, count int) []string {
 	return slices.Clone(n.all[max(0, at-count):at])
 }
 
+// between returns the names from one on and before another.
+func (n *names) between(from, before string) []string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	low, _ := slices.BinarySearch(n.all, from)
+	high, _ := slices.BinarySearch(n.all, before)
+	return slices.Clone(n.all[low:max(low, high)])
+}
+
 // ending returns the names that end in a text.
 func (n *names) ending(text string) (found []string) {
 	n.mu.RLock()
@@ -64,11 +73,21 @@ func (n *names) count() int {
 
 // newest returns values that fit, the newest first, from the one before a name on. Values are read without the lock: what is read is indexed.
 func newest[T any](n *names, get func(string) (T, bool), before string, count int, fits func(T) bool) []T {
-	found := []T{}
-	for looked := 0; looked < lookedAtMax && len(found) < count; {
+	found, _ := look(n, get, before, count, lookedAtMax, fits)
+	return found
+}
+
+// look returns values that fit as newest does, but looks at no more than some. rest is the name before which it has not looked; empty: it has looked at
+// all, or has found as many as were asked for.
+func look[T any](n *names, get func(string) (T, bool), before string, count, most int, fits func(T) bool) (found []T, rest string) {
+	found = []T{}
+	for looked := 0; len(found) < count; {
 		ids := n.before(before, max(lookedAtOnce, count-len(found)))
 		if len(ids) == 0 {
 			break
+		}
+		if looked >= most {
+			return found, before
 		}
 		for _, id := range slices.Backward(ids) {
 			if one, ok := get(id); ok && len(found) < count && (fits == nil || fits(one)) {
@@ -77,11 +96,12 @@ func newest[T any](n *names, get func(string) (T, bool), before string, count in
 		}
 		before, looked = ids[0], looked+len(ids)
 	}
-	return found
+	return found, ""
 }
 
 const (
 	lookedAtMax  = 200_000 // bounds what a filter that fits nothing goes through
+	lookedAtPage = 20_000  // the same, for one look of a person, who may look further
 	lookedAtOnce = 64
 )
 
