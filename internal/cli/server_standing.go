@@ -19,7 +19,7 @@ import (
 	"firedrill/internal/web"
 )
 
-// standingEvery is how often service files and the evidence for their stages are gone through again: logs are verified each time.
+// standingEvery is how often service files and the evidence for their stages are gone through again. Logs that were changed are judged again.
 const standingEvery = 5 * time.Minute
 
 // standings are what service files say, as it was at the last look.
@@ -27,6 +27,7 @@ type standings struct {
 	files, results []string
 	log            *slog.Logger
 	since          time.Time // when the server was started: a drill that never was is wanted from then on
+	proven         *evidenceBook
 
 	mu  sync.Mutex // guards the field below
 	all []web.Standing
@@ -52,10 +53,7 @@ func (s *standings) keep(ctx context.Context) {
 	tick := time.NewTicker(standingEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		var all []web.Standing
-		for _, file := range s.files {
-			all = append(all, s.look(ctx, file, time.Now()))
-		}
+		all := s.looks(ctx, time.Now())
 		s.mu.Lock()
 		s.all = all
 		s.mu.Unlock()
@@ -66,14 +64,31 @@ func (s *standings) keep(ctx context.Context) {
 	}
 }
 
-func (s *standings) look(ctx context.Context, file string, now time.Time) web.Standing {
+// looks goes through all service files. What logs prove is gathered once for all of them.
+func (s *standings) looks(ctx context.Context, now time.Time) []web.Standing {
+	if len(s.files) == 0 {
+		return nil
+	}
+	proven, err := s.proven.gather(ctx, s.results)
+	var all []web.Standing
+	for _, file := range s.files {
+		standing := s.look(ctx, file, proven, now)
+		if err != nil {
+			standing.Problem = err.Error()
+		}
+		all = append(all, standing)
+	}
+	return all
+}
+
+func (s *standings) look(ctx context.Context, file string, proven stage.Evidence, now time.Time) web.Standing {
 	service, err := loadService(file)
 	if err != nil {
 		s.log.WarnContext(ctx, "a service file is wrong", "file", file, "error", err)
 		return web.Standing{Service: file, Problem: err.Error()}
 	}
 	standing := web.Standing{Service: service.Name, Wanted: fleet.WantedBy(service, s.since)}
-	if err := s.evidence(file, service, now, &standing); err != nil {
+	if err := s.evidence(file, service, proven, now, &standing); err != nil {
 		standing.Problem = err.Error()
 	}
 	entries, err := schedule.FromService(service)
@@ -89,16 +104,11 @@ func (s *standings) look(ctx context.Context, file string, now time.Time) web.St
 }
 
 // evidence judges the stage as firedrill stage does.
-func (s *standings) evidence(file string, service drill.Service, now time.Time, standing *web.Standing) error {
-	evidence := stage.Evidence{Now: now, Service: service, File: file, Disaster: playbook.DisasterRecovery}
+func (s *standings) evidence(file string, service drill.Service, proven stage.Evidence, now time.Time, standing *web.Standing) error {
+	evidence := stage.Evidence{Now: now, Service: service, File: file, Disaster: playbook.DisasterRecovery, Runs: proven.Runs, Rehearsals: proven.Rehearsals}
 	var err error
 	if evidence.Books, err = booksOf(service, stageOptions{file: file}, now); err != nil {
 		return err
-	}
-	for _, directory := range s.results {
-		if err := gather(streams{out: io.Discard, err: io.Discard}, directory, &evidence); err != nil {
-			return err
-		}
 	}
 	judged := stage.Judge(evidence)
 	standing.Stage = judged.Stage

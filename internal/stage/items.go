@@ -204,6 +204,9 @@ func (e *Evidence) drillsOf(dependency drill.Dependency, fits func(*Run) bool) [
 	return all
 }
 
+// hostnameFlag names hosts that an attack cuts off.
+const hostnameFlag = "--hostname="
+
 // aims says that a drill takes a dependency away: it is a canary, or named among what is hit.
 func aims(planned *drill.PlannedDrill, dependency drill.Dependency) bool {
 	if planned == nil {
@@ -215,7 +218,7 @@ func aims(planned *drill.PlannedDrill, dependency drill.Dependency) bool {
 			return true
 		}
 		for _, arg := range order.Args {
-			if list, is := strings.CutPrefix(arg, "--hostname="); is && slices.Contains(strings.Split(list, ","), host) {
+			if list, is := strings.CutPrefix(arg, hostnameFlag); is && slices.Contains(strings.Split(list, ","), host) {
 				return true
 			}
 		}

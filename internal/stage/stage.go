@@ -3,6 +3,7 @@ package stage
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"firedrill/internal/drill"
@@ -22,6 +23,51 @@ type Run struct {
 	WentBack  bool // a failed gate moved the answer or the release back
 	Published bool // its page lies beside its log, both attested and as they were
 	Verdict   verdict.Verdict
+}
+
+// Slim returns a run with what Judge asks of it and nothing else, so that many can be held.
+func (r Run) Slim() Run {
+	slim := Run{Name: r.Name, Trigger: r.Trigger, Stopped: r.Stopped, WentBack: r.WentBack, Published: r.Published,
+		Plan:    drill.Plan{Service: r.Plan.Service, Tier: r.Plan.Tier},
+		Verdict: verdict.Verdict{Outcome: r.Verdict.Outcome, NotReverted: r.Verdict.NotReverted, Finished: r.Verdict.Finished, Revision: r.Verdict.Revision, RTO: r.Verdict.RTO, Totals: verdict.Totals{Unmeasured: r.Verdict.Totals.Unmeasured}}}
+	for _, step := range r.Plan.Steps {
+		slim.Plan.Steps = append(slim.Plan.Steps, drill.Step{Kind: step.Kind, Drill: slimDrill(step.Drill)})
+	}
+	for _, step := range r.Verdict.Steps {
+		less := verdict.StepVerdict{Step: step.Step, Kind: step.Kind, Name: step.Name, Ran: step.Ran, Outcome: step.Outcome, Finished: step.Finished}
+		for _, check := range step.Checks {
+			if check.Group == verdict.GroupReadiness {
+				less.Checks = append(less.Checks, verdict.Check{Group: check.Group, Outcome: check.Outcome})
+			}
+		}
+		slim.Verdict.Steps = append(slim.Verdict.Steps, less)
+	}
+	return slim
+}
+
+// slimDrill is what a drill took away, and what kinds of expectations it had.
+func slimDrill(planned *drill.PlannedDrill) *drill.PlannedDrill {
+	if planned == nil {
+		return nil
+	}
+	slim := &drill.PlannedDrill{Name: planned.Name}
+	for i, order := range planned.Orders() {
+		less := drill.Order{Canaries: order.Canaries}
+		for _, arg := range order.Args {
+			if strings.HasPrefix(arg, hostnameFlag) {
+				less.Args = append(less.Args, arg)
+			}
+		}
+		if i == 0 {
+			slim.Attack = less
+		} else {
+			slim.More = append(slim.More, less)
+		}
+	}
+	for _, expectation := range planned.Expectations {
+		slim.Expectations = append(slim.Expectations, drill.Expectation{Kind: expectation.Kind})
+	}
+	return slim
 }
 
 // Book is a playbook as it lies in the file now.
