@@ -2,7 +2,9 @@ package web
 
 import (
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 
 	"firedrill/internal/drill"
 )
@@ -80,3 +82,6 @@ func statusOf(err error) int {
 	}
 	return http.StatusInternalServerError
 }
+
+// Actions are the patterns of all forms but the log-in's.
+func Actions() []string { return slices.Sorted(maps.Keys((&server{}).actions())) }

@@ -85,6 +85,8 @@ type attackView struct {
 	May                                  bool
 	Problem, Hint                        string
 	Chosen                               *fleet.Run // of a dry run
+	Shown                                []fleet.RunHost
+	More                                 int // hosts that are not shown
 	Bounds                               string
 }
 
@@ -152,7 +154,8 @@ func (s *server) attack(r *http.Request, v *visit) (string, error) {
 			status = http.StatusForbidden
 		}
 	} else {
-		view.Chosen = &run
+		view.Chosen, view.Shown = &run, run.Hosts[:min(len(run.Hosts), chipsMax)]
+		view.More = len(run.Hosts) - len(view.Shown)
 	}
 	return "", &formError{func(w http.ResponseWriter) {
 		s.looks.render(w, status, "attack", s.head(r, v, "Start an attack"), view)

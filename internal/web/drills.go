@@ -251,10 +251,33 @@ func (s *server) folded(id string) (drillFold, error) {
 
 // drills lists the drills that the server conducted, the newest first.
 func (s *server) drills(w http.ResponseWriter, r *http.Request, v *visit) {
-	s.show(w, r, v, "drills", "Drills", time.Second, func(context.Context) (any, error) {
-		return map[string]any{"Drills": s.Control.Drills(drillsShown, nil), "Services": s.Control.Services()}, nil
+	q := r.URL.Query()
+	service, what, verdict, before := q.Get("service"), q.Get("drill"), q.Get("verdict"), q.Get("before")
+	fits := func(run fleet.DrillRun) bool {
+		return (service == "" || run.Request.Service == service) && strings.Contains(run.Request.Item(), what) && (verdict == "" || drillOutcome(run).Word == verdict)
+	}
+	s.show(w, r, v, "drills", "Drills", lookedThrough(service+what+verdict+before), func(context.Context) (any, error) {
+		drills, all, rest := s.Control.LookDrills(before, drillsShown+1, fits)
+		next := ""
+		if rest != "" {
+			next = address("/drills", "service", service, "drill", what, "verdict", verdict, "before", rest)
+		}
+		if len(drills) > drillsShown {
+			drills = drills[:drillsShown]
+			next = address("/drills", "service", service, "drill", what, "verdict", verdict, "before", drills[drillsShown-1].ID)
+		}
+		services := slices.DeleteFunc(s.Control.Services(), func(file fleet.ServiceFile) bool { return service != "" && file.Name != service })
+		more := max(0, len(services)-filesShown)
+		return map[string]any{"Drills": drills, "All": all, "Next": next, "Further": rest != "", "Before": before, "Service": service, "What": what, "Verdict": verdict, "Verdicts": drillVerdicts, "First": address("/drills", "service", service, "drill", what, "verdict", verdict),
+			"Services": services[:len(services)-more], "MoreServices": more}, nil
 	})
 }
+
+// filesShown is of how many services drills can be started on the page of all drills; those of others are on the page of their service.
+const filesShown = 20
+
+// drillVerdicts are the words of drillOutcome.
+var drillVerdicts = []string{fleet.DrillRunning, "passed", "failed", inconclusive, fleet.OutcomeSkipped, notReverted}
 
 // drill shows one drill while it happens and afterwards.
 func (s *server) drill(w http.ResponseWriter, r *http.Request, v *visit) {
@@ -268,8 +291,7 @@ func (s *server) drill(w http.ResponseWriter, r *http.Request, v *visit) {
 		if err != nil {
 			return nil, err
 		}
-		runs, _ := s.Control.Runs("", drillsShown, func(attack fleet.Run) bool { return attack.Drill == run.ID })
-		return map[string]any{"Drill": run, "Fold": &fold, "Told": fold.told, "Picture": drawDrill(run, &fold, time.Now()), "Runs": runs, "Said": sayDrillRun(run, &fold)}, nil
+		return map[string]any{"Drill": run, "Fold": &fold, "Told": fold.told, "Picture": drawDrill(run, &fold, time.Now()), "Runs": s.Control.RunsOfDrill(run, drillsShown), "Said": sayDrillRun(run, &fold)}, nil
 	})
 }
 
@@ -305,10 +327,15 @@ func drawDrill(run fleet.DrillRun, fold *drillFold, now time.Time) template.HTML
 		p.add(`<line class="tick" x1="%.1f" x2="%.1f" y1="%.0f" y2="%.0f"/>`, x(at), x(at), pictureHead-6, height-8)
 		p.text("axis", x(at), pictureHead-12, "middle", at.UTC().Format(time.TimeOnly))
 	}
+	p.text("axis", 4, pictureHead-12, "start", "UTC")
 	for i, name := range fold.order {
 		y := pictureHead + laneHeight*float64(i)
 		p.text("row", pictureGutter-10, y+16, "end", clipped(name, 20))
 		p.add(`<line class="base" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`, pictureGutter, pictureWidth-12, y+11, y+11)
+		drawn := struct {
+			Class string
+			until float64
+		}{}
 		for _, s := range fold.lanes[name].Spans {
 			end := s.To
 			if end.IsZero() {
@@ -318,7 +345,11 @@ func drawDrill(run fleet.DrillRun, fold *drillFold, now time.Time) template.HTML
 			if class == "inforce" && !s.To.IsZero() {
 				class = "wasforce"
 			}
+			if s.Class == drawn.Class && x(end) < drawn.until { // what flaps is one where nobody could tell it apart
+				continue
+			}
 			width := max(2, x(end)-x(s.From))
+			drawn.Class, drawn.until = s.Class, x(s.From)+width
 			p.add(`<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="16" rx="3"><title>%s</title></rect>`, class, x(s.From), y+3, width, html.EscapeString(s.Text))
 			if width > 8*float64(len(s.Text))+8 {
 				p.text("inside", x(s.From)+6, y+15, "start", s.Text)
@@ -499,7 +530,7 @@ func drillOutcome(run fleet.DrillRun) outcome {
 	case !run.Done():
 		return outcome{run.State, "going"}
 	case run.Left:
-		return outcome{"not reverted", "failed"}
+		return outcome{notReverted, "failed"}
 	}
 	return outcome{run.Outcome, verdictClass(run.Outcome)}
 }

@@ -15,8 +15,12 @@ import (
 )
 
 const (
-	hostsShown = 100 // of a list, on one page
-	chipsMax   = 120 // hosts that are drawn one by one in a group
+	hostsShown  = 100 // of a list, on one page
+	chipsMax    = 120 // hosts that are drawn one by one in a group
+	drawnMax    = 600 // in a whole map: of a larger fleet groups are drawn without their hosts
+	groupsShown = 120 // of a zone: those with something to look at first
+	zonesShown  = 40
+	hostRuns    = 20
 )
 
 // pages are all that is looked at.
@@ -137,9 +141,21 @@ type zoneView struct {
 	Zone   string
 	All    int
 	Groups []hostGroup
+	More   int // groups that are not shown
 }
 
-// fleetMap shows the fleet by zone, service and environment. Its size depends on how many of those there are, not on the hosts.
+// gravity orders groups: what is attacked or not as it should be stands before what is whole.
+func (g hostGroup) gravity() int {
+	for i, condition := range conditions {
+		if g.Counts[condition] > 0 {
+			return i
+		}
+	}
+	return len(conditions)
+}
+
+// fleetMap shows the fleet by zone, service and environment. Its size is bounded: hosts one by one stand on the map of a small fleet, groups of a
+// zone are shown the gravest first, and where there are more than fit a list of them is a step away.
 func (s *server) fleetMap(w http.ResponseWriter, r *http.Request, v *visit) {
 	s.show(w, r, v, "fleet", "Fleet", 2*time.Second, func(context.Context) (any, error) {
 		hosts := s.Control.Hosts()
@@ -160,7 +176,7 @@ func (s *server) fleetMap(w http.ResponseWriter, r *http.Request, v *visit) {
 			g.All, total.All = g.All+1, total.All+1
 			g.Counts[condition]++
 			total.Counts[condition]++
-			if len(g.Chips) <= chipsMax {
+			if len(hosts) <= drawnMax && len(g.Chips) <= chipsMax {
 				g.Chips = append(g.Chips, h)
 			}
 		}
@@ -174,12 +190,19 @@ func (s *server) fleetMap(w http.ResponseWriter, r *http.Request, v *visit) {
 				view.All += g.All
 				view.Groups = append(view.Groups, *g)
 			}
-			slices.SortFunc(view.Groups, func(a, b hostGroup) int {
+			byName := func(a, b hostGroup) int {
 				return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Environment, b.Environment))
-			})
+			}
+			if len(view.Groups) > groupsShown {
+				slices.SortFunc(view.Groups, func(a, b hostGroup) int { return cmp.Or(cmp.Compare(a.gravity(), b.gravity()), byName(a, b)) })
+				view.More, view.Groups = len(view.Groups)-groupsShown, view.Groups[:groupsShown]
+			} else {
+				slices.SortFunc(view.Groups, byName)
+			}
 			views = append(views, view)
 		}
-		return map[string]any{"Zones": views, "Total": total, "Conditions": conditions}, nil
+		more := max(0, len(views)-zonesShown)
+		return map[string]any{"Zones": views[:len(views)-more], "More": more, "Total": total, "Conditions": conditions, "Drawn": len(hosts) <= drawnMax}, nil
 	})
 }
 
@@ -223,10 +246,7 @@ func (s *server) host(w http.ResponseWriter, r *http.Request, v *visit) {
 		if i < 0 {
 			return nil, notThere("host", name)
 		}
-		runs, _ := s.Control.Runs("", 20, func(run fleet.Run) bool {
-			return slices.ContainsFunc(run.Hosts, func(h fleet.RunHost) bool { return h.Name == name })
-		})
-		return map[string]any{"Host": hostRow{hosts[i], conditionOf(hosts[i])}, "Runs": runs}, nil
+		return map[string]any{"Host": hostRow{hosts[i], conditionOf(hosts[i])}, "Runs": s.Control.RunsOn(name, hostRuns)}, nil
 	})
 }
 

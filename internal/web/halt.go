@@ -2,7 +2,9 @@ package web
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"firedrill/internal/drill"
@@ -74,9 +76,18 @@ func (s *server) haltReport(w http.ResponseWriter, r *http.Request, v *visit) {
 		if s.halting == nil {
 			return map[string]any{"None": true}, nil
 		}
-		return map[string]any{"None": false, "Halt": *s.halting}, nil
+		var left []leftHost
+		for _, host := range slices.Sorted(maps.Keys(s.halting.Report.Left)) {
+			left = append(left, leftHost{host, s.halting.Report.Left[host]})
+		}
+		more := max(0, len(left)-leftShown)
+		return map[string]any{"None": false, "Halt": *s.halting, "Left": left[:len(left)-more], "MoreLeft": more}, nil
 	})
 }
+
+const leftShown = 200 // hosts of which a halt left something, on one page
+
+type leftHost struct{ Host, What string }
 
 func (s *server) leverPage(w http.ResponseWriter, r *http.Request, v *visit) {
 	s.show(w, r, v, "lever", "The lever", time.Second, func(context.Context) (any, error) { return nil, nil }) //nolint:nilnil // the frame knows the lever

@@ -53,6 +53,7 @@ func drawRun(run fleet.Run, lanes []lane, now time.Time) template.HTML {
 		p.add(`<line class="tick" x1="%.1f" x2="%.1f" y1="%.0f" y2="%.0f"/>`, x(at), x(at), pictureHead-6, height-8)
 		p.text("axis", x(at), pictureHead-12, "middle", at.UTC().Format(time.TimeOnly))
 	}
+	p.text("axis", 4, pictureHead-12, "start", "UTC")
 	p.add(`<line class="guide" x1="%.1f" x2="%.1f" y1="%.0f" y2="%.0f"><title>start, the same for all hosts</title></line>`, x(run.Start), x(run.Start), pictureHead-6, height-8)
 	for i, l := range lanes {
 		y := pictureHead + laneHeight*float64(i)

@@ -12,7 +12,9 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,7 +59,7 @@ func newLooks() *looks {
 		l.names[entry.Name()] = address
 	}
 	functions := template.FuncMap{"static": func(name string) string { return l.names[name] }, "when": whenText, "iso": isoText, "ago": agoText, "join": strings.Join, "short": shortID, "tags": tagText, "lower": strings.ToLower, "query": urlEscape,
-		"outcomeof": outcomeOf, "verdictclass": verdictClass, "cadenceclass": cadenceClass, "outcomes": func() []string { return outcomes }, "classof": classOf, "conditionof": conditionOf, "sayevent": sayEvent, "drilloutcome": drillOutcome}
+		"outcomeof": outcomeOf, "verdictclass": verdictClass, "cadenceclass": cadenceClass, "outcomes": func() []string { return outcomes }, "classof": classOf, "conditionof": conditionOf, "sayevent": sayEvent, "drilloutcome": drillOutcome, "counted": counted, "moment": momentText}
 	layout, err := template.New("layout.html").Funcs(functions).ParseFS(pageFiles, "pages/layout.html")
 	must(err)
 	files, err := fs.Glob(pageFiles, "pages/*.html")
@@ -114,6 +116,21 @@ func (h head) Role() string { return h.Visit.user.Role }
 
 // May reports whether who looks may make a call.
 func (h head) May(call string) bool { return h.Visit.May(call) }
+
+// barsMax is how many runs that are going on have a bar of their own on top of each page, and as many drills.
+const barsMax = 3
+
+// RunBars are the runs that have one.
+func (h head) RunBars() []fleet.Run { return h.Going[:min(len(h.Going), barsMax)] }
+
+// DrillBars are the drills that have one.
+func (h head) DrillBars() []fleet.DrillRun { return h.Drills[:min(len(h.Drills), barsMax)] }
+
+// MoreRuns is how many go on without one.
+func (h head) MoreRuns() int { return max(0, len(h.Going)-barsMax) }
+
+// MoreDrills is how many go on without one.
+func (h head) MoreDrills() int { return max(0, len(h.Drills)-barsMax) }
 
 // At reports whether a menu's entry is that of this page.
 func (h head) At(prefix string) bool {
@@ -254,12 +271,20 @@ func (s *server) parts(r *http.Request, v *visit, name, title string, build func
 	return string(text), err
 }
 
-// whenText is a moment as people read it; all times of the dashboard are UTC, as those of logs.
+// whenText is a moment as people read it, below a heading that says UTC; all times of the dashboard are, as those of logs.
 func whenText(at time.Time) string {
 	if at.IsZero() {
 		return "never"
 	}
 	return at.UTC().Format("2006-01-02 15:04:05")
+}
+
+// momentText is a moment outside of a table whose heading says that it is UTC.
+func momentText(at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return whenText(at) + " UTC"
 }
 
 func isoText(at time.Time) string { return at.UTC().Format(time.RFC3339) }
@@ -292,3 +317,58 @@ func coarse(d time.Duration) string {
 
 // shortID is the end of a name, which is what tells runs apart.
 func shortID(id string) string { return id[max(0, len(id)-6):] }
+
+// lookedThrough is how often a list is brought up to date: less often when it is narrowed, which goes through all that is kept.
+func lookedThrough(filter string) time.Duration {
+	if filter == "" {
+		return time.Second
+	}
+	return 5 * time.Second
+}
+
+// pageOf cuts a page out of what is sorted by a key: what comes after one, and no more than fits. next is the key to go on from; empty: that was all.
+func pageOf[T any](all []T, key func(T) string, after string, size int) (page []T, next string) {
+	from := 0
+	if after != "" {
+		from = len(all)
+		if at := slices.IndexFunc(all, func(one T) bool { return key(one) > after }); at >= 0 {
+			from = at
+		}
+	}
+	page = all[from:]
+	if len(page) > size {
+		page = page[:size]
+		next = key(page[size-1])
+	}
+	return page, next
+}
+
+// address is a page with a query of names and values; those that are empty are left out.
+func address(path string, pairs ...string) string {
+	values := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			values.Set(pairs[i], pairs[i+1])
+		}
+	}
+	if len(values) == 0 {
+		return path
+	}
+	return path + "?" + values.Encode()
+}
+
+// nextOf is the address of the next page; empty: there is none.
+func nextOf(path, after string, pairs ...string) string {
+	if after == "" {
+		return ""
+	}
+	return address(path, append(pairs, "after", after)...)
+}
+
+// counted is a number with its word: "1 host", "2 hosts".
+func counted(count int, word string) string {
+	if count == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", count, word)
+}

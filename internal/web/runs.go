@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,20 +56,17 @@ func (s *server) runs(w http.ResponseWriter, r *http.Request, v *visit) {
 			(filter["state"] == "" || outcomeOf(run).Word == filter["state"] || run.State == filter["state"]) && (filter["by"] == "" || run.By == filter["by"])
 	}
 	before := q.Get("before")
-	s.show(w, r, v, "runs", "Runs", time.Second, func(context.Context) (any, error) {
-		runs, all := s.Control.Runs(before, runsShown+1, fits)
+	s.show(w, r, v, "runs", "Runs", lookedThrough(filter["service"]+filter["kind"]+filter["state"]+filter["by"]+before), func(context.Context) (any, error) {
+		runs, all, rest := s.Control.LookRuns(before, runsShown+1, fits)
 		next := ""
+		if rest != "" {
+			next = address("/runs", "service", filter["service"], "kind", filter["kind"], "state", filter["state"], "by", filter["by"], "before", rest)
+		}
 		if len(runs) > runsShown {
 			runs = runs[:runsShown]
-			values := url.Values{"before": {runs[runsShown-1].ID}}
-			for name, value := range filter {
-				if value != "" {
-					values.Set(name, value)
-				}
-			}
-			next = "/runs?" + values.Encode()
+			next = address("/runs", "service", filter["service"], "kind", filter["kind"], "state", filter["state"], "by", filter["by"], "before", runs[runsShown-1].ID)
 		}
-		return map[string]any{"Runs": runs, "All": all, "Next": next, "Filter": filter, "Before": before}, nil
+		return map[string]any{"Runs": runs, "All": all, "Next": next, "Further": rest != "", "Filter": filter, "Before": before}, nil
 	})
 }
 
@@ -78,7 +74,10 @@ func (s *server) runs(w http.ResponseWriter, r *http.Request, v *visit) {
 type outcome struct{ Word, Class string }
 
 // outcomes are the words of outcomeOf.
-var outcomes = []string{fleet.RunStarting, fleet.RunRunning, "it bit, reverted", "unproven", "lost", "not reverted", "refused"}
+var outcomes = []string{fleet.RunStarting, fleet.RunRunning, "it bit, reverted", "unproven", "lost", notReverted, "refused"}
+
+// notReverted outranks every other word.
+const notReverted = "not reverted"
 
 // outcomeOf sums up the hosts of a run. What did not revert outranks everything; what bit nowhere proves nothing.
 func outcomeOf(run fleet.Run) outcome {
@@ -92,7 +91,7 @@ func outcomeOf(run fleet.Run) outcome {
 	for _, h := range run.Hosts {
 		switch {
 		case h.State == fleet.HostEnded && !h.Reverted:
-			return outcome{"not reverted", "failed"}
+			return outcome{notReverted, "failed"}
 		case h.State == fleet.HostNothing: // it had no part
 		case h.State == fleet.HostLost:
 			lost = true
@@ -144,7 +143,7 @@ func sayRun(run fleet.Run) string {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
 		}
 	}
-	return fmt.Sprintf("%s is %s: of %d hosts %s", run.Kind, outcomeOf(run).Word, len(run.Hosts), strings.Join(parts, ", "))
+	return fmt.Sprintf("%s: %s. Of %s, %s", run.Kind, outcomeOf(run).Word, counted(len(run.Hosts), "host"), strings.Join(parts, ", "))
 }
 
 // lane is what one host did in a run, as its journal tells.

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"firedrill/internal/drill"
@@ -22,6 +24,8 @@ const (
 	trendWidth   = 620.0
 	trendHeight  = 150.0
 	kindDrill    = "drill"
+	trendsShown  = 20 // drills with a trend
+	plannedShown = 12 // entries of the schedule on the page of a service
 )
 
 // Standing is what else is known of a service than what ran: from its service file, brought up to date now and then.
@@ -64,16 +68,47 @@ type serviceRow struct {
 	File     *fleet.ServiceFile // that was put on the server
 }
 
-// services lists what the fleet, the history and the service files know of.
+// services lists what the fleet, the history and the service files know of, by name.
 func (s *server) services(w http.ResponseWriter, r *http.Request, v *visit) {
+	q := r.URL.Query()
+	name, verdict, after := q.Get("name"), q.Get("verdict"), q.Get("after")
 	s.show(w, r, v, "services", "Services", 2*time.Second, func(context.Context) (any, error) {
-		return map[string]any{"Services": s.serviceRows(time.Now())}, nil
+		rows := slices.DeleteFunc(s.serviceRows(time.Now(), ""), func(one *serviceRow) bool {
+			return !strings.Contains(one.Name, name) || verdict != "" && verdict != one.verdict()
+		})
+		shown, next := pageOf(rows, func(one *serviceRow) string { return one.Name }, after, servicesShown)
+		for _, one := range shown {
+			if runs := s.Control.RunsOf(one.Name, 1); len(runs) > 0 {
+				one.LastRun = &runs[0]
+			}
+		}
+		return map[string]any{"Services": shown, "All": len(rows), "Name": name, "Verdict": verdict, "Verdicts": verdicts, "After": after, "First": address("/services", "name", name, "verdict", verdict), "Next": nextOf("/services", next, "name", name, "verdict", verdict)}, nil
 	})
 }
 
-func (s *server) serviceRows(now time.Time) []*serviceRow {
+const servicesShown = 100
+
+// verdicts are those by which services are narrowed; the last one is of those that have none.
+var verdicts = []string{"passed", "failed", inconclusive, noVerdict}
+
+const noVerdict = "none"
+
+func (one *serviceRow) verdict() string {
+	if one.Last == nil {
+		return noVerdict
+	}
+	return one.Last.Outcome
+}
+
+// serviceRows are all services, or the one of a name, sorted, without the last run of each.
+func (s *server) serviceRows(now time.Time, only string) []*serviceRow {
 	rows := map[string]*serviceRow{}
+	ignored := &serviceRow{Counts: map[string]int{}}
 	row := func(name string) *serviceRow {
+		if only != "" && name != only {
+			*ignored = serviceRow{Counts: ignored.Counts}
+			return ignored
+		}
 		if rows[name] == nil {
 			rows[name] = &serviceRow{Name: name, Counts: map[string]int{}}
 		}
@@ -101,11 +136,7 @@ func (s *server) serviceRows(now time.Time) []*serviceRow {
 		}
 	}
 	for _, planned := range s.Control.Scheduled(now) {
-		name := planned.Request.Selector.Tags[fleet.TagService]
-		if planned.Drill != nil {
-			name = planned.Drill.Service
-		}
-		if name != "" {
+		if name := serviceOf(planned.Scheduled); name != "" {
 			one := row(name)
 			one.Planned = append(one.Planned, planned)
 			if one.Next.IsZero() || !planned.Next.IsZero() && planned.Next.Before(one.Next) {
@@ -117,12 +148,15 @@ func (s *server) serviceRows(now time.Time) []*serviceRow {
 		one := row(cadence.Service)
 		one.Cadences = append(one.Cadences, cadence)
 	}
-	for name, one := range rows {
-		if runs, _ := s.Control.Runs("", 1, func(run fleet.Run) bool { return slices.Contains(run.Services, name) }); len(runs) > 0 {
-			one.LastRun = &runs[0]
-		}
-	}
 	return slices.SortedFunc(maps.Values(rows), func(a, b *serviceRow) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// serviceOf is the service that an entry of the schedule attacks; empty: it is not said.
+func serviceOf(planned fleet.Scheduled) string {
+	if planned.Drill != nil {
+		return planned.Drill.Service
+	}
+	return planned.Request.Selector.Tags[fleet.TagService]
 }
 
 // trend is how a drill's recovery went over time.
@@ -136,12 +170,11 @@ type trend struct {
 func (s *server) service(w http.ResponseWriter, r *http.Request, v *visit) {
 	name, before := r.PathValue("service"), r.URL.Query().Get("before")
 	s.show(w, r, v, "service", name, 2*time.Second, func(context.Context) (any, error) {
-		rows := s.serviceRows(time.Now())
-		at := slices.IndexFunc(rows, func(one *serviceRow) bool { return one.Name == name })
-		if at < 0 {
+		rows := s.serviceRows(time.Now(), name)
+		if len(rows) == 0 {
 			return nil, notThere("service", name)
 		}
-		one := rows[at]
+		one := rows[0]
 		records, all := s.Control.Records(name, before, recordsShown+1)
 		next := ""
 		if len(records) > recordsShown {
@@ -149,8 +182,9 @@ func (s *server) service(w http.ResponseWriter, r *http.Request, v *visit) {
 			next = records[recordsShown-1].ID
 		}
 		newest, _ := s.Control.Records(name, "", 10*trendMax)
-		runs, _ := s.Control.Runs("", frontRuns, func(run fleet.Run) bool { return slices.Contains(run.Services, name) })
-		return map[string]any{"Service": one, "Records": records, "All": all, "Next": next, "Before": before, "Trends": trendsOf(newest), "Runs": runs}, nil
+		more := max(0, len(one.Planned)-plannedShown)
+		one.Planned = one.Planned[:len(one.Planned)-more]
+		return map[string]any{"Service": one, "Records": records, "All": all, "Next": next, "Before": before, "Trends": trendsOf(newest), "Runs": s.Control.RunsOf(name, frontRuns), "MorePlanned": more}, nil
 	})
 }
 
@@ -176,6 +210,9 @@ func trendsOf(records []fleet.Record) []trend {
 	}
 	var trends []trend
 	for _, name := range slices.Sorted(maps.Keys(points)) {
+		if len(trends) == trendsShown {
+			break
+		}
 		all := points[name]
 		slices.Reverse(all)
 		most := 0.0
@@ -247,6 +284,9 @@ func (s *server) playbooks(w http.ResponseWriter, r *http.Request, v *visit) {
 
 // alarms lists the alarms that this server evaluates, those that are raised first.
 func (s *server) alarms(w http.ResponseWriter, r *http.Request, v *visit) {
+	q := r.URL.Query()
+	name, state := q.Get("name"), q.Get("state")
+	from, _ := strconv.Atoi(q.Get("after"))
 	s.show(w, r, v, "alarms", "Alarms", time.Second, func(context.Context) (any, error) {
 		var all []Alarm
 		if s.Alarms != nil {
@@ -255,34 +295,58 @@ func (s *server) alarms(w http.ResponseWriter, r *http.Request, v *visit) {
 				return nil, err
 			}
 		}
-		rank := map[string]int{"ALARM": 0, "INSUFFICIENT_DATA": 1}
 		raised := 0
 		slices.SortStableFunc(all, func(a, b Alarm) int {
-			place := func(state string) int {
-				if n, known := rank[state]; known {
-					return n
-				}
-				return len(rank)
-			}
-			return cmp.Or(cmp.Compare(place(a.State), place(b.State)), cmp.Compare(a.Name, b.Name))
+			return cmp.Or(cmp.Compare(slices.Index(alarmStates, a.State), slices.Index(alarmStates, b.State)), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Region, b.Region))
 		})
 		for _, one := range all {
 			if one.State == "ALARM" {
 				raised++
 			}
 		}
-		return map[string]any{"Alarms": all[:min(len(all), alarmsShown)], "All": len(all), "Raised": raised}, nil
+		fit := slices.DeleteFunc(slices.Clone(all), func(one Alarm) bool {
+			return !strings.Contains(one.Name, name) || state != "" && one.State != state
+		})
+		from := min(max(from, 0), len(fit))
+		shown := fit[from:min(len(fit), from+alarmsShown)]
+		next := ""
+		if from+len(shown) < len(fit) {
+			next = fmt.Sprint(from + len(shown))
+		}
+		return map[string]any{"Alarms": shown, "All": len(all), "Fit": len(fit), "Raised": raised, "Name": name, "State": state, "From": from, "States": alarmStates, "First": address("/alarms", "name", name, "state", state), "Next": nextOf("/alarms", next, "name", name, "state", state)}, nil
 	})
 }
 
-const alarmsShown = 500
+const alarmsShown = 100
+
+// alarmStates are as CloudWatch names them, the gravest first.
+var alarmStates = []string{"ALARM", "INSUFFICIENT_DATA", "OK"}
 
 // schedulePage lists what begins by itself.
 func (s *server) schedulePage(w http.ResponseWriter, r *http.Request, v *visit) {
+	q := r.URL.Query()
+	name, service, after := q.Get("name"), q.Get("service"), q.Get("after")
 	s.show(w, r, v, "schedule", "Schedule", time.Second, func(context.Context) (any, error) {
-		return map[string]any{"Entries": s.Control.Scheduled(time.Now()), "Freezes": s.Control.Freezes(), "Cadences": s.Control.Cadences(time.Now())}, nil
+		now := time.Now()
+		entries := slices.DeleteFunc(s.Control.Scheduled(now), func(one fleet.ScheduledView) bool { // sorted by name
+			return !strings.Contains(one.Name, name) || service != "" && serviceOf(one.Scheduled) != service
+		})
+		shown, next := pageOf(entries, func(one fleet.ScheduledView) string { return one.Name + one.ID }, after, entriesShown)
+		cadences := slices.DeleteFunc(s.Control.Cadences(now), func(one fleet.Cadence) bool { // what is overdue first
+			return !strings.Contains(one.Drill, name) || service != "" && one.Service != service
+		})
+		freezes := s.Control.Freezes()
+		return map[string]any{"Entries": shown, "All": len(entries), "Name": name, "Service": service, "After": after, "First": address("/schedule", "name", name, "service", service), "Next": nextOf("/schedule", next, "name", name, "service", service),
+			"Freezes": freezes[:min(len(freezes), freezesShown)], "MoreFreezes": max(0, len(freezes)-freezesShown),
+			"Cadences": cadences[:min(len(cadences), cadencesShown)], "MoreCadences": max(0, len(cadences)-cadencesShown)}, nil
 	})
 }
+
+const (
+	entriesShown  = 100
+	cadencesShown = 100
+	freezesShown  = 30
+)
 
 func (s *server) unschedule(r *http.Request, v *visit) (string, error) {
 	_, err := s.call(r.Context(), v, "unschedule", r.PathValue("entry"))

@@ -17,14 +17,19 @@ import (
 
 const (
 	auditShown  = 100
+	peopleShown = 200
 	pictureSize = 240 // pixels
 	secretsMax  = 1000
+	auditEvery  = 5 * time.Second // a search reads megabytes
 )
 
 func (s *server) audit(w http.ResponseWriter, r *http.Request, v *visit) {
 	q := r.URL.Query()
 	contains, place, server := q.Get("q"), q.Get("from"), q.Get("server")
 	every := time.Second
+	if contains != "" {
+		every = auditEvery
+	}
 	if place != "" {
 		every = 0 // what was does not change
 	}
@@ -54,7 +59,8 @@ func (s *server) settings(w http.ResponseWriter, r *http.Request, v *visit) {
 				people = append(people, m)
 			}
 		}
-		view["Users"], view["Members"] = users, people
+		view["Users"], view["MoreUsers"] = users[:min(len(users), peopleShown)], max(0, len(users)-peopleShown)
+		view["Members"], view["MoreMembers"] = people[:min(len(people), peopleShown)], max(0, len(people)-peopleShown)
 		return view, nil
 	})
 }

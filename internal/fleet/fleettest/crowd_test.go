@@ -86,6 +86,12 @@ type light struct {
 
 func newCrowd(b *testing.B, size int) *crowd {
 	b.Helper()
+	return newCrowdIn(b, size, b.TempDir())
+}
+
+// newCrowdIn starts the server on a directory, with further flags.
+func newCrowdIn(b *testing.B, size int, directory string, flags ...string) *crowd {
+	b.Helper()
 	allow(b, size+1000)
 	self, err := os.Executable()
 	if err != nil {
@@ -97,12 +103,11 @@ func newCrowd(b *testing.B, size int) *crowd {
 	}
 	address := free.Addr().String()
 	_ = free.Close()
-	directory := b.TempDir()
 	program := filepath.Join(b.TempDir(), "firedrill") // under this name the binary of the test is the program
 	if err := os.Symlink(self, program); err != nil {
 		b.Fatal(err)
 	}
-	c := &crowd{b: b, server: exec.Command(program, "server", "--data", directory, "--listen", "127.0.0.1:0", "--dns-listen", "127.0.0.1:0", "--fleet-listen", address, "--fleet-address", address)} //nolint:noctx // ended by close
+	c := &crowd{b: b, server: exec.Command(program, append([]string{"server", "--data", directory, "--listen", "127.0.0.1:0", "--dns-listen", "127.0.0.1:0", "--fleet-listen", address, "--fleet-address", address}, flags...)...)} //nolint:noctx // ended by close
 	log, err := os.Create(filepath.Join(b.TempDir(), "server.log"))
 	if err != nil {
 		b.Fatal(err)

@@ -200,8 +200,8 @@ func TestEveryPageIsWholeWithoutAScript(t *testing.T) {
 	s := d.as("ada")
 	inline := regexp.MustCompile(`(?i)<style|<script>|\sstyle=|\son[a-z]+=|javascript:`)
 	for path, words := range map[string][]string{
-		"/": {"Overview", "cpu", "it bit, reverted", "Halt all"}, "/fleet": {"bookstore · blue", "web1"}, "/fleet/hosts": {"web2", "2 hosts"}, "/fleet/hosts?environment=blue": {"1 hosts"},
-		"/fleet/hosts/web1": {"cpu, io", "service=bookstore"}, "/runs": {"1 in all"}, "/runs?kind=io": {"None."}, "/runs/" + run.ID: {"in force until", "whole", `<svg class="timeline"`},
+		"/": {"Overview", "cpu", "it bit, reverted", "Halt all"}, "/fleet": {"bookstore · blue", "web1"}, "/fleet/hosts": {"web2", "2 hosts"}, "/fleet/hosts?environment=blue": {"1 host<"},
+		"/fleet/hosts/web1": {"cpu, io", "service=bookstore"}, "/runs": {"1 in all"}, "/runs?kind=io": {"No runs."}, "/runs/" + run.ID: {"in force until", "whole", `<svg class="timeline"`},
 		"/attack": {"Start an attack", "<option>cpu"}, "/halt": {"Halt everything on all hosts"}, "/halt/report": {"Nobody has halted"}, "/lever": {"released"}, "/audit": {"ada logs in", "admin orders cpu"},
 		"/settings": {"bella", "People with a key"}, "/settings/factor": {"factor.png"},
 	} {
@@ -302,7 +302,7 @@ func TestWhoMayDoWhatOnThePages(t *testing.T) {
 		d.audited("refused attack to vera")
 		look := form()
 		look.Set("do", "look")
-		if a := otto.post("/attack", "/attack", look); a.status != http.StatusOK || !strings.Contains(a.text, "1 hosts would be attacked") || h.hit() {
+		if a := otto.post("/attack", "/attack", look); a.status != http.StatusOK || !strings.Contains(a.text, "1 host would be attacked") || h.hit() {
 			t.Errorf("a look: %d %s", a.status, a.text)
 		}
 		a := otto.post("/attack", "/attack", form())

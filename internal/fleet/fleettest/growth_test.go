@@ -27,7 +27,7 @@ import (
 func BenchmarkStart(b *testing.B) {
 	for _, size := range []int{1_000, 10_000, 100_000} {
 		directory := filepath.Join(b.TempDir(), "fleet")
-		grow(b, directory, size)
+		grow(b, directory, size, 1)
 		for name, before := range map[string]func(){"stopped": func() {}, "killed": func() { forget(b, directory) }} {
 			b.Run(strconv.Itoa(size)+"/"+name, func(b *testing.B) {
 				for range b.N {
@@ -84,7 +84,8 @@ func forget(tb testing.TB, directory string) {
 }
 
 // grow fills the directory of a server with a history of years: what a server writes one by one, and on the disk before it goes on, in one go.
-func grow(tb testing.TB, directory string, size int) {
+// It is of one service, or of as many as those of a crowd, with its hosts.
+func grow(tb testing.TB, directory string, size, services int) {
 	tb.Helper()
 	c, err := control.Open(tb.Context(), grown(directory))
 	if err != nil {
@@ -123,10 +124,14 @@ func grow(tb testing.TB, directory string, size int) {
 	began := time.Now().Add(-time.Duration(size) * time.Hour)
 	for i := range size {
 		at := began.Add(time.Duration(i) * time.Hour)
-		run := fleet.Run{ID: aged(at, i), By: "otto", Kind: []string{"cpu", "io"}[i%2], Args: []string{"-l", "60"}, Seed: uint64(i), Services: []string{"bookstore"}, Issued: at, Start: at, Deadline: at.Add(time.Minute), State: fleet.RunEnded}
+		service, name := "bookstore", func(host int) string { return fmt.Sprintf("web%d", host) }
+		if services > 1 {
+			service, name = fmt.Sprintf("s%03d", i%services), func(host int) string { return fmt.Sprintf("host%05d", i%services+(i/services+host)%40*services) }
+		}
+		run := fleet.Run{ID: aged(at, i), By: "otto", Kind: []string{"cpu", "io"}[i%2], Args: []string{"-l", "60"}, Seed: uint64(i), Services: []string{service}, Issued: at, Start: at, Deadline: at.Add(time.Minute), State: fleet.RunEnded}
 		for host := range 2 {
 			key, order := fmt.Sprintf("U%055d", host), aged(at, size+2*i+host)
-			run.Hosts = append(run.Hosts, fleet.RunHost{Key: key, Name: fmt.Sprintf("web%d", host), Order: order, State: fleet.HostEnded, Bit: true, Reverted: true, Lines: 1, Chain: "whole"})
+			run.Hosts = append(run.Hosts, fleet.RunHost{Key: key, Name: name(host), Order: order, State: fleet.HostEnded, Bit: true, Reverted: true, Lines: 1, Chain: "whole"})
 			var text strings.Builder
 			if _, err := history.NewWriter(&text).Append(history.New(at, "web", &history.AttackAccount{GUID: order, Attack: run.Kind, Bit: true, Reverted: true, Evidence: []string{"two processors were busy for a minute, and nobody else had them"}})); err != nil {
 				tb.Fatal(err)
@@ -135,8 +140,8 @@ func grow(tb testing.TB, directory string, size int) {
 		}
 		put("$KV.runs."+run.ID, run)
 		result := fmt.Sprintf("%s-%06x", at.UTC().Format("20060102T150405Z"), i)
-		put("$KV.drills."+run.ID, fleet.DrillRun{ID: run.ID, Request: fleet.DrillRequest{Service: "bookstore", Drill: "lose-db"}, By: "otto", Trigger: "schedule", Hosts: []string{"web1"}, Kinds: []string{"blackhole"}, Started: at, Until: at.Add(time.Hour), State: fleet.DrillEnded, Result: result, Ended: at, Outcome: "passed"})
-		put("fd.history.bookstore", fleet.Record{ID: result, Service: "bookstore", Outcome: "passed", Started: at, Finished: at.Add(time.Minute), Steps: []fleet.RecordStep{{Name: "drill lose-db on green", Kind: "drill", Outcome: "passed", RTO: &fleet.RecordFigure{Seconds: float64(i%60) / 4, Bound: 0.1, Allowed: 30}}}})
+		put("$KV.drills."+run.ID, fleet.DrillRun{ID: run.ID, Request: fleet.DrillRequest{Service: service, Drill: "lose-db"}, By: "otto", Trigger: "schedule", Hosts: []string{name(1)}, Kinds: []string{"blackhole"}, Started: at, Until: at.Add(time.Hour), State: fleet.DrillEnded, Result: result, Ended: at, Outcome: "passed"})
+		put("fd.history."+service, fleet.Record{ID: result, Service: service, Outcome: "passed", Started: at, Finished: at.Add(time.Minute), Steps: []fleet.RecordStep{{Name: "drill lose-db on green", Kind: "drill", Outcome: "passed", RTO: &fleet.RecordFigure{Seconds: float64(i%60) / 4, Bound: 0.1, Allowed: 30}}}})
 	}
 	select {
 	case <-js.PublishAsyncComplete():

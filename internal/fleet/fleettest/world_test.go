@@ -173,7 +173,7 @@ func (w *world) startAgent(h *host, change func(*agent.Options)) {
 	}
 	o := agent.Options{Directory: h.state, Log: w.logger(h.name), Leash: leash, Program: []string{self, "fake", h.directory},
 		Facts: func(context.Context) (fleet.Facts, error) {
-			return fleet.Facts{Hostname: h.name, Kinds: []string{"cpu", "io"}}, nil
+			return fleet.Facts{Hostname: h.name, Kernel: "6.1.0-44-amd64", Version: "0.9.0", Leash: 15, Kinds: []string{"cpu", "io"}, Pods: "containerd 1.6.20 on /run/containerd/containerd.sock"}, nil
 		},
 		Running: func(context.Context) ([]fleet.Running, error) {
 			var all []fleet.Running

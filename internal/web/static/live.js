@@ -6,11 +6,15 @@
   const put = (id, html) => {
     const place = document.getElementById(id);
     if (!place || place.dataset.was === html) return;
-    // A link that has the focus keeps it, for those who work without a mouse.
-    const held = place.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    // What has the focus keeps it, and what was scrolled stays where it was, for those who work without a mouse.
+    const name = (one) => one.getAttribute("href") || one.getAttribute("aria-label") || one.textContent;
+    const ways = "a, button, .scroll[tabindex]", active = document.activeElement;
+    const held = place.contains(active) && active.matches(ways) ? name(active) : null;
+    const moved = [...place.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
     place.innerHTML = html;
     place.dataset.was = html;
-    if (held) for (const link of place.querySelectorAll("a")) if (link.getAttribute("href") === held) { link.focus(); break; }
+    [...place.querySelectorAll(".scroll")].forEach((one, i) => { if (moved[i]) one.scrollLeft = moved[i]; });
+    if (held) for (const one of place.querySelectorAll(ways)) if (name(one) === held) { one.focus({preventScroll: true}); break; }
   };
   const source = new EventSource(location.pathname + location.search);
   source.addEventListener("parts", (event) => {
