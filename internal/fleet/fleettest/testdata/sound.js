@@ -61,6 +61,10 @@
   for (const one of document.querySelectorAll(".card, .banner, .tiles a, button, .button, .pill, dd, td, h1, h2, h3, label")) {
     if (shown(one) && one.scrollWidth > one.clientWidth + 2 && one.clientWidth > 0 && !one.querySelector(".scroll") && getComputedStyle(one).display !== "inline") say("text runs over its edge, " + one.scrollWidth + " in " + one.clientWidth, one);
   }
+  for (const one of document.querySelectorAll("td[data-l]")) { // on a phone its name stands beside it
+    const name = getComputedStyle(one, "::before");
+    if (shown(one) && name.content !== "none" && parseFloat(name.height) > one.clientHeight + 1) say("a name runs over its edge", one);
+  }
   for (const one of document.querySelectorAll("button, .button, a.halt, input:not([type=hidden]), select")) {
     const box = one.getBoundingClientRect();
     if (shown(one) && box.height < 24 && one.type !== "checkbox") say("lower than 24 pixels", one);
@@ -80,9 +84,9 @@
   for (const one of document.querySelectorAll("h1, h2, h3")) { if (+one.localName[1] > level + 1) say("a level of headings is left out", one); level = +one.localName[1]; }
   for (const one of document.querySelectorAll("table")) if (!one.caption) say("a table without a caption", one);
   for (const one of document.querySelectorAll("th:not([scope])")) say("a heading of nothing", one);
-  for (const one of document.querySelectorAll("td")) if (/\b\d\d:\d\d:\d\d\b(?! UTC)/.test(one.textContent)) {
+  for (const one of document.querySelectorAll("td:not([data-l=why])")) if (/\b\d\d:\d\d:\d\d\b(?! UTC)/.test(one.textContent)) {
     const head = one.closest("table").querySelectorAll("thead th")[one.cellIndex];
-    if (!head || !head.textContent.includes("UTC") && one.cellIndex < 5) say("a time without a zone", one);
+    if (!head || !head.textContent.includes("UTC")) say("a time without a zone", one);
   }
   for (const one of document.querySelectorAll("dd, .lead, .banner, h2 + p")) if (/\b\d\d:\d\d:\d\d\b(?! UTC)/.test(one.textContent)) say("a time without a zone", one);
   for (const one of document.querySelectorAll("dd, p, li, h1, h2, caption")) if (!one.textContent.trim() && shown(one) && one.id !== "said" && !one.querySelector("img, svg, input")) say("empty", one);
