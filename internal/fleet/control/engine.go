@@ -160,8 +160,11 @@ func (l engineLog) say(level slog.Level, format string, args []any) {
 
 func (l engineLog) Noticef(format string, args ...any) { l.say(slog.LevelDebug, format, args) }
 func (l engineLog) Warnf(format string, args ...any) {
-	if strings.Contains(format, "TLS certificate chain and hostname of solicited routes") {
+	switch {
+	case strings.Contains(format, "TLS certificate chain and hostname of solicited routes"):
 		return // the keys of both sides are compared, which is more than it asks for
+	case strings.Contains(format, "TLS Handshake First"):
+		return // all that connect are ours, and do
 	}
 	l.say(slog.LevelWarn, format, args)
 }
