@@ -351,7 +351,7 @@ func TestTokensAndAddresses(t *testing.T) {
 			t.Errorf("%q is a token", bad)
 		}
 	}
-	for text, want := range map[string]string{"c": "c:7422", "c:1": "c:1", "tls://c:1": "c:1", "tls://c/": "c:7422", "[::1]:5": "[::1]:5", "::1": "[::1]:7422",
+	for text, want := range map[string]string{"control:7422/x": "", "control:0": "", "control:http": "", "control:65536": "", "c": "c:7422", "c:1": "c:1", "tls://c:1": "c:1", "tls://c/": "c:7422", "[::1]:5": "[::1]:5", "::1": "[::1]:7422",
 		"http://c": "", "tls://u@c": "", "": "", "tls://": "", "a b": ""} {
 		if got, err := Address(text); got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q %v", text, got, err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"firedrill/internal/drill"
@@ -118,6 +119,9 @@ func Address(text string) (string, error) {
 	}
 	if host == "" || strings.ContainsAny(host, " /@") {
 		return wrong(fmt.Errorf("%q names no host", text))
+	}
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+		return wrong(fmt.Errorf("%q is no port", port))
 	}
 	return net.JoinHostPort(host, port), nil
 }

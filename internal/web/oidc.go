@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -50,10 +51,13 @@ type attempt struct {
 
 // Check refuses a provider that cannot be.
 func (p *Provider) Check() error {
-	for what, address := range map[string]string{"issuer": p.Issuer, "address of the dashboard": p.Address} {
-		parsed, err := url.Parse(address)
+	if p.Issuer == "" {
+		return &drill.Error{Op: "OpenID Connect", Kind: drill.Invalid, Err: errors.New("--oidc-client, --oidc-secret-file and --dashboard-url are for a log-in by an identity provider, and none is named"), Hint: "name it with --oidc-issuer, or leave them out: passwords need none"}
+	}
+	for _, one := range [][2]string{{"--oidc-issuer", p.Issuer}, {"--dashboard-url", p.Address}} {
+		parsed, err := url.Parse(one[1])
 		if err != nil || parsed.Scheme != "https" || parsed.Host == "" {
-			return &drill.Error{Op: "OpenID Connect", Kind: drill.Invalid, Err: errors.New("the " + what + " is not https://HOST"), Hint: "see docs/fleet.md, People: the dashboard"}
+			return &drill.Error{Op: "OpenID Connect", Kind: drill.Invalid, Err: fmt.Errorf("%s: %q is not https://HOST", one[0], one[1]), Hint: "see docs/fleet.md, People: the dashboard"}
 		}
 	}
 	if p.Client == "" {

@@ -98,6 +98,7 @@ type Agent struct {
 	epoch     uint64
 	term      uint64 // the highest of a server that led
 	halted    bool
+	barred    time.Time // when it was said last that we are not let in
 	tasks     map[string]*task
 	samplings map[string]*sampling
 	halts     map[string]*fleet.Halted // that were carried out
@@ -175,9 +176,7 @@ func (a *Agent) connect() error {
 		nats.PingInterval(PingEvery), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1), // what could not be said then is not worth saying later
 		nats.ConnectHandler(a.connected), nats.ReconnectHandler(a.connected),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { a.log.Warn("the control plane is lost", "error", err) }), //nolint:sloglint // no context
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			a.log.Warn("the control plane complains", "error", err)
-		}))
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { a.complained(err) }))
 	if err != nil {
 		return unreachable("agent", a.id.Address, err)
 	}
@@ -197,6 +196,27 @@ func (a *Agent) connect() error {
 		}
 	}
 	return nil
+}
+
+// barredEvery is how often an agent says that it is not let in: it tries every second or two, for as long as it runs.
+const barredEvery = 10 * time.Minute
+
+// complained says what the control plane has to complain of.
+func (a *Agent) complained(err error) {
+	if !errors.Is(err, nats.ErrAuthorization) {
+		a.log.Warn("the control plane complains", "error", err) //nolint:sloglint // no context
+		return
+	}
+	a.mu.Lock()
+	due := time.Since(a.barred) > barredEvery
+	if due {
+		a.barred = time.Now()
+	}
+	a.mu.Unlock()
+	if due {
+		a.log.Warn("the control plane does not let this host in; it is tried again", "error", err, //nolint:sloglint // no context
+			"cure", "if this goes on, the host was put out or the server is another one: remove "+a.options.Directory+", and firedrill agent join with a new token")
+	}
 }
 
 // connected begins to wait for a word on a new connection.

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -98,9 +100,13 @@ func ask(ctx context.Context, as Identity, token fleet.Token) (fleet.Joined, err
 	if login == as.Key {
 		login = ""
 	}
-	conn, err := nats.Connect(fleet.URLs(as.Address), nats.Secure(fleet.PinnedTLS(as.Pin)), nats.TLSHandshakeFirst(), nats.Token(token.Secret), nats.Timeout(joinMax),
+	var tried tries
+	conn, err := nats.Connect(fleet.URLs(as.Address), nats.SetCustomDialer(&tried), nats.Secure(fleet.PinnedTLS(as.Pin)), nats.TLSHandshakeFirst(), nats.Token(token.Secret), nats.Timeout(joinMax),
 		nats.MaxReconnects(0), nats.CustomInboxPrefix(fleet.Inbox("join-"+token.ID())), nats.Name("join "+as.Name))
 	if err != nil {
+		if why := tried.last(); why != nil && errors.Is(err, nats.ErrNoServers) {
+			err = why
+		}
 		return fleet.Joined{}, unreachable("agent join", as.Address, err)
 	}
 	defer conn.Close()
@@ -121,10 +127,34 @@ func ask(ctx context.Context, as Identity, token fleet.Token) (fleet.Joined, err
 	return joined, err
 }
 
+// tries dials, and remembers why it could not: the engine's client says only that no server is available.
+type tries struct {
+	mu  sync.Mutex // guards err
+	err error
+}
+
+// Dial implements nats.CustomDialer.
+func (t *tries) Dial(network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: dialMax}).Dial(network, address) //nolint:noctx // the library gives none
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err = err
+	return conn, err
+}
+
+func (t *tries) last() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
 // unreachable explains why a control plane could not be spoken to.
 func unreachable(op, address string, err error) error {
 	known := &drill.Error{Op: op, Kind: drill.Unreachable, Err: fmt.Errorf("%s: %w", address, err), Hint: "is the server there, and does the way to it let TCP out?"}
+	var look *net.DNSError
 	switch {
+	case errors.As(err, &look):
+		known.Hint = "does the name lead to the server?"
 	case errors.Is(err, fleet.ErrPin):
 		known.Kind, known.Hint = drill.Refused, "somebody else answers there, or the server has a new identity: get a new token from it"
 	case errors.Is(err, nats.ErrAuthorization):

@@ -296,7 +296,7 @@ func (a *Agent) attack(t *task) fleet.End {
 	ended := make(chan struct{})
 	var ending sync.WaitGroup
 	ending.Go(func() { endChild(t.ctx, command.Process, ended) })
-	account := t.follow(out, a.kick)
+	account := t.follow(out, a.kick, a.present)
 	err := command.Wait()
 	close(ended)
 	ending.Wait()
@@ -337,8 +337,9 @@ func endChild(ctx context.Context, process *os.Process, ended <-chan struct{}) {
 	}
 }
 
-// follow writes down what the attack says of itself, and returns its account, if it gave one. What others wait for is told soon.
-func (t *task) follow(out io.Reader, soon func()) *history.AttackAccount {
+// follow writes down what the attack says of itself, and returns its account, if it gave one. What others wait for is told soon; that it is in force
+// is to be seen at once, and not when a host speaks the next time.
+func (t *task) follow(out io.Reader, soon, inForce func()) *history.AttackAccount {
 	var account *history.AttackAccount
 	lines := bufio.NewScanner(out)
 	lines.Buffer(make([]byte, 64<<10), lineMax)
@@ -353,7 +354,10 @@ func (t *task) follow(out io.Reader, soon func()) *history.AttackAccount {
 		case *history.AttackAccount:
 			account = said
 			soon()
-		case *history.AttackInForce, *history.AttackReverted, *history.AttackCanary:
+		case *history.AttackInForce:
+			soon()
+			inForce()
+		case *history.AttackReverted, *history.AttackCanary:
 			soon()
 		}
 	}

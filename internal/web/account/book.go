@@ -185,7 +185,7 @@ func (b *Book) Put(u User, password string, now time.Time) error {
 		return wrong("user", "write viewer, operator or admin", "%q is no role", u.Role)
 	}
 	if password == "" && u.Subject == "" {
-		return wrong("user", "", "%s has neither a password nor a subject at an identity provider", u.Name)
+		return wrong("user", "type a password or pipe one in, or name who the person is at the identity provider with --subject", "%s has neither a password nor a subject at an identity provider", u.Name)
 	}
 	if password != "" {
 		if err := checkPassword(u.Name, password); err != nil {
