@@ -69,7 +69,7 @@ func newFleetScheduleListCommand(s streams, o *fleetOptions) *cobra.Command {
 		table := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "ENTRY\tNEXT\tWHAT\tWHEN\tBY\tLAST\tID")
 		for _, one := range all {
-			next := "never"
+			next := strings.TrimSuffix("never: "+one.Waiting, ": ")
 			if !one.Next.IsZero() {
 				next = one.Next.Local().Format(time.DateTime)
 			}

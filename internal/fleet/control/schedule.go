@@ -175,12 +175,29 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 	if _, err := c.entryOf(one, c.Freezes()); err != nil {
 		return wrong(err, `write five fields of cron and a time zone if need be, as "0 10 * * TUE Europe/Berlin"; a window as "Mon-Fri 09:00-15:00"`)
 	}
+	if why := never(one); why != "" {
+		return wrong(errors.New("it would never begin: "+why), "choose an hour of cron that lies within the window, in the same time zone")
+	}
 	if err := c.schedule.put(ctx, one.ID, one); err != nil {
 		return one, err
 	}
 	c.record("%s puts %s on the schedule: %s, %s %s", by.Name, one.Name, whatOf(one), one.Cron, one.Window)
 	c.changed("schedule", one)
 	return one, nil
+}
+
+// never says why an entry would never begin, by its own cron, window and freezes: such a one is a mistake. "" is that it would.
+func never(one fleet.Scheduled) string {
+	calendar, err := drill.Scheduled{Cron: one.Cron, Window: one.Window, Freeze: one.Freeze}.Calendar(nil)
+	if err != nil {
+		return err.Error()
+	}
+	entry := schedule.Entry{Service: one.ID, Name: one.ID, Items: []string{one.Name}, Calendar: calendar}
+	d := schedule.Decide([]schedule.Entry{entry}, one.Since, stateOf(one))
+	if len(d.Statuses) == 0 || !d.Statuses[0].Next.IsZero() {
+		return ""
+	}
+	return d.Statuses[0].Why
 }
 
 // whatOf is what an entry does, in words.
