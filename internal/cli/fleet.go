@@ -442,7 +442,7 @@ func hostText(h fleet.RunHost) string {
 	if h.State != fleet.HostEnded || h.Chain == "" {
 		return strings.TrimSuffix(h.State+": "+h.Reason, ": ")
 	}
-	bit, reverted := "it did not bite", "NOT REVERTED"
+	bit, reverted := "nothing shows that it bit", "NOT REVERTED"
 	if h.Bit {
 		bit = "it bit"
 	}
