@@ -56,9 +56,9 @@ func FollowingTLS(pins func() []string, moved func(pin string)) *tls.Config {
 }
 
 // MutualTLS is how servers of one fleet speak to each other: both sides hold the key of the fleet, and show it. Which that is may change, and for a
-// while the one before counts too.
-func MutualTLS(own func() *tls.Certificate, pins func() []string) *tls.Config {
-	mutual := FollowingTLS(pins, nil)
+// while the one before counts too. moved is told when the other side shows a key that has followed one of ours: whether it lets us in is not known then.
+func MutualTLS(own func() *tls.Certificate, pins func() []string, moved func(pin string)) *tls.Config {
+	mutual := FollowingTLS(pins, moved)
 	mutual.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own(), nil }
 	mutual.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own(), nil }
 	mutual.ClientAuth = tls.RequireAnyClientCert // which one, VerifyConnection says

@@ -90,6 +90,7 @@ type Options struct {
 	Relentless      bool // planted bug: the schedule begins a drill again as often as a server ends in the middle of it
 	Unnoticing      bool // planted bug: an engine that keeps nothing any more is left as it is
 	Forgetful       bool // planted bug: a lever that could not be kept is not kept later
+	Hopeful         bool // planted bug: a server that the others let in no more waits for them all the same
 	Unfollowing     bool // planted bug: a server does not take up keys that another one has replaced
 	Hasty           bool // planted bug: audit logs are removed before they are before the other servers
 	Silenced        bool // planted bug: a line of the audit log that cannot be written is let go
@@ -110,6 +111,7 @@ type Control struct {
 	opening    engineOptions // of the engine
 	conn       *nats.Conn    // to where everything is kept
 	store      *store
+	behind     behind
 	keeping    *keeping // nil: an engine that others run keeps everything
 	lead       *leadership
 	members    *members
@@ -273,7 +275,7 @@ func (c *Control) openEngine(ctx context.Context, guard *gate) error {
 		o.name = c.options.Name
 	}
 	if len(c.options.Cluster.Peers) > 0 {
-		o.cluster, o.routes = c.options.Cluster, fleet.MutualTLS(c.keys.certificate, c.keys.serverPins)
+		o.cluster, o.routes = c.options.Cluster, fleet.MutualTLS(c.keys.certificate, c.keys.serverPins, c.behind.saw)
 	}
 	if o.directory != "" {
 		c.keeping = newKeeping(o.directory, !c.options.alone(), c.options.Unnoticing)
@@ -305,6 +307,7 @@ func (c *Control) openEngine(ctx context.Context, guard *gate) error {
 			return err
 		}
 	case len(c.options.Cluster.Peers) > 0:
+		c.store.cure = func(error) error { return c.leftBehind(time.Now()) }
 		c.store.what = func() string {
 			return fmt.Sprintf("%d servers; %d others are known; is identity.json the same on all, and can they reach each other?", len(c.options.Cluster.Peers), c.engine.Load().NumRoutes())
 		}
@@ -654,6 +657,7 @@ func (c *Control) Run(ctx context.Context) error {
 		case <-pulse.C:
 			c.pulse()
 		case <-look.C:
+			c.sayLeftBehind(ctx)
 			if err := c.keys.over(time.Now()); err != nil {
 				c.log.WarnContext(ctx, "a key that has ended is still on the disk", "error", err)
 			}

@@ -347,24 +347,27 @@ func (c *Control) turnCertificate(ctx context.Context, by fleet.Member, overlap 
 	if err := c.canFollow(); err != nil {
 		return err
 	}
-	_, err := c.turn(ctx, func(id identity) (identity, error) {
-		before, err := x509.ParseCertificate(id.Certificate)
-		if err != nil {
-			return id, err
-		}
-		signer, err := x509.ParsePKCS8PrivateKey(id.Key)
-		if err != nil {
-			return id, err
-		}
-		id.Chain = append([][]byte{id.Certificate}, id.Chain[:min(len(id.Chain), fleet.ChainMax-2)]...)
-		id.PinEnds = time.Now().Add(overlap)
-		id.Certificate, id.Key, err = newCertificate(id.Fleet, before, signer)
-		return id, err
-	})
+	_, err := c.turn(ctx, func(id identity) (identity, error) { return nextCertificate(id, overlap) })
 	if err == nil {
 		c.record("%s replaces the certificate; it is known by %s now", by.Name, c.keys.ownPin())
 	}
 	return err
+}
+
+// nextCertificate is an identity with another certificate, which the one before signs.
+func nextCertificate(id identity, overlap time.Duration) (identity, error) {
+	before, err := x509.ParseCertificate(id.Certificate)
+	if err != nil {
+		return id, err
+	}
+	signer, err := x509.ParsePKCS8PrivateKey(id.Key)
+	if err != nil {
+		return id, err
+	}
+	id.Chain = append([][]byte{id.Certificate}, id.Chain[:min(len(id.Chain), fleet.ChainMax-2)]...)
+	id.PinEnds = time.Now().Add(overlap)
+	id.Certificate, id.Key, err = newCertificate(id.Fleet, before, signer)
+	return id, err
 }
 
 // renewAgents has hosts replace the key that they log in with; those that are not there do it when they come back.

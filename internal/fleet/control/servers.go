@@ -3,12 +3,18 @@ package control
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"firedrill/internal/fleet"
 )
 
 // Problem is why this server keeps nothing just now, as an error with its cure; nil: it keeps what it is given.
-func (c *Control) Problem() error { return c.keeping.problem() }
+func (c *Control) Problem() error {
+	if err := c.leftBehind(time.Now()); err != nil {
+		return err
+	}
+	return c.keeping.problem()
+}
 
 func text(err error) string {
 	if err == nil {
