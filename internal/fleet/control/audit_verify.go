@@ -21,7 +21,7 @@ import (
 
 const (
 	auditVerifyWait = 2 * time.Second
-	auditSilent     = 15 // of these in a row: the engine does not answer
+	auditSilent     = 30 // of these in a row: the engine does not answer
 	auditProblems   = 100
 )
 
@@ -191,7 +191,7 @@ func (s *auditShare) each(ctx context.Context, subject string, count uint64, tak
 	if err != nil {
 		return fmt.Errorf("fleet: read the audit log: %w", err)
 	}
-	messages, err := reader.Messages(jetstream.PullMaxMessages(recordBatch))
+	messages, err := reader.Messages(jetstream.PullMaxMessages(recordBatch), jetstream.PullExpiry(recordExpiry), jetstream.PullHeartbeat(recordBeat))
 	if err != nil {
 		return fmt.Errorf("fleet: read the audit log: %w", err)
 	}

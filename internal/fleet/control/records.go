@@ -22,6 +22,10 @@ const (
 	recordBatch   = 1000
 	recordWait    = 2 * time.Second
 	recordSilent  = 30 // of these waits in a row
+
+	// A reader in a cluster now and then waits for a consumer that never answers; without a sign of life for two of these it is made anew. By itself that takes half a minute.
+	recordBeat   = time.Second
+	recordExpiry = 10 * time.Second
 )
 
 // records are what is kept of drills that were judged, by service, the oldest first.
@@ -48,7 +52,7 @@ func openRecords(ctx context.Context, store *store) (*records, error) {
 		return nil, fmt.Errorf("fleet: read the history: %w", err)
 	}
 	// One reader for all: one that fetches makes a consumer anew for each batch.
-	messages, err := reader.Messages(jetstream.PullMaxMessages(recordBatch))
+	messages, err := reader.Messages(jetstream.PullMaxMessages(recordBatch), jetstream.PullExpiry(recordExpiry), jetstream.PullHeartbeat(recordBeat))
 	if err != nil {
 		return nil, fmt.Errorf("fleet: read the history: %w", err)
 	}
