@@ -14,6 +14,7 @@ import (
 
 	"firedrill/internal/attest"
 	"firedrill/internal/drill"
+	"firedrill/internal/history"
 	"firedrill/internal/playbook"
 	"firedrill/internal/verdict"
 )
@@ -108,8 +109,19 @@ func attestFiles(directory string, statement attest.Statement, names []string, k
 	return nil
 }
 
+// attestDone says what attest has made.
+type attestDone struct {
+	Directory string          `json:"directory"` // of the run
+	Run       string          `json:"run"`
+	Service   string          `json:"service"`
+	Outcome   history.Outcome `json:"outcome"`
+	Head      string          `json:"log"`                 // hash of the last line of its log
+	SignedBy  string          `json:"signed_by,omitempty"` // name of the key; empty: not signed
+}
+
 func newAttestCommand(s streams) *cobra.Command {
-	keyFile := ""
+	keyFile, asJSON := "", false
+	far := farProof{}
 	command := &cobra.Command{
 		Use:   "attest RUN",
 		Short: "Make the reports of a run again, and sign them",
@@ -117,56 +129,97 @@ func newAttestCommand(s streams) *cobra.Command {
 ` + attest.FileName + `: the digest of each file and the head of the log. With a key that statement is signed (` + attest.SignatureName + `), in the form of
 minisign. Every run is attested when it ends; this is for runs that were not signed then.
 
+With --server RUN is a drill that the server conducted, by its name or the last six characters of it. Its files are fetched, verified, judged and
+attested on this machine, and kept below --out: the key that signs never leaves it, and the server gets nothing. What does not hold is not signed for.
+
 EXIT STATUS
   0    attested, whatever the run proved
-  2    the log cannot be read, or was altered; the key cannot be opened
-  70   our own fault`,
-		Example:           "  firedrill attest firedrill-out/20261123T101502Z-0a1b2c --sign team.key",
+  2    the log cannot be read, or was altered; the key cannot be opened; the drill is kept already
+  3    the drill is not over, or the server cannot be reached
+  4    refused: your role, or the scopes of the token
+  70   our own fault
+  130  fetching was ended by Ctrl-C, and nothing is kept`,
+		Example:           "  firedrill attest firedrill-out/20261123T101502Z-0a1b2c --sign team.key\n  firedrill attest 0a1b2c --server control.example.com --sign team.key",
 		Args:              exactly("RUN"),
 		ValidArgsFunction: completeFiles(1, "jsonl"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			directory, err := directoryOf(args[0])
+		RunE: func(command *cobra.Command, args []string) error {
+			do := func() (attestDone, error) { return attestHere(s, args[0], keyFile) }
+			if far.remote() {
+				ctx, caught := catchSignals(command.Context())
+				defer caught.stop()
+				do = func() (attestDone, error) { return far.attestFar(ctx, s, args[0], keyFile) }
+			} else if err := withoutServer(command, "out"); err != nil {
+				return err
+			}
+			done, err := do()
 			if err != nil {
 				return err
 			}
-			open := openLog(s, filepath.Join(directory, logName))
-			log := readOnce(open)
-			if err := log.err; err != nil {
-				return &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log whose end is missing is judged, and not attested: what it lacks cannot be signed for."}
+			if asJSON {
+				return printJSON(s, done)
 			}
-			key, err := loadSigner(s, keyFile)
-			if err != nil {
-				return err
+			by := "not signed"
+			if done.SignedBy != "" {
+				by = "signed by key " + done.SignedBy
 			}
-			return attestAgain(s, directory, log, open, key)
+			fmt.Fprintf(s.out, "%s: run %s, %s, %s\n", filepath.Join(done.Directory, attest.FileName), done.Run, done.Outcome, by)
+			return nil
 		},
 	}
 	addSignFlag(command, &keyFile)
+	far.addServer(command.Flags())
+	command.Flags().StringVarP(&far.out, "out", "o", "firedrill-out", "with --server: directory below which the drill is kept")
+	command.Flags().BoolVar(&asJSON, "json", false, "print what was made as JSON")
+	_ = command.MarkFlagDirname("out") // fails only for a flag that is not defined
 	return command
 }
 
+// attestHere attests a run that lies here.
+func attestHere(s streams, name, keyFile string) (attestDone, error) {
+	directory, err := directoryOf(name)
+	if err != nil {
+		return attestDone{}, err
+	}
+	if log := readOnce(openLog(s, filepath.Join(directory, logName))); log.err != nil { // before a password is asked for
+		return attestDone{}, notAttested(log.err)
+	}
+	key, err := loadSigner(s, keyFile)
+	if err != nil {
+		return attestDone{}, err
+	}
+	return attestAgain(s, directory, key)
+}
+
+func notAttested(err error) error {
+	return &drill.Error{Op: "read the log", Kind: drill.Invalid, Err: err, Hint: "A log whose end is missing is judged, and not attested: what it lacks cannot be signed for."}
+}
+
 // attestAgain judges a log, writes what the run would have written at its end, and attests it.
-func attestAgain(s streams, directory string, log onePass, open opening, key *attest.PrivateKey) error {
+func attestAgain(s streams, directory string, key *attest.PrivateKey) (attestDone, error) {
+	open := openLog(s, filepath.Join(directory, logName))
+	log := readOnce(open)
+	if log.err != nil {
+		return attestDone{}, notAttested(log.err)
+	}
 	again := judgeAgain(s, directory, log, open)
 	switch {
 	case playbook.IsRehearsal(log.whole):
 		if err := closeRehearsal(directory, log.whole, log.head, key); err != nil {
-			return err
+			return attestDone{}, err
 		}
 	case log.reading == nil:
 		_, err := planOf(log.whole, filepath.Join(directory, logName))
-		return err
+		return attestDone{}, err
 	default:
 		if err := errors.Join(writeReports(directory, again.in), attestRun(directory, log.events, log.head, again.in.Verdict, key)); err != nil {
-			return err
+			return attestDone{}, err
 		}
 	}
-	by := "not signed"
+	done := attestDone{Directory: directory, Run: again.run, Service: again.service, Outcome: again.outcome, Head: log.head}
 	if key != nil {
-		by = "signed by key " + key.ID()
+		done.SignedBy = key.ID()
 	}
-	fmt.Fprintf(s.out, "%s: run %s, %s, %s\n", filepath.Join(directory, attest.FileName), again.run, again.outcome, by)
-	return nil
+	return done, nil
 }
 
 // addSignFlag adds the flag that names the key by which a run is signed.

@@ -19,6 +19,7 @@ import (
 
 	alarms "firedrill/internal/alarm"
 	"firedrill/internal/attack/kinds"
+	"firedrill/internal/attest"
 	"firedrill/internal/conductor"
 	"firedrill/internal/deploy"
 	"firedrill/internal/drill"
@@ -30,7 +31,10 @@ import (
 )
 
 // fleetConductor conducts drills for the server of a fleet, as firedrill run does, with agents in place of SSH. It implements control.Conductor.
-type fleetConductor struct{ log *slog.Logger }
+type fleetConductor struct {
+	log *slog.Logger
+	key *attest.PrivateKey // signs what each drill has left; nil: nothing is signed
+}
 
 // logWriter has what a run says to a person logged.
 type logWriter struct {
@@ -76,7 +80,7 @@ func (f fleetConductor) Conduct(ctx context.Context, job control.Job) (control.E
 	var end control.End
 	var judgedErr error
 	err := execute(ctx, quiet, runOptions{file: service.Name, out: path.Dir(job.Directory), service: &service, command: "run", trigger: job.Drill.Trigger}, execution{
-		service: service, plan: job.Plan, caught: &caughtSignal{},
+		service: service, plan: job.Plan, key: f.key, caught: &caughtSignal{},
 		run: job.Drill.ID, directory: job.Directory, operator: job.Drill.By,
 		opening: []history.Fact{&history.Note{Text: fmt.Sprintf("conducted by the server of a fleet, through agents; version %d of the service file%s", job.Drill.Version, placesOf(job.Drill))}},
 		wrap: func(hands conductor.Crew, _ *links) conductor.Crew {

@@ -49,6 +49,8 @@ type fleetServerOptions struct {
 	keepRuns int
 
 	notifyURL, notifyKey string
+
+	sign string
 }
 
 func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
@@ -67,6 +69,7 @@ func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.keepRuns, "keep-runs", keepRunsDefault, "how many runs, drills and verdicts of the fleet are kept, of each; 0 is all")
 	flags.StringVar(&o.notifyURL, "notify-url-file", "", "file with the address of a webhook that is told how each drill has ended, when one is due or overdue (cadence: in a service file), and when the lever is engaged or released")
 	flags.StringVar(&o.notifyKey, "notify-key-file", "", "file with the key that signs what is told (HMAC-SHA-256, in X-Firedrill-Signature)")
+	flags.StringVar(&o.sign, "sign", "", "private key (minisign, firedrill key new) with which this server signs what each drill that it conducts has left; a password is asked for, or taken from $"+signPasswordVariable+" (default: they are attested, and not signed)")
 	flags.StringVar(&o.http, "fleet-http", "", "address and port for the dashboard and the HTTPS API of the fleet, as :7443 (default: none); docs/fleet.md")
 	flags.StringArrayVar(&o.files, "service-file", nil, "service file whose stage, next drill and playbooks the dashboard shows; repeat for more")
 	flags.StringArrayVar(&o.results, "results", nil, "directory of runs (--out of firedrill pipeline, run and schedule) whose verdicts the dashboard shows; repeat for more")
@@ -112,12 +115,19 @@ type leading struct {
 const leadCollects = 50
 
 // lead starts the control plane, if one is asked for. It ends with ctx.
-func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Logger) (*leading, error) {
+func (o *fleetServerOptions) lead(ctx context.Context, s streams, data string, log *slog.Logger) (*leading, error) {
 	if o.listen == "" {
 		if len(o.cluster.Peers)+len(o.external.URLs) > 0 {
 			return nil, &drill.Error{Op: "server", Kind: drill.Invalid, Err: errors.New("--cluster-peers and --nats are for the fleet, and there is none"), Hint: "Add --fleet-listen, as :" + fleet.DefaultPort + "."}
 		}
+		if o.sign != "" {
+			return nil, &drill.Error{Op: "server", Kind: drill.Invalid, Err: errors.New("--sign is for drills of the fleet, and there is none"), Hint: "Add --fleet-listen, as :" + fleet.DefaultPort + "."}
+		}
 		return nil, nil //nolint:nilnil // none was asked for
+	}
+	key, err := loadSigner(s, o.sign)
+	if err != nil {
+		return nil, err
 	}
 	if !(o.percent > 0 && o.percent <= 100) {
 		return nil, &drill.Error{Op: "--max-percent", Kind: drill.Invalid, Err: fmt.Errorf("%g; write more than 0, and 100 at most", o.percent)}
@@ -145,7 +155,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, data string, log *slog.Lo
 		return user.Member(), known
 	}
 	known := &standings{files: o.files, log: log, since: time.Now(), proven: newEvidenceBook(log)}
-	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Retention: retention, Person: person, Wanted: known.wanted, Tell: tell, Conductor: fleetConductor{log}, Log: log})
+	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Retention: retention, Person: person, Wanted: known.wanted, Tell: tell, Conductor: fleetConductor{log, key}, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func outputs() []output {
 		either("halt", reflect.TypeFor[halted](), reflect.TypeFor[fleet.HaltReport]()),
 		events("run", end, planned), events("pipeline", end, planned), events("deploy", end, planned), events("rollback", end, planned), one[drill.Plan]("plan"),
 		events("demo", end, planned, reflect.TypeFor[demoTally]()),
-		either("judge", reflect.TypeFor[verdict.Verdict](), reflect.TypeFor[playbook.Verdict]()), one[verified]("verify"), one[stage.Result]("stage"),
+		either("judge", reflect.TypeFor[verdict.Verdict](), reflect.TypeFor[playbook.Verdict]()), one[verified]("verify"), one[attestDone]("attest"), one[stage.Result]("stage"),
 		{command: "prove", lines: true, of: []reflect.Type{reflect.TypeFor[prove.Result](), reflect.TypeFor[[]prove.Listed]()}},
 		one[[]checkedPlaybook]("playbook check"), events("playbook run"), events("playbook drill"),
 		one[[]ready.Drill]("drills list"), one[ready.Drill]("drills show"), one[chaostoolkit.Result]("import chaostoolkit"), one[lintReport]("lint"),

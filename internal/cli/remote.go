@@ -26,7 +26,6 @@ type onlyHere struct {
 var ofThisMachine = map[string]onlyHere{
 	"agent":      {"runs on the host that it makes a part of the fleet, and knows its server since it joined", "see the hosts: firedrill fleet hosts --server URL"},
 	"attack":     {"attacks the machine that it is typed on", "choose hosts of the fleet: firedrill fleet attack --server URL --host NAME KIND ..."},
-	"attest":     {"signs files that lie here, with a key that should not leave this machine", "fetch the run first: firedrill fleet drill follow DRILL --server URL --out DIRECTORY"},
 	"authority":  {"is a name server, and serves from this machine", ""},
 	"bookstore":  {"is the sample service of the demo, on this machine", ""},
 	"completion": {"is for the shell of this machine", ""},
@@ -52,7 +51,6 @@ var ofThisMachine = map[string]onlyHere{
 	"server":     {"is the server, or works on its directory", "ask a server that runs: firedrill fleet servers --server URL"},
 	"stage":      {"weighs files that lie here", "stages of services stand on the dashboard of a server"},
 	"unlock":     {"writes on the hosts of a service over SSH", "lift a freeze: firedrill fleet schedule unfreeze DATES --server URL"},
-	"verify":     {"verifies files that lie here", "hold the log of a drill against what a server says of it: firedrill judge DRILL --server URL"},
 	"version":    {"is of this program", "versions on the hosts: firedrill fleet hosts --server URL"},
 	"watch":      {"watches from this machine", "alarms that a server evaluates stand on its dashboard"},
 }

@@ -95,6 +95,7 @@ EXIT STATUS
 	command.AddCommand(newServerUserCommand(s), newServerBackupCommand(s), newServerRestoreCommand(s), newServerAuditCommand(s))
 	_ = command.MarkFlagDirname("data") // these fail only for a flag that is not defined
 	_ = command.MarkFlagFilename("access-key")
+	_ = command.MarkFlagFilename("sign")
 	_ = command.MarkFlagFilename("databases", "yaml", "yml")
 	return command
 }
@@ -170,7 +171,7 @@ func runServer(ctx context.Context, s streams, options serverOptions) error {
 		return errors.Join(err, listener.Close())
 	}
 	options.fleet.alarms = alarmsOf(endpoint.Handler.CloudWatch)
-	leading, err := options.fleet.lead(ctx, options.data, log)
+	leading, err := options.fleet.lead(ctx, s, options.data, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

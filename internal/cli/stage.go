@@ -161,6 +161,9 @@ func booksOf(service drill.Service, options stageOptions, now time.Time) ([]stag
 // gather adds the runs and rehearsals whose logs lie below a directory. What cannot be read is told and is no evidence.
 func gather(s streams, directory string, evidence *stage.Evidence) error {
 	err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && path != directory && strings.HasPrefix(entry.Name(), hiddenPrefix) {
+			return fs.SkipDir // being written, or left half-written
+		}
 		if err != nil || entry.IsDir() || entry.Name() != logName {
 			return err
 		}

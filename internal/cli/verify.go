@@ -44,6 +44,15 @@ type verified struct {
 	Outcome  history.Outcome `json:"outcome"` // of the log as it lies here, judged now
 	Answer   string          `json:"answer"`  // the worst of the findings
 	Findings []finding       `json:"findings"`
+	Kept     string          `json:"kept,omitempty"` // directory in which the files of a drill of a server are kept
+
+	head string // hash of the last line of its log that could be verified
+}
+
+// trust is whose signature is asked for.
+type trust struct {
+	keys     []attest.PublicKey
+	unsigned bool // nobody's
 }
 
 func (v *verified) add(name, answer, detail string) {
@@ -65,6 +74,7 @@ func (v *verified) check(name string, err error, detail string) {
 func newVerifyCommand(s streams) *cobra.Command {
 	var keys []string
 	var unsigned, asJSON bool
+	var far farProof
 	command := &cobra.Command{
 		Use:   "verify RUN",
 		Short: "Verify that nothing of a run was changed, and who signed it; offline",
@@ -75,21 +85,35 @@ whether the attestation was signed by one of the keys. It needs no network and n
 A run that is not signed, or for which no key is named, can have been replaced as a whole: that is nobody can tell, unless --unsigned says
 that it does not matter.
 
+With --server RUN is a drill that the server conducted, by its name or the last six characters of it. Its log and all of its files are fetched, and
+verified on this machine in the same way, with the keys that are named here: the server is believed nothing. That they are of the drill that was
+asked for, and prove what the server says of it, is asked too. --out keeps them, whatever was found.
+
 EXIT STATUS
   0    nothing was changed, and one of the keys signed it (or --unsigned)
   1    something was changed, or another key signed it; each such thing is named
   2    no run is there, or a key cannot be read
-  3    nobody can tell: not attested, not signed, or no key named
-  70   our own fault`,
-		Example:           "  firedrill verify firedrill-out/20261123T101502Z-0a1b2c --key team.key.pub\n  firedrill verify run/ --key RWQ… --json",
+  3    nobody can tell: not attested, not signed, or no key named; the drill is not over; the server cannot be reached
+  4    refused: your role, or the scopes of the token
+  70   our own fault
+  130  fetching was ended by Ctrl-C, and nothing is kept`,
+		Example:           "  firedrill verify firedrill-out/20261123T101502Z-0a1b2c --key team.key.pub\n  firedrill verify run/ --key RWQ… --json\n  firedrill verify 0a1b2c --server control.example.com --key server.key.pub",
 		Args:              exactly("RUN"),
 		ValidArgsFunction: completeFiles(1, "jsonl"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(command *cobra.Command, args []string) error {
 			trusted, err := readPublicKeys(keys)
 			if err != nil {
 				return err
 			}
-			answer, err := verifyRun(s, args[0], trusted, unsigned)
+			ask := func() (verified, error) { return verifyRun(s, args[0], trusted, unsigned) }
+			if far.remote() {
+				ctx, caught := catchSignals(command.Context())
+				defer caught.stop()
+				ask = func() (verified, error) { return far.verifyFar(ctx, s, args[0], trust{trusted, unsigned}) }
+			} else if err := withoutServer(command, "out"); err != nil {
+				return err
+			}
+			answer, err := ask()
 			if err != nil {
 				return err
 			}
@@ -109,6 +133,9 @@ EXIT STATUS
 	flags.StringArrayVar(&keys, "key", nil, "public key to trust: its file, or its line; may be given several times")
 	flags.BoolVar(&unsigned, "unsigned", false, "do not ask who signed the run: only whether its parts belong together")
 	flags.BoolVar(&asJSON, "json", false, "print the findings as JSON")
+	far.addServer(flags)
+	flags.StringVarP(&far.out, "out", "o", "", "with --server: directory below which what was fetched is kept (default: nothing is)")
+	_ = command.MarkFlagDirname("out")
 	_ = command.MarkFlagFilename("key", "pub")
 	command.MarkFlagsMutuallyExclusive("key", "unsigned")
 	return command
@@ -147,7 +174,7 @@ func verifyRun(s streams, name string, trusted []attest.PublicKey, unsigned bool
 	}
 	found.check("log", log.err, fmt.Sprintf("%d events, each chained to the one before", log.events))
 	judged := judgeAgain(s, directory, log, open)
-	found.Run, found.Service, found.Outcome = judged.run, judged.service, judged.outcome
+	found.Run, found.Service, found.Outcome, found.head = judged.run, judged.service, judged.outcome, log.head
 
 	text, err := os.ReadFile(filepath.Join(directory, attest.FileName))
 	if errors.Is(err, os.ErrNotExist) {
@@ -299,5 +326,8 @@ func printVerified(s streams, found verified, asJSON bool) error {
 		holds: "verified: run %s of %s, %s\n", broken: "NOT verified: run %s of %s, %s as the log lies here\n", unknown: "nobody can tell: run %s of %s, %s as the log lies here\n",
 	}
 	fmt.Fprintf(s.out, words[found.Answer], found.Run, found.Service, found.Outcome)
+	if found.Kept != "" {
+		fmt.Fprintf(s.out, "kept in %s\n", found.Kept)
+	}
 	return nil
 }

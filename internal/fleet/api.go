@@ -25,7 +25,7 @@ var Calls = map[string]string{
 	"hosts": RoleViewer, "runs": RoleViewer, "run": RoleViewer, "journal": RoleViewer, "members": RoleViewer, "lever": RoleViewer, "servers": RoleViewer,
 	"halt": RoleViewer, "stop": RoleViewer, "attack": RoleOperator, "release": RoleOperator,
 	"services": RoleViewer, "service": RoleViewer, "putservice": RoleOperator,
-	"drills": RoleViewer, "drillrun": RoleViewer, "drilllog": RoleViewer, "stopdrill": RoleViewer, "drill": RoleOperator,
+	"drills": RoleViewer, "drillrun": RoleViewer, "drilllog": RoleViewer, "drillfiles": RoleViewer, "drillfile": RoleViewer, "stopdrill": RoleViewer, "drill": RoleOperator,
 	"leash": RoleViewer, "unleash": RoleOperator, "runscheduled": RoleOperator, "freezes": RoleViewer, "freeze": RoleOperator, "unfreeze": RoleOperator,
 	"scheduled": RoleViewer, "schedule": RoleOperator, "unschedule": RoleOperator,
 	"keys": RoleViewer, "rekey": RoleViewer, "rotate": RoleAdmin,

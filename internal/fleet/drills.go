@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
@@ -180,4 +181,37 @@ type LogPart struct {
 	Text string `json:"text"`
 	Next int64  `json:"next"` // byte behind it
 	Done bool   `json:"done"` // the drill has ended, and this is the last part
+}
+
+// DrillFile is one of the files that a drill has left where it was conducted.
+type DrillFile struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"` // bytes
+}
+
+// FileRequest asks for a part of such a file.
+type FileRequest struct {
+	ID   string `json:"id"` // of the drill
+	Name string `json:"name"`
+	From int64  `json:"from"` // byte
+}
+
+// FilePart is a part of a file.
+type FilePart struct {
+	Data []byte `json:"data"`
+	Size int64  `json:"size"` // bytes of the whole file
+	Next int64  `json:"next"` // byte behind the part; the whole is had when that is its size
+}
+
+// DrillFilesMax is how many files of a drill are handed out; one leaves ten, and one more for each run that it went on with.
+const DrillFilesMax = 200
+
+var drillFileForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+
+// CheckDrillFile refuses what is no name of a file that a drill leaves: whoever writes or opens it stays within one directory.
+func CheckDrillFile(name string) error {
+	if !drillFileForm.MatchString(name) {
+		return fmt.Errorf("%.120q is no name of a file of a drill", name)
+	}
+	return nil
 }

@@ -61,7 +61,11 @@ func (c *Control) Call(ctx context.Context, by fleet.Member, call string, text [
 		c.record("refused %s to %s, who is %s", call, by.Name, by.Role)
 		return nil, &drill.Error{Op: call, Kind: drill.Refused, Err: fmt.Errorf("%s is %s, and that needs %s", by.Name, by.Role, cmp.Or(fleet.Calls[call], "a call that exists")), Hint: "ask an admin: firedrill fleet members"}
 	}
-	if !here[call] && !c.lead.leads() {
+	if atKeeper[call] {
+		if keeper, away := c.keeper(text); away {
+			return c.handOver(ctx, keeper, by, call, text)
+		}
+	} else if !here[call] && !c.lead.leads() {
 		return c.forward(ctx, by, call, text)
 	}
 	result, err := c.carryOut(ctx, by, call, text)
@@ -108,7 +112,11 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 	case "drillrun":
 		return with(text, func(id string) (any, error) { return c.FindDrill(id) })
 	case "drilllog":
-		return with(text, func(r fleet.LogRequest) (any, error) { return c.DrillLog(r) })
+		return with(text, func(r fleet.LogRequest) (any, error) { return c.pacedLog(ctx, by, r) })
+	case "drillfiles":
+		return with(text, func(id string) (any, error) { return c.DrillFiles(id) })
+	case "drillfile":
+		return with(text, func(r fleet.FileRequest) (any, error) { return c.drillFile(ctx, by, r) })
 	case "stopdrill":
 		return with(text, func(id string) (any, error) { return c.StopDrill(ctx, by, id) })
 	case "scheduled":

@@ -95,6 +95,9 @@ type Options struct {
 	Hasty           bool // planted bug: audit logs are removed before they are before the other servers
 	Silenced        bool // planted bug: a line of the audit log that cannot be written is let go
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
+	Loose           bool // planted bug: a file of a drill is opened by whatever name
+	Unready         bool // planted bug: files of a drill are handed out while they are written
+	Unpaced         bool // planted bug: who takes much of logs and files is not held back
 }
 
 // AdminFile is the file in the directory with the credentials of the first admin, made at the first start.
@@ -113,6 +116,7 @@ type Control struct {
 	store      *store
 	behind     behind
 	keeping    *keeping // nil: an engine that others run keeps everything
+	pace       pace     // of who fetches logs and files
 	lead       *leadership
 	members    *members
 	tokens     *tokens

@@ -438,7 +438,7 @@ func (c *Control) heardForwarded(message *nats.Msg) {
 		var reply fleet.Reply
 		var asked forwarded
 		err := json.Unmarshal(message.Data, &asked)
-		if err == nil && !c.lead.leads() {
+		if err == nil && !atKeeper[asked.Call] && !c.lead.leads() {
 			err = c.lead.lost(c.lead.leader())
 		}
 		if err == nil {
@@ -461,12 +461,25 @@ func (c *Control) forward(ctx context.Context, by fleet.Member, call string, ask
 	if leader.Server == "" || leader.Server == c.boot {
 		return nil, noLeader(call, nil)
 	}
+	result, err := c.askServer(ctx, leader.Server, by, call, asked)
+	var unheard silence
+	if errors.As(err, &unheard) {
+		err = noLeader(call, unheard.error)
+	}
+	return result, err
+}
+
+// silence is of a server that does not answer.
+type silence struct{ error }
+
+// askServer hands a call to another server, by its boot.
+func (c *Control) askServer(ctx context.Context, boot string, by fleet.Member, call string, asked []byte) (any, error) {
 	if len(asked) == 0 {
 		asked = []byte("null")
 	}
-	reply, err := c.request(ctx, leadSubject(leader.Server), encode(forwarded{By: by, Call: call, Asked: asked}))
+	reply, err := c.request(ctx, leadSubject(boot), encode(forwarded{By: by, Call: call, Asked: asked}))
 	if err != nil {
-		return nil, noLeader(call, err)
+		return nil, silence{err}
 	}
 	result, err := typed(call, reply.Result)
 	if reply.Error != nil {
@@ -502,6 +515,10 @@ func typed(call string, text json.RawMessage) (any, error) {
 		return read[fleet.DrillRun](text)
 	case "drilllog":
 		return read[fleet.LogPart](text)
+	case "drillfiles":
+		return read[[]fleet.DrillFile](text)
+	case "drillfile":
+		return read[fleet.FilePart](text)
 	case "rotate":
 		return read[fleet.KeysView](text)
 	case "add", "revoke", "rekey":

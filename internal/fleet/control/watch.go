@@ -33,7 +33,7 @@ const (
 
 // scopes are what a token may ever have: what a program needs to attack and to halt, never who is let in, and never the
 // release of the lever, which a named person answers for.
-var scopes = []string{"attack", "audit", "auditproof", "cadences", "drill", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", ScopeMetrics, "putservice", "run", "runs", "runscheduled", scopeSchedule, "scheduled",
+var scopes = []string{"attack", "audit", "auditproof", "cadences", "drill", "drillfile", "drillfiles", "drilllog", "drillrun", "drills", ScopeEvents, "freeze", "freezes", "halt", "hosts", "journal", "leash", "lever", ScopeMetrics, "putservice", "run", "runs", "runscheduled", scopeSchedule, "scheduled",
 	"service", "services", "stop", "stopdrill", "unschedule"}
 
 // Scopes are what a token may have.

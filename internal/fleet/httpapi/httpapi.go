@@ -23,7 +23,7 @@ const (
 	bodyMax   = 1 << 20     // a service file as JSON; each call has bounds of its own
 	guessWait = time.Second // a wrong token is answered after this; keys of 24 random bytes are not guessed at that pace
 	beatEvery = 15 * time.Second
-	writeMax  = 10 * time.Second // a reader of events that does not read is let go
+	writeMax  = 10 * time.Second // a reader of events or of a file that does not read is let go
 	// drillsStanding is how many drills events begin with.
 	drillsStanding = 50
 )
@@ -71,6 +71,7 @@ var routes = []route{
 		return encoded(fleet.AuditRequest{From: q.Get("from"), Count: int(count), Contains: q.Get("contains"), Server: q.Get("server")}, err)
 	}, http.StatusOK},
 	{http.MethodGet, "/v1/audit/proof", "auditproof", none, http.StatusOK},
+	{http.MethodGet, "/v1/drills/{drill}/files", "drillfiles", value("drill"), http.StatusOK},
 	{http.MethodGet, "/v1/cadences", "cadences", none, http.StatusOK},
 	{http.MethodGet, "/v1/schedule", "scheduled", none, http.StatusOK},
 	{http.MethodPost, "/v1/schedule", "schedule", whole, http.StatusCreated},
@@ -126,6 +127,7 @@ func Handler(c *control.Control) http.Handler {
 			serve(c, route, by, w, r)
 		}))
 	}
+	mux.Handle("GET "+filePath, guarded(c, scoped(fileCall), func(w http.ResponseWriter, r *http.Request, by fleet.Member) { file(c, by, w, r) }))
 	mux.Handle("GET /v1/events", guarded(c, scoped(control.ScopeEvents), func(w http.ResponseWriter, r *http.Request, _ fleet.Member) { events(c, w, r) }))
 	mux.Handle("GET /v1/metrics", guarded(c, scoped(control.ScopeMetrics), metrics(c)))
 	mux.Handle("POST "+fleet.CallsPath+"{call}", guarded(c, named, func(w http.ResponseWriter, r *http.Request, by fleet.Member) { call(c, by, w, r) }))
@@ -223,6 +225,47 @@ func serve(c *control.Control, route route, by fleet.Member, w http.ResponseWrit
 	reply(w, route.ok, result)
 }
 
+// Where a file of a drill is answered as it is, and the call for its parts.
+const (
+	filePath = "/v1/drills/{drill}/files/{file}"
+	fileCall = "drillfile"
+)
+
+// file hands out a file of a drill. One that breaks off, or is not the same any more, ends before the length that was said: whoever reads it is told.
+func file(c *control.Control, by fleet.Member, w http.ResponseWriter, r *http.Request) {
+	to := http.NewResponseController(w)
+	defer func() { _ = to.SetWriteDeadline(time.Time{}) }() // the connection may be asked again
+	asked := fleet.FileRequest{ID: r.PathValue("drill"), Name: r.PathValue("file")}
+	for size := int64(-1); size < 0 || asked.From < size; {
+		text, err := json.Marshal(asked)
+		if err != nil {
+			return
+		}
+		result, err := c.Call(r.Context(), by, fileCall, text)
+		part, is := result.(fleet.FilePart)
+		switch {
+		case size < 0 && err != nil:
+			problem := problemOf(err)
+			fail(w, statusOf(problem.Kind), problem)
+			return
+		case err != nil || !is || size >= 0 && (part.Size != size || len(part.Data) == 0):
+			return
+		case size < 0:
+			w.Header().Set("Content-Type", "application/octet-stream")
+			w.Header().Set("Content-Length", strconv.FormatInt(part.Size, 10))
+			w.WriteHeader(http.StatusOK)
+			size = part.Size
+		}
+		if to.SetWriteDeadline(time.Now().Add(writeMax)) != nil {
+			return
+		}
+		if _, err := w.Write(part.Data); err != nil {
+			return
+		}
+		asked.From = part.Next
+	}
+}
+
 // call makes the call that the path names, and answers as members are answered on the fleet's own port: a result may come with an error.
 func call(c *control.Control, by fleet.Member, w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -259,7 +302,7 @@ func statusOf(kind drill.ErrorKind) int {
 	switch kind {
 	case drill.Invalid:
 		return http.StatusBadRequest
-	case drill.Refused, drill.Unsupported:
+	case drill.Refused, drill.Unsupported, drill.Unproven:
 		return http.StatusConflict
 	case drill.Unreachable:
 		return http.StatusServiceUnavailable

@@ -118,7 +118,7 @@ func described(t *testing.T, text []byte) []string {
 			}
 		}
 	}
-	want := []string{"GET /v1/events events", "GET /v1/metrics metrics", "GET /v1/health ", "GET /v1/openapi.json ", "POST " + fleet.CallsPath + "{call} {call}"}
+	want := []string{"GET /v1/events events", "GET /v1/metrics metrics", "GET " + filePath + " " + fileCall, "GET /v1/health ", "GET /v1/openapi.json ", "POST " + fleet.CallsPath + "{call} {call}"}
 	for _, route := range routes {
 		want = append(want, route.method+" "+route.path+" "+route.call)
 	}
@@ -130,7 +130,7 @@ func described(t *testing.T, text []byte) []string {
 	compare("the events", slices.Collect(maps.Keys(d.operations(t)["GET /v1/events"].Events)), append(changesSaid(t), "runs", "drills", "scheduled", "freezes", "beat"))
 	for name, of := range map[string]reflect.Type{
 		"cadence": reflect.TypeFor[fleet.Cadence](), "attack": reflect.TypeFor[fleet.AttackRequest](), "run": reflect.TypeFor[fleet.Run](), "service": reflect.TypeFor[fleet.ServiceFile](),
-		"freeze": reflect.TypeFor[fleet.Freeze](), "drill": reflect.TypeFor[fleet.DrillRun](), "drill_request": reflect.TypeFor[fleet.DrillRequest](), "log_part": reflect.TypeFor[fleet.LogPart](), "reply": reflect.TypeFor[fleet.Reply](), "schedule_request": reflect.TypeFor[fleet.ScheduleRequest](),
+		"freeze": reflect.TypeFor[fleet.Freeze](), "drill": reflect.TypeFor[fleet.DrillRun](), "drill_request": reflect.TypeFor[fleet.DrillRequest](), "log_part": reflect.TypeFor[fleet.LogPart](), "drill_file": reflect.TypeFor[fleet.DrillFile](), "file_request": reflect.TypeFor[fleet.FileRequest](), "file_part": reflect.TypeFor[fleet.FilePart](), "reply": reflect.TypeFor[fleet.Reply](), "schedule_request": reflect.TypeFor[fleet.ScheduleRequest](),
 	} {
 		compare("schema "+name, slices.Collect(maps.Keys(d.Components.Schemas[name].Properties)), fields(of))
 	}
