@@ -145,12 +145,11 @@ func readPublicKeys(names []string) ([]attest.PublicKey, error) {
 	var all []attest.PublicKey
 	for _, name := range names {
 		text, err := os.ReadFile(name)
-		if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(name, "/.") {
-			text, err = []byte(name), nil
-		}
 		var key attest.PublicKey
 		if err == nil {
 			key, err = attest.ParsePublicKey(text)
+		} else if line, wrong := attest.ParsePublicKey([]byte(name)); wrong == nil { // which may hold a slash
+			key, err = line, nil
 		}
 		if err != nil {
 			return nil, &drill.Error{Op: "read the key " + name, Kind: drill.Invalid, Err: err, Hint: "Name the .pub file that came with the key, or the line in it that begins with RW."}

@@ -621,7 +621,7 @@ func (c *Control) FindDrill(id string) (fleet.DrillRun, error) {
 		}
 	}
 	if len(found) != 1 {
-		return fleet.DrillRun{}, &drill.Error{Op: "drill", Kind: drill.Invalid, Err: fmt.Errorf("%d drills are called %q", len(found), id), Hint: "see: firedrill fleet drill list"}
+		return fleet.DrillRun{}, &drill.Error{Op: "drill", Kind: drill.Invalid, Err: fmt.Errorf("%s called %q", countOf(len(found), "drill"), id), Hint: "see: firedrill fleet drill list"}
 	}
 	return found[0], nil
 }

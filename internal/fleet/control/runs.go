@@ -200,7 +200,7 @@ func (b *runBook) find(id string) (fleet.Run, error) {
 			return run, nil
 		}
 	}
-	return fleet.Run{}, &drill.Error{Op: "run", Kind: drill.Invalid, Err: fmt.Errorf("%d runs are called %q", len(found), id), Hint: "see: firedrill fleet runs"}
+	return fleet.Run{}, &drill.Error{Op: "run", Kind: drill.Invalid, Err: fmt.Errorf("%s called %q", countOf(len(found), "run"), id), Hint: "see: firedrill fleet runs"}
 }
 
 // runNameMin is how many of the last characters of a name may stand for it.
@@ -259,3 +259,14 @@ func (c *Control) Going() []fleet.Run { return c.runs.going() }
 
 // FindRun returns the run of a name, or of the last characters of one.
 func (c *Control) FindRun(id string) (fleet.Run, error) { return c.runs.find(id) }
+
+// countOf begins a sentence about a number of things.
+func countOf(number int, thing string) string {
+	switch number {
+	case 0:
+		return "no " + thing + " is"
+	case 1:
+		return "one " + thing + " is"
+	}
+	return fmt.Sprintf("%d %ss are", number, thing)
+}

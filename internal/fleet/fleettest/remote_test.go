@@ -84,7 +84,7 @@ func TestADrillOfAServerIsHadFromElsewhere(t *testing.T) {
 		if code, out, errOut := typed(as(way, "status")...); code != 0 || !strings.Contains(out, "2 hosts: something is, or may be, in force on 0, 0 are not there") {
 			t.Errorf("status: exit code %d, %s%s", code, out, errOut)
 		}
-		if code, _, errOut := typed(as(way, "judge", "nothing")...); code != 2 || !strings.Contains(errOut, "0 drills are called") {
+		if code, _, errOut := typed(as(way, "judge", "nothing")...); code != 2 || !strings.Contains(errOut, "no drill is called") {
 			t.Errorf("no drill: exit code %d, %s", code, errOut)
 		}
 	}
