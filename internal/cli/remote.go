@@ -49,7 +49,6 @@ var ofThisMachine = map[string]onlyHere{
 	"schedule":   {"is a scheduler of its own, beside a service file that lies here", "the schedule of the server: firedrill fleet schedule list --server URL"},
 	"schema":     {"prints what is part of this program", ""},
 	"server":     {"is the server, or works on its directory", "ask a server that runs: firedrill fleet servers --server URL"},
-	"stage":      {"weighs files that lie here", "stages of services stand on the dashboard of a server"},
 	"unlock":     {"writes on the hosts of a service over SSH", "lift a freeze: firedrill fleet schedule unfreeze DATES --server URL"},
 	"version":    {"is of this program", "versions on the hosts: firedrill fleet hosts --server URL"},
 	"watch":      {"watches from this machine", "alarms that a server evaluates stand on its dashboard"},

@@ -156,7 +156,7 @@ func remoteArgs(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	return map[string][]string{
-		"judge": {"0a1b2c"}, "report": {"0a1b2c"}, "verify": {"0a1b2c"}, "attest": {"0a1b2c", "--out", t.TempDir()}, "run": {"lose-host", "--file", file},
+		"judge": {"0a1b2c"}, "report": {"0a1b2c"}, "verify": {"0a1b2c"}, "attest": {"0a1b2c", "--out", t.TempDir()}, "stage": {"--file", file}, "run": {"lose-host", "--file", file},
 		"fleet attack": {"--all", "cpu"}, "fleet service put": {file}, "fleet service show": {"bookstore"},
 		"fleet drill start": {"bookstore", "lose-host"}, "fleet drill follow": {"0a1b2c"}, "fleet drill stop": {"0a1b2c"},
 		"fleet schedule add":    {"weekly", "--service", "bookstore", "--drill", "lose-host", "--cron", "0 10 * * TUE"},

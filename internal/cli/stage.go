@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,11 @@ type stageOptions struct {
 	keys                  []string
 	json                  bool
 	require               int
+
+	// Of a server.
+	far      farProof
+	service  string
+	signedBy []string
 }
 
 func newStageCommand(s streams) *cobra.Command {
@@ -40,17 +46,36 @@ would renew it. The evidence is what is there: the service file, its playbooks w
 below RESULTS (default firedrill-out), each verified and judged again. Logs that were altered are no evidence. Everything expires, so a
 stage is lost when nothing is done. Without evidence it is stage 0.
 
+With --server the evidence is what the drills have left that the server conducted for the service within a year: each is fetched, verified and judged on
+this machine, as firedrill verify does; what does not hold, or with --signed-by is not signed by one of these keys, is no evidence, and is named. Runs and
+rehearsals below RESULTS count beside it, if any is given. The service file with its playbooks lies here (--file); --service NAME takes the file that is
+on the server, and then no playbook is known. --out keeps what was fetched, and only what is new is fetched the next time.
+
 EXIT STATUS
-  0   told; with --require: the stage is reached
-  1   with --require: it is not
-  2   usage, or the service file is wrong
-  70  our own fault`,
-		Example: "  firedrill stage\n  firedrill stage results/staging results/production --require 3\n  firedrill stage --badge stage.svg --page stage.html",
-		RunE: func(_ *cobra.Command, args []string) error {
+  0    told; with --require: the stage is reached
+  1    with --require: it is not
+  2    usage, or the service file is wrong
+  3    the server cannot be reached, or goes away meanwhile
+  4    refused: your role, or the scopes of the token
+  70   our own fault
+  130  fetching was ended by Ctrl-C`,
+		Example: "  firedrill stage\n  firedrill stage results/staging results/production --require 3\n  firedrill stage --badge stage.svg --page stage.html\n  firedrill stage --server control.example.com --signed-by server.key.pub",
+		RunE: func(command *cobra.Command, args []string) error {
+			if options.far.remote() {
+				ctx, caught := catchSignals(command.Context())
+				defer caught.stop()
+				if options.service != "" && command.Flags().Changed("file") {
+					return usageError("stage", "--file and --service name two service files; name one")
+				}
+				return tellStage(ctx, s, options, args)
+			}
+			if err := withoutServer(command, "service", "signed-by", "out"); err != nil {
+				return err
+			}
 			if len(args) == 0 {
 				args = []string{"firedrill-out"}
 			}
-			return tellStage(s, options, args)
+			return tellStage(command.Context(), s, options, args)
 		},
 	}
 	flags := command.Flags()
@@ -61,13 +86,19 @@ EXIT STATUS
 	flags.StringArrayVar(&options.keys, "key", nil, "count only approvals signed by this public key: its file, or its line; may be given several times")
 	flags.IntVar(&options.require, "require", 0, "fail below this stage")
 	flags.BoolVar(&options.json, "json", false, "print JSON")
+	options.far.addServer(flags)
+	flags.StringVar(&options.service, "service", "", "with --server: take the service file that is there, of this service")
+	flags.StringArrayVar(&options.signedBy, "signed-by", nil, "with --server: count only drills that this public key signed: its file, or its line; may be given several times")
+	flags.StringVarP(&options.far.out, "out", "o", "", "with --server: directory below which what was fetched is kept (default: nothing is)")
+	_ = command.MarkFlagDirname("out")
+	_ = command.MarkFlagFilename("signed-by", "pub")
 	_ = command.MarkFlagFilename("file", "yaml", "yml")
 	_ = command.MarkFlagFilename("badge", "svg")
 	_ = command.MarkFlagFilename("page", "html")
 	return command
 }
 
-func tellStage(s streams, options stageOptions, results []string) error {
+func tellStage(ctx context.Context, s streams, options stageOptions, results []string) error {
 	now := time.Now()
 	if options.at != "" {
 		var err error
@@ -77,12 +108,17 @@ func tellStage(s streams, options stageOptions, results []string) error {
 			}
 		}
 	}
-	service, err := loadService(options.file)
-	if err != nil {
-		return err
+	evidence := stage.Evidence{Now: now, File: options.file, Disaster: playbook.DisasterRecovery}
+	var err error
+	if options.service != "" {
+		err = options.fromServer(ctx, &evidence)
+	} else if evidence.Service, err = loadService(options.file); err == nil {
+		evidence.Books, err = booksOf(evidence.Service, options, now)
 	}
-	evidence := stage.Evidence{Now: now, Service: service, File: options.file, Disaster: playbook.DisasterRecovery}
-	if evidence.Books, err = booksOf(service, options, now); err != nil {
+	if err == nil && options.far.remote() {
+		err = options.gatherFar(ctx, s, &evidence)
+	}
+	if err != nil {
 		return err
 	}
 	for _, directory := range results {

@@ -170,6 +170,12 @@ func (d DrillRun) Planned() (plan drill.Plan, err error) { return plan, json.Unm
 // Done reports whether nothing more will become of it.
 func (d DrillRun) Done() bool { return d.State == DrillEnded }
 
+// DrillsRequest asks for drills, the newest first. Its zero value asks for the newest of all services.
+type DrillsRequest struct {
+	Service string `json:"service,omitempty"` // empty: of all
+	Before  string `json:"before,omitempty"`  // only older ones than the drill of this name; empty: from the newest on
+}
+
 // LogRequest asks for a part of the log of a drill.
 type LogRequest struct {
 	ID   string `json:"id"`

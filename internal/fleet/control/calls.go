@@ -106,7 +106,7 @@ func (c *Control) carryOut(ctx context.Context, by fleet.Member, call string, te
 	case "putservice":
 		return with(text, func(r fleet.PutService) (any, error) { return c.putService(ctx, by, r) })
 	case "drills":
-		return c.Drills(runsShown, nil), nil
+		return with(text, func(r fleet.DrillsRequest) (any, error) { return c.drillsOf(r), nil })
 	case "drill":
 		return with(text, func(r fleet.DrillRequest) (any, error) { return c.Drill(ctx, by, r) })
 	case "drillrun":

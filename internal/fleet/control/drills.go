@@ -607,6 +607,13 @@ func (c *Control) LookDrills(before string, count int, fits func(fleet.DrillRun)
 	return drills, c.drillNames.count(), rest
 }
 
+func (c *Control) drillsOf(r fleet.DrillsRequest) []fleet.DrillRun {
+	if r.Service == "" {
+		return newest(&c.drillNames, c.drills.get, r.Before, runsShown, nil)
+	}
+	return newest(&c.drillNames, c.drills.get, r.Before, runsShown, func(run fleet.DrillRun) bool { return run.Request.Service == r.Service })
+}
+
 // FindDrill returns the drill of a name, or of the last characters of one.
 func (c *Control) FindDrill(id string) (fleet.DrillRun, error) {
 	if run, ok := c.drills.get(id); ok {

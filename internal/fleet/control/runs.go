@@ -262,11 +262,8 @@ func (c *Control) FindRun(id string) (fleet.Run, error) { return c.runs.find(id)
 
 // countOf begins a sentence about a number of things.
 func countOf(number int, thing string) string {
-	switch number {
-	case 0:
+	if number == 0 {
 		return "no " + thing + " is"
-	case 1:
-		return "one " + thing + " is"
 	}
 	return fmt.Sprintf("%d %ss are", number, thing)
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/control"
@@ -110,7 +111,7 @@ func TestADrillOfAServerIsProvenHere(t *testing.T) {
 	kept := filepath.Join(w.control.DrillsDirectory(), drills[0].Result)
 	byKey := []string{"--server", w.options.Listen, "--fleet", filepath.Join(w.directory, control.AdminFile)}
 	byToken := []string{"--server", server.URL + "#" + fleet.Pin(server.Certificate())}
-	ci, blind := w.apiToken("ci", "drillrun", "drillfiles", "drillfile", "drill", "stopdrill"), w.apiToken("blind", "drillrun", "drillfiles")
+	ci, blind := w.apiToken("ci", "drills", "service", "drillrun", "drillfiles", "drillfile", "drill", "stopdrill"), w.apiToken("blind", "drillrun", "drillfiles")
 	t.Setenv("FIREDRILL_TOKEN", ci)
 	as := func(way []string, args ...string) []string { return append(args, way...) }
 	trusted := []string{"--key", keys["server"] + ".pub"}
@@ -143,6 +144,8 @@ func TestADrillOfAServerIsProvenHere(t *testing.T) {
 		t.Errorf("kept are %d files of %d", len(got), len(want))
 	}
 	w.attestedHere(as(byToken), drills[0], keys["team"])
+
+	w.stageIsToldHere(as(byToken), front, drills, keys)
 
 	// Each is noticed as where it lies; but that files are of another drill only who asked for this one can say.
 	for what, planted := range map[string]struct {
@@ -310,6 +313,68 @@ func (w *world) attestedHere(way []string, run fleet.DrillRun, key string) {
 			w.t.Errorf("%s of the server was changed", name)
 		}
 	}
+}
+
+// stageIsToldHere has the stage of a service told from the drills of the server, as from the same files where they lie.
+func (w *world) stageIsToldHere(way []string, front *liar, drills []fleet.DrillRun, keys map[string]string) {
+	t := w.t
+	t.Helper()
+	here := t.TempDir()
+	file := filepath.Join(here, "firedrill.yaml")
+	if err := os.WriteFile(file, []byte(stageFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := []string{"--at", drills[1].Ended.UTC().Add(time.Hour).Format(time.RFC3339), "--json"} // else the answers differ by their times
+	far := func(more ...string) (int, string, string) {
+		return typed(slices.Concat([]string{"stage"}, at, more, way)...)
+	}
+	evidence := func(run fleet.DrillRun) string {
+		return run.Result + ": its page and its log are as they were attested"
+	}
+	_, near, errOut := typed(slices.Concat([]string{"stage", "--file", file}, at, []string{w.control.DrillsDirectory()})...)
+	if !strings.Contains(near, evidence(drills[1])) {
+		t.Fatalf("where it lies: %s%s", near, errOut)
+	}
+	kept := filepath.Join(here, "kept")
+	for _, more := range [][]string{{"--file", file}, {"--service", "shop"}, {"--file", file, "--signed-by", keys["server"] + ".pub"}, {"--file", file, "--out", kept}, {"--file", file, "--out", kept}} {
+		code, out, errOut := far(more...)
+		if code != 0 || errOut != "" || more[0] == "--file" && out != near || !strings.Contains(out, evidence(drills[1])) {
+			t.Errorf("stage %q: exit code %d, %s%s; where it lies %s", more, code, out, errOut, near)
+		}
+	}
+	// What was altered, where it is fetched or where it was kept, and what somebody else signed, are no evidence: the one before is.
+	directory := filepath.Join(w.control.DrillsDirectory(), drills[1].Result)
+	want := within(t, directory)
+	for _, altered := range []string{directory, filepath.Join(kept, drills[1].Result)} {
+		files := within(t, altered)
+		files["report.html"] += " "
+		put(t, altered, files)
+		code, out, errOut := far("--file", file, "--out", kept)
+		if altered == directory {
+			code, out, errOut = far("--file", file)
+		}
+		if code != 0 || !strings.Contains(out, evidence(drills[0])) || !strings.Contains(errOut, drills[1].Result+" is no evidence: files: report.html was changed") {
+			t.Errorf("%s is altered: exit code %d, %s%s", altered, code, out, errOut)
+		}
+		put(t, directory, want)
+	}
+	if code, out, errOut := far("--file", file, "--signed-by", keys["other"]+".pub", "--require", "1"); code != 1 || !strings.Contains(out, "no run with a drill") || strings.Count(errOut, "is no evidence: signature: ") != 2 {
+		t.Errorf("signed by somebody else: exit code %d, %s%s", code, out, errOut)
+	}
+	// A server that goes away in the middle is no smaller evidence.
+	came := 0
+	front.change = func(call string, answer []byte) []byte {
+		if call == "drillfiles" {
+			if came++; came > 1 {
+				return nil
+			}
+		}
+		return answer
+	}
+	if code, out, errOut := far("--file", file); code != 3 || out != "" || !strings.Contains(errOut, "does the server run") {
+		t.Errorf("a server that goes away: exit code %d, %s%s", code, out, errOut)
+	}
+	front.change = nil
 }
 
 func unsign(files map[string]string) {

@@ -57,7 +57,9 @@ var routes = []route{
 		version, err := number(r, "version")
 		return encoded(fleet.ServiceRequest{Name: r.PathValue("service"), Version: int(version)}, err)
 	}, http.StatusOK},
-	{http.MethodGet, "/v1/drills", "drills", none, http.StatusOK},
+	{http.MethodGet, "/v1/drills", "drills", func(r *http.Request, _ []byte) ([]byte, error) {
+		return json.Marshal(fleet.DrillsRequest{Service: r.URL.Query().Get("service"), Before: r.URL.Query().Get("before")})
+	}, http.StatusOK},
 	{http.MethodPost, "/v1/drills", "drill", whole, http.StatusCreated},
 	{http.MethodGet, "/v1/drills/{drill}", "drillrun", value("drill"), http.StatusOK},
 	{http.MethodPost, "/v1/drills/{drill}/stop", "stopdrill", value("drill"), http.StatusAccepted},
