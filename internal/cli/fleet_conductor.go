@@ -276,3 +276,8 @@ func (c *fleetCrew) Promote(context.Context, string) error { return errDrillsAlo
 func (c *fleetCrew) Drain(context.Context, drill.Environment, func(history.Event)) error {
 	return errDrillsAlone
 }
+
+// takesDown reports whether a kind of attack takes its host down.
+func takesDown(kind string) bool {
+	return slices.ContainsFunc(kinds.Describe(), func(k drill.AttackKind) bool { return k.Name == kind && k.OneWay })
+}

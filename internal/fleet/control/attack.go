@@ -40,6 +40,9 @@ func (c *Control) attackAs(ctx context.Context, by fleet.Member, request fleet.A
 	if err := fleet.CheckArgs(request.Kind, request.Args); err != nil {
 		return fleet.Run{}, &drill.Error{Op: "attack", Kind: drill.Invalid, Err: err}
 	}
+	if err := c.consented(request); err != nil {
+		return fleet.Run{}, err
+	}
 	run, err := c.plan(ctx, by, request, id)
 	if err != nil || request.DryRun {
 		return run, err
@@ -90,7 +93,8 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 		for i := range run.Hosts {
 			run.Hosts[i].State = fleet.HostPlanned
 		}
-		return run, c.permits.Look(ctx, permits.Names(run.Services, run.Groups), now)
+		names := permits.Names(run.Services, run.Groups)
+		return run, errors.Join(c.freeOfAwaited(names, run.ID), c.permits.Look(ctx, names, now))
 	}
 	if err := c.takePermits(ctx, permits.Names(run.Services, run.Groups), permits.Permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
 		return fleet.Run{}, err
@@ -287,6 +291,9 @@ func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.
 
 // takePermits takes all of some permits or none, where what becomes of a run can be kept.
 func (c *Control) takePermits(ctx context.Context, names []string, wanted permits.Permit, now time.Time) error {
+	if err := c.freeOfAwaited(names, wanted.Run); err != nil {
+		return err
+	}
 	if !c.options.alone() {
 		return c.permits.Take(ctx, names, wanted, now) // others keep as well
 	}
@@ -387,10 +394,16 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 		if open > 0 && !late {
 			continue
 		}
+		if c.awaits(run) {
+			if err := c.awaitReturn(run); err != nil {
+				c.log.WarnContext(ctx, "that hosts are not back cannot be kept yet", "run", run.ID, "error", err)
+			}
+			continue
+		}
 		run, err := c.changeRun(run.ID, func(r *fleet.Run) {
 			for i := range r.Hosts {
 				if h := &r.Hosts[i]; !h.Final() {
-					h.State, h.Reason = fleet.HostLost, "not heard of since; by its deadline the host has ended it by itself"
+					h.State, h.Reason = fleet.HostLost, c.lostReason(*r, *h)
 				}
 			}
 			r.State = fleet.RunEnded

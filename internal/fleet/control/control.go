@@ -68,6 +68,9 @@ type Options struct {
 	// Conductor conducts drills of services; nil: this server conducts none.
 	Conductor Conductor
 
+	// TakesDown reports whether a kind of attack takes its host down; nil: none does.
+	TakesDown func(kind string) bool
+
 	Bolting         bool // planted bug: a leashed drill is carried out
 	OpenGate        bool // planted bug: an agent may say anything to anyone
 	BlindPermits    bool // planted bug: a permit is taken by writing it down
@@ -97,6 +100,8 @@ type Options struct {
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 	Loose           bool // planted bug: a file of a drill is opened by whatever name
 	Unready         bool // planted bug: files of a drill are handed out while they are written
+	Presuming       bool // planted bug: a host that was taken down counts as back at its deadline
+	Unasked         bool // planted bug: hosts are taken down without anybody's consent
 	Unpaced         bool // planted bug: who takes much of logs and files is not held back
 }
 
