@@ -15,6 +15,7 @@ const (
 	pictureGutter = 150.0
 	laneHeight    = 26.0
 	pictureHead   = 30.0
+	insideMin     = 66.0 // of a bar that has words inside
 )
 
 // svg is a picture that is being drawn. All texts are escaped where they are put in; looks come from the style sheet.
@@ -80,7 +81,14 @@ func drawLane(p *svg, run fleet.Run, l lane, y float64, now time.Time, x func(ti
 			end = run.Deadline
 		}
 		p.add(`<rect class="inforce" x="%.1f" y="%.1f" width="%.1f" height="16" rx="3"><title>%s: in force since %s</title></rect>`, x(l.InForce), y+3, max(2, x(end)-x(l.InForce)), html.EscapeString(l.Host), l.InForce.UTC().Format(time.TimeOnly))
-		p.text("inside", x(l.InForce)+6, y+15, "start", "in force")
+		switch {
+		case x(end)-x(l.InForce) > insideMin:
+			p.text("inside", x(l.InForce)+6, y+15, "start", "in force")
+		case x(l.InForce)-pictureGutter > insideMin: // it has only begun: the words stand beside the bar
+			p.text("aside", x(l.InForce)-6, y+15, "end", "in force")
+		default:
+			p.text("aside", x(end)+8, y+15, "start", "in force")
+		}
 	default:
 		p.add(`<rect class="wasforce" x="%.1f" y="%.1f" width="%.1f" height="16" rx="3"><title>%s: in force %s to %s</title></rect>`, x(l.InForce), y+3, max(2, x(l.Ended)-x(l.InForce)), html.EscapeString(l.Host), l.InForce.UTC().Format(time.TimeOnly), l.Ended.UTC().Format(time.TimeOnly))
 		if l.Reverted {
