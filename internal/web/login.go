@@ -62,13 +62,13 @@ func (s *server) login(w http.ResponseWriter, r *http.Request) {
 	}
 	view := loginView{To: inside(r.PostFormValue("to")), Name: name}
 	if !genuineForm(r) && !s.FreeForms {
-		s.Control.Record("refused a log-in of %q from %s: the form was not ours", name, address)
+		s.strangers.refused("refused a log-in of %q from %s: the form was not ours", name, address)
 		view.Problem = "That form was too old. Please try again."
 		s.showLogin(w, r, http.StatusForbidden, view)
 		return
 	}
 	if wait := s.limiter.Wait(name, address, now); wait > 0 {
-		s.Control.Record("refused a log-in of %q from %s: too many have failed", name, address)
+		s.strangers.refused("refused a log-in of %q from %s: too many have failed", name, address)
 		w.Header().Set("Retry-After", fmt.Sprint(int(wait.Seconds())+1))
 		view.Problem = fmt.Sprintf("Too many tries have failed. Wait %d seconds.", int(wait.Seconds())+1)
 		s.showLogin(w, r, http.StatusTooManyRequests, view)
@@ -77,7 +77,7 @@ func (s *server) login(w http.ResponseWriter, r *http.Request) {
 	user, reason, err := s.Book.Check(name, r.PostFormValue("password"), r.PostFormValue("code"), now)
 	if err != nil {
 		s.limiter.Failed(name, address, now)
-		s.Control.Record("refused a log-in of %q from %s: %s", name, address, reason)
+		s.strangers.refused("refused a log-in of %q from %s: %s", name, address, reason)
 		view.Problem = "Name, password or code is wrong."
 		s.showLogin(w, r, http.StatusUnauthorized, view)
 		return

@@ -127,7 +127,7 @@ func (s *server) oidcStart(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) oidcCallback(w http.ResponseWriter, r *http.Request) {
 	refuse := func(why, told string) {
-		s.Control.Record("refused a log-in by %s from %s: %s", s.Provider.Name, addressOf(r), why)
+		s.strangers.refused("refused a log-in by %s from %s: %s", s.Provider.Name, addressOf(r), why)
 		s.showLogin(w, r, http.StatusUnauthorized, loginView{Problem: told})
 	}
 	state := r.URL.Query().Get("state")

@@ -48,10 +48,11 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src
 
 type server struct {
 	Options
-	sessions *account.Sessions
-	limiter  account.Limiter
-	looks    *looks
-	streams  chan struct{}
+	sessions  *account.Sessions
+	limiter   account.Limiter
+	looks     *looks
+	streams   chan struct{}
+	strangers strangers
 
 	mu      sync.Mutex // guards the fields below
 	secrets map[string]string
@@ -64,6 +65,7 @@ type server struct {
 // Handler serves the dashboard.
 func Handler(o Options) http.Handler {
 	s := &server{Options: o, sessions: account.NewSessions(o.Book), looks: newLooks(), streams: make(chan struct{}, streamsMax), secrets: map[string]string{}, folds: map[string]*drillFold{}}
+	s.strangers.record = s.Control.Record
 	mux := http.NewServeMux()
 	s.looks.serve(mux)
 	mux.HandleFunc("GET /login", s.loginPage)
@@ -83,7 +85,7 @@ func Handler(o Options) http.Handler {
 	}))
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.Control.Record("refused %s %s from %s: another site asked for it", r.Method, r.URL.Path, addressOf(r))
+		s.strangers.refused("refused %s %s from %s: another site asked for it", r.Method, r.URL.Path, addressOf(r))
 		http.Error(w, "another site asked for this", http.StatusForbidden)
 	}))
 	guarded := crossOrigin.Handler(mux)
