@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"firedrill/internal/drill"
@@ -46,15 +47,17 @@ func (c *Control) awaitReturn(run fleet.Run) error {
 	if !slices.ContainsFunc(run.Hosts, func(h fleet.RunHost) bool { return !h.Final() && h.Reason != said }) {
 		return nil
 	}
-	changed, err := c.changeRun(run.ID, func(r *fleet.Run) {
+	var away []string
+	_, err := c.changeRun(run.ID, func(r *fleet.Run) {
+		away = nil
 		for i := range r.Hosts {
 			if h := &r.Hosts[i]; !h.Final() {
-				h.Reason = said
+				h.Reason, away = said, append(away, h.Name)
 			}
 		}
 	})
 	if err == nil {
-		c.record("run %s: %d hosts that it took down are not back by %s", run.ID, len(changed.Hosts), run.Deadline.Format(time.RFC3339))
+		c.record("run %s took hosts down that are not back by %s: %s", run.ID, run.Deadline.Format(time.RFC3339), strings.Join(away, ", "))
 	}
 	return err
 }

@@ -77,7 +77,7 @@ func TestAHostThatWasTakenDownIsWaitedFor(t *testing.T) {
 		if presuming {
 			continue
 		}
-		if n := audited(t, c, "not back"); n != 1 || !strings.Contains(run.Hosts[0].Reason, "kept from other attacks until its agent is back") {
+		if n := audited(t, c, "not back by "); n != 1 || audited(t, c, ": web1") != 1 || !strings.Contains(run.Hosts[0].Reason, "kept from other attacks until its agent is back") {
 			t.Errorf("it is said %d times, and of the host: %s", n, run.Hosts[0].Reason)
 		}
 		// Its agent is back, and gives account.
@@ -147,5 +147,25 @@ func TestHostsAreTakenDownWithConsentAlone(t *testing.T) {
 		if err := ask(request); withoutIt(err) {
 			t.Errorf("another kind: %v", err)
 		}
+	}
+}
+
+// The end of an order is learned when its host says it, once, however often that is said.
+func TestTheEndOfAnOrderIsLearnedOnce(t *testing.T) {
+	t.Parallel()
+	c := tookDown(t, func(*Options) {})
+	run, _ := c.runs.get(downRun)
+	host := run.Hosts[0]
+	for range 3 {
+		kept, err := c.keep(t.Context(), fleet.Member{Key: host.Key, Name: host.Name, Role: fleet.RoleAgent}, fleet.Journal{Order: host.Order, Lines: []string{"{}"}, End: &fleet.End{Why: "it is back", Reverted: true}})
+		if err != nil || !kept.End {
+			t.Fatal(kept, err)
+		}
+	}
+	if run, _ := c.runs.get(downRun); run.Hosts[0].State != fleet.HostEnded || run.Hosts[0].Reason != "it is back" {
+		t.Errorf("%+v", run.Hosts[0])
+	}
+	if n := audited(t, c, "order o1 has ended"); n != 1 {
+		t.Errorf("it is said %d times", n)
 	}
 }

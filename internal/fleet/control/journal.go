@@ -95,6 +95,9 @@ func (c *Control) keep(ctx context.Context, member fleet.Member, part fleet.Jour
 		if err := c.learn(ctx, run, at, part, k.lines); err != nil {
 			return fleet.Kept{Lines: k.lines}, err // the end is not said to be kept, so the host says it again
 		}
+		if now, _, ok := c.runs.of(member.Key, part.Order); ok {
+			run = now // as it was learned
+		}
 		c.handOn(part)
 		c.changed("journal", JournalChange{Run: run.ID, Host: member.Name, Lines: k.lines})
 	}
