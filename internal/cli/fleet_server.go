@@ -34,6 +34,7 @@ const fleetDirectory = "fleet"
 
 type fleetServerOptions struct {
 	listen, address, http string
+	certificate, key      string // that dashboard and API show
 	percent               float64
 	files, results        []string
 	provider              *web.Provider
@@ -71,6 +72,8 @@ func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.notifyKey, "notify-key-file", "", "file with the key that signs what is told (HMAC-SHA-256, in X-Firedrill-Signature)")
 	flags.StringVar(&o.sign, "sign", "", "private key (minisign, firedrill key new) with which this server signs what each drill that it conducts has left; a password is asked for, or taken from $"+signPasswordVariable+" (default: they are attested, and not signed)")
 	flags.StringVar(&o.http, "fleet-http", "", "address and port for the dashboard and the HTTPS API of the fleet, as :7443 (default: none); docs/fleet.md")
+	flags.StringVar(&o.certificate, "fleet-http-cert", "", "file with the certificate that dashboard and API show, PEM, with those that vouch for it behind it; one that is renewed in place is taken up by itself (default: the server's own, known by its pin)")
+	flags.StringVar(&o.key, "fleet-http-key", "", "file with the key of --fleet-http-cert, PEM, which others on this host cannot read")
 	flags.StringArrayVar(&o.files, "service-file", nil, "service file whose stage, next drill and playbooks the dashboard shows; repeat for more")
 	flags.StringArrayVar(&o.results, "results", nil, "directory of runs (--out of firedrill pipeline, run and schedule) whose verdicts the dashboard shows; repeat for more")
 	o.provider = &web.Provider{}
@@ -178,14 +181,22 @@ func (o *fleetServerOptions) lead(ctx context.Context, s streams, data string, l
 // serve serves API and dashboard, if they are asked for, until ctx ends; then stop returns.
 func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book *account.Book, known *standings, log *slog.Logger) (stop func() error, err error) {
 	if o.http == "" {
-		if len(o.files)+len(o.results) > 0 || o.provider.Issuer != "" {
-			return nil, &drill.Error{Op: "server", Kind: drill.Invalid, Err: errors.New("--service-file, --results and --oidc-issuer are for the dashboard, and there is none"), Hint: "Add --fleet-http, as :7443."}
+		if len(o.files)+len(o.results) > 0 || o.provider.Issuer+o.certificate+o.key != "" {
+			return nil, &drill.Error{Op: "server", Kind: drill.Invalid, Err: errors.New("--service-file, --results, --oidc-issuer and --fleet-http-cert are for the dashboard, and there is none"), Hint: "Add --fleet-http, as :7443."}
 		}
 		return func() error { return nil }, nil
 	}
 	config, err := c.TLS()
 	if err != nil {
 		return nil, err
+	}
+	shown, err := openCertificate(o.certificate, o.key, time.Now(), log)
+	if err != nil {
+		return nil, err
+	}
+	knownBy := []any{"pin", "sha256//" + c.CurlPin()}
+	if shown != nil {
+		config, knownBy = shown.config(), []any{"certificate", o.certificate, "names", strings.Join(shown.names(), ",")}
 	}
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", o.http)
@@ -208,7 +219,7 @@ func (o *fleetServerOptions) serve(ctx context.Context, c *control.Control, book
 	looking.Go(func() { known.keep(ctx) })
 	ended := make(chan error, 1)
 	go func() { ended <- server.ServeTLS(listener, "", "") }()
-	log.InfoContext(ctx, "fleet dashboard and API ready", "listen", "https://"+listener.Addr().String(), "pin", "sha256//"+c.CurlPin())
+	log.InfoContext(ctx, "fleet dashboard and API ready", append([]any{"listen", "https://" + listener.Addr().String()}, knownBy...)...)
 	return func() error {
 		stopping, end := context.WithTimeout(context.WithoutCancel(ctx), serverStopMax)
 		defer end()

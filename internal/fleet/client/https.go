@@ -112,7 +112,7 @@ func (o *overHTTPS) unreachable(call string, err error) error {
 	case errors.Is(err, fleet.ErrPin):
 		known.Kind, known.Hint = drill.Refused, "somebody else answers there, or the server has a new certificate: its log shows the pin"
 	case errors.As(err, &unknown), errors.As(err, &named):
-		known.Kind, known.Hint = drill.Refused, "name the key of the server: --server "+o.base+"#sha256//PIN; the server's log shows the pin"
+		known.Kind, known.Hint = drill.Refused, "name the key of the server: --server "+o.base+"#sha256//PIN; the server's log shows the pin. Where it shows a certificate of yours (--fleet-http-cert): have this machine trust its authority"
 	case errors.As(err, &look):
 		known.Hint = "does the name lead to the server?"
 	}
