@@ -139,7 +139,17 @@ func TestHostsAreTakenDownWithConsentAlone(t *testing.T) {
 		if err := ask(request); withoutIt(err) {
 			t.Errorf("a dry run takes nothing down: %v", err)
 		}
+		put := func() error {
+			_, err := c.Call(context.Background(), otto, "schedule", encode(fleet.ScheduleRequest{Name: "weekly", Cron: "0 10 * * TUE", Request: request}))
+			return err
+		}
+		if err := put(); withoutIt(err) == unasked {
+			t.Errorf("unasked %v, on the schedule: %v", unasked, err)
+		}
 		request.DryRun, request.Consent = false, true
+		if err := put(); err != nil {
+			t.Errorf("on the schedule, with consent: %v", err)
+		}
 		if err := ask(request); withoutIt(err) {
 			t.Errorf("with consent: %v", err)
 		}

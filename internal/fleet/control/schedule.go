@@ -152,6 +152,11 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 		if err := fleet.CheckArgs(r.Request.Kind, r.Request.Args); err != nil {
 			return wrong(err, "")
 		}
+		asked := r.Request
+		asked.DryRun = false // an entry attacks, once it is unleashed
+		if err := c.consented(asked); err != nil {
+			return fleet.Scheduled{}, err
+		}
 	} else if err := c.drillable(by, *r.Drill); err != nil {
 		return fleet.Scheduled{}, err
 	}
