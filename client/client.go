@@ -144,6 +144,12 @@ func (c *Client) Drill(ctx context.Context, id string) (DrillRun, error) {
 	return get[DrillRun](ctx, c, "drillrun", id)
 }
 
+// FetchDrill fetches all files that a drill which is over has left on the server into a directory that is there and holds none of them. They prove nothing before they are
+// verified: firedrill verify DIRECTORY. told, which may be nil, hears how many bytes have come of how many. When it returns an error the directory may hold a part of them.
+func (c *Client) FetchDrill(ctx context.Context, id, directory string, told func(come, of int64)) (DrillRun, error) {
+	return c.asks.FetchDrill(ctx, id, directory, told)
+}
+
 // StopDrill takes back what a drill has in force, and ends it. Scope stopdrill.
 func (c *Client) StopDrill(ctx context.Context, id string) error {
 	return c.asks.Call(ctx, "stopdrill", id, nil)
