@@ -550,6 +550,21 @@ func newFleetHaltCommand(s streams, o *fleetOptions) *cobra.Command {
 	return command
 }
 
+// haltedShown is how many hosts are named that are as they were; all that are not, or may not be, are named below them.
+const haltedShown = 20
+
+// haltedText is what became of a halt on the hosts that are as they were.
+func haltedText(report fleet.HaltReport) string {
+	shown, more := report.Halted, ""
+	if len(shown) == 0 {
+		return fmt.Sprintf("attacks ended: %d; no host is there that says that nothing is in force", report.Ended)
+	}
+	if len(shown) > haltedShown {
+		shown, more = shown[:haltedShown], fmt.Sprintf(" and %d more", len(shown)-haltedShown)
+	}
+	return fmt.Sprintf("attacks ended: %d; nothing is in force on %s%s", report.Ended, strings.Join(shown, ", "), more)
+}
+
 // haltFleet ends everything on every host.
 func haltFleet(ctx context.Context, s streams, far farFleet) error {
 	o := far.options()
@@ -561,7 +576,7 @@ func haltFleet(ctx context.Context, s streams, far farFleet) error {
 	if o.json {
 		err = errors.Join(err, printJSON(s, report))
 	} else {
-		fmt.Fprintf(s.out, "%d attacks ended; nothing is in force on %d hosts: %s\n", report.Ended, len(report.Halted), orDash(strings.Join(report.Halted, ", ")))
+		fmt.Fprintln(s.out, haltedText(report))
 		for _, name := range report.Absent {
 			fmt.Fprintf(s.out, "%s is not there; without the server it has ended by itself\n", name)
 		}
