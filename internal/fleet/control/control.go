@@ -114,6 +114,7 @@ type Control struct {
 	log     *slog.Logger
 	keys    *keyring
 	boot    string
+	since   time.Time // of this start
 
 	engine     slot          // where members come in
 	opening    engineOptions // of the engine
@@ -197,7 +198,7 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if err := os.MkdirAll(o.Directory, 0o700); err != nil {
 		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
 	}
-	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
+	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), since: time.Now(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
 		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, beginning: map[string]bool{}, openDrills: map[string]bool{}, untoldDrills: map[string]bool{}, newsCame: make(chan struct{}, 1), cadences: map[string][]fleet.Wanted{}, decided: map[string]decided{}, renewing: map[string]bool{}, logins: map[string]string{}}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -426,7 +427,7 @@ func (c *Control) openLead(ctx context.Context) error {
 		return err
 	}
 	if _, err := c.servers.change(ctx, c.options.Name, func(fleet.Server, bool) (fleet.Server, error) {
-		return fleet.Server{Name: c.options.Name, Address: c.ownAddress(), Boot: c.boot, Since: time.Now()}, nil
+		return fleet.Server{Name: c.options.Name, Address: c.ownAddress(), Boot: c.boot, Since: c.since}, nil
 	}); err != nil {
 		return err
 	}

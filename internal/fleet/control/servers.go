@@ -26,7 +26,7 @@ func text(err error) string {
 // Servers are those that lead the fleet together, by name; one that is alone names itself.
 func (c *Control) Servers() []fleet.Server {
 	if c.servers == nil {
-		return []fleet.Server{{Name: c.options.Name, Address: c.ownAddress(), Boot: c.boot, Leads: true, Problem: text(c.Problem())}}
+		return []fleet.Server{{Name: c.options.Name, Address: c.ownAddress(), Boot: c.boot, Since: c.since, Leads: true, Problem: text(c.Problem())}}
 	}
 	all := c.servers.values()
 	leader := c.lead.leader()
