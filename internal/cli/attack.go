@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"firedrill/internal/attack"
 	"firedrill/internal/attack/kinds"
@@ -75,18 +76,24 @@ func newKindCommand(s streams, kind attack.Kind, described drill.AttackKind) *co
 			".\nCtrl-C, SIGTERM, firedrill halt and a lost SSH session end it early and take it back.\n\n" + attackExitStatus,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			invocation.Flags = attack.Values{}
-			for name, text := range texts {
-				if len(text.given) > 0 {
-					invocation.Flags[name] = text.given
-				}
-			}
+			invocation.Flags = given(texts)
 			return runAttack(cmd.Context(), s, invocation)
 		},
 	}
 	flags := kindCmd.Flags()
 	flags.SortFlags = false
 	flags.Bool("help", false, "show this page") // without -h, which is the host name
+	addKindFlags(flags, texts, described)
+	flags.StringVar(&invocation.GUID, "guid", "", "name of this attack, a UUID; the same one cannot run twice (default: a new one)")
+	flags.StringArrayVar(&invocation.Canaries, "canary", nil, "host:port that must answer before and after, and not in between; repeat for more")
+	flags.BoolVar(&invocation.JSON, "json", false, "print events as JSON lines")
+	flags.BoolVar(&invocation.Yes, "yes", false, "consent, where the policy of this host or the kind of attack asks for it")
+	flags.BoolVar(&invocation.DryRun, "dry-run", false, "print the plan and stop; with --json as one JSON document")
+	return kindCmd
+}
+
+// addKindFlags adds the flags of a kind of attack, and where what is given for each is kept.
+func addKindFlags(flags *pflag.FlagSet, texts map[string]*flagText, described drill.AttackKind) {
 	for _, flag := range described.Flags {
 		texts[flag.Name] = &flagText{flag: flag}
 		flags.VarP(texts[flag.Name], flag.Name, flag.Short, flag.Usage)
@@ -94,12 +101,17 @@ func newKindCommand(s streams, kind attack.Kind, described drill.AttackKind) *co
 			flags.Lookup(flag.Name).NoOptDefVal = "true"
 		}
 	}
-	flags.StringVar(&invocation.GUID, "guid", "", "name of this attack, a UUID; the same one cannot run twice (default: a new one)")
-	flags.StringArrayVar(&invocation.Canaries, "canary", nil, "host:port that must answer before and after, and not in between; repeat for more")
-	flags.BoolVar(&invocation.JSON, "json", false, "print events as JSON lines")
-	flags.BoolVar(&invocation.Yes, "yes", false, "consent, where the policy of this host or the kind of attack asks for it")
-	flags.BoolVar(&invocation.DryRun, "dry-run", false, "print the plan and stop; with --json as one JSON document")
-	return kindCmd
+}
+
+// given are the flags that were given.
+func given(texts map[string]*flagText) attack.Values {
+	values := attack.Values{}
+	for name, text := range texts {
+		if len(text.given) > 0 {
+			values[name] = text.given
+		}
+	}
+	return values
 }
 
 // flagText keeps what was given for a flag as text: the kind reads it, so that a service file and the command line mean the same.

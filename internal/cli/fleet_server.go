@@ -158,7 +158,7 @@ func (o *fleetServerOptions) lead(ctx context.Context, s streams, data string, l
 		return user.Member(), known
 	}
 	known := &standings{files: o.files, log: log, since: time.Now(), proven: newEvidenceBook(log)}
-	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Retention: retention, Person: person, Wanted: known.wanted, Tell: tell, Conductor: fleetConductor{log, key}, TakesDown: takesDown, Log: log})
+	c, err := control.Open(ctx, control.Options{Directory: directory, Listen: o.listen, Advertise: o.address, Name: o.name, Cluster: o.cluster, External: o.external, Replicas: o.replicas, Limits: fleet.Limits{Percent: o.percent}, Retention: retention, Person: person, Wanted: known.wanted, Tell: tell, Conductor: fleetConductor{log, key}, TakesDown: takesDown, Attackable: attackable, Log: log})
 	if err != nil {
 		return nil, err
 	}

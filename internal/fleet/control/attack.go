@@ -40,6 +40,9 @@ func (c *Control) attackAs(ctx context.Context, by fleet.Member, request fleet.A
 	if err := fleet.CheckArgs(request.Kind, request.Args); err != nil {
 		return fleet.Run{}, &drill.Error{Op: "attack", Kind: drill.Invalid, Err: err}
 	}
+	if err := c.attackable(request); err != nil {
+		return fleet.Run{}, err
+	}
 	if err := c.consented(request); err != nil {
 		return fleet.Run{}, err
 	}
@@ -287,6 +290,14 @@ func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.
 		}
 	}
 	return run, errors.Join(&drill.Error{Op: "attack", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %s; no host has begun", why), Hint: hint}, c.yieldAll(ctx, run))
+}
+
+// attackable refuses what no host would take as it is written.
+func (c *Control) attackable(request fleet.AttackRequest) error {
+	if c.options.Attackable == nil || c.options.Blind {
+		return nil
+	}
+	return c.options.Attackable(request.Kind, request.Args)
 }
 
 // takePermits takes all of some permits or none, where what becomes of a run can be kept.

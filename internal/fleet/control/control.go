@@ -70,6 +70,8 @@ type Options struct {
 
 	// TakesDown reports whether a kind of attack takes its host down; nil: none does.
 	TakesDown func(kind string) bool
+	// Attackable refuses an attack that no host would take as it is written; nil: its hosts say so.
+	Attackable func(kind string, args []string) error
 
 	Bolting         bool // planted bug: a leashed drill is carried out
 	OpenGate        bool // planted bug: an agent may say anything to anyone
@@ -100,6 +102,7 @@ type Options struct {
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
 	Loose           bool // planted bug: a file of a drill is opened by whatever name
 	Unready         bool // planted bug: files of a drill are handed out while they are written
+	Blind           bool // planted bug: how an attack is written is for its hosts to judge
 	Presuming       bool // planted bug: a host that was taken down counts as back at its deadline
 	Unasked         bool // planted bug: hosts are taken down without anybody's consent
 	Unpaced         bool // planted bug: who takes much of logs and files is not held back

@@ -152,6 +152,9 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 		if err := fleet.CheckArgs(r.Request.Kind, r.Request.Args); err != nil {
 			return wrong(err, "")
 		}
+		if err := c.attackable(r.Request); err != nil {
+			return fleet.Scheduled{}, err
+		}
 		asked := r.Request
 		asked.DryRun = false // an entry attacks, once it is unleashed
 		if err := c.consented(asked); err != nil {
