@@ -78,8 +78,9 @@ func cutAndLook(t *testing.T, serve remotetest.Make, layout string, times int) {
 	total := cutter.Spent()
 	seed := mathrand.Uint64()
 	random := mathrand.New(mathrand.NewPCG(seed, 0))
-	cut := 0
-	for i := range times {
+	cut, tries := 0, 0
+	for ; tries < times || cut < times/2 && tries < 20*times; tries++ { // a deployment that has less to say ends before its cut, and one that finds a lock says next to nothing
+		i := tries
 		at := []int64{1 + random.Int64N(total)}
 		if i%2 == 1 { // after the upload, and while going back
 			at = []int64{total - random.Int64N(total/4), 1 + random.Int64N(total/4)}
@@ -91,8 +92,8 @@ func cutAndLook(t *testing.T, serve remotetest.Make, layout string, times int) {
 			t.Fatalf("SEED=%d cut %d at %d of %d bytes: %v", seed, i, at, total, err)
 		}
 	}
-	if cut < times/2 { // a deployment that has less to say ends before its cut
-		t.Errorf("%d cuts hit in %d deployments", cut, times)
+	if cut < times/2 {
+		t.Errorf("%d cuts hit in %d deployments", cut, tries)
 	}
 	cutter.CutAfter()
 	w.request.Deploy.Healthy = drill.Healthy{}
