@@ -223,7 +223,10 @@ func (t *trusted) certificate(remote net.Addr, cert *ssh.Certificate) error {
 		return refuse(again, "signed with %s, which is not accepted", cert.Signature.Format)
 	}
 	principal := strings.ToLower(host)
-	if len(cert.ValidPrincipals) > 0 && !slices.Contains(cert.ValidPrincipals, principal) {
+	if len(cert.ValidPrincipals) == 0 { // for every host before OpenSSH 10.3, and for none since, say its release notes
+		return refuse(again, "which names no host")
+	}
+	if !slices.Contains(cert.ValidPrincipals, principal) {
 		return refuse(fmt.Sprintf("Connect under one of these names (ssh.address, or HostKeyAlias in the SSH configuration). Or: %s", again),
 			"which is for %s, not for %s", strings.Join(cert.ValidPrincipals, ", "), host)
 	}
