@@ -23,7 +23,9 @@ var ErrDone = errors.New("done")
 const (
 	hitsFirst     = 50 * time.Millisecond // until the first packet is counted, so that FirstHit is near the truth
 	revertTimeout = 30 * time.Second      // the largest attack measured reverts in 10 ms
-	oneWayTimeout = 90 * time.Second      // systemd's own default limit to stop a unit
+	// handOver is how long whoever carries our events has to send them on before the host goes down: a daemon of SSH has read them from a pipe, and ends with the host.
+	handOver      = 100 * time.Millisecond
+	oneWayTimeout = 90 * time.Second // systemd's own default limit to stop a unit
 )
 
 // Options say how Run reports, and what else it tries.
@@ -44,8 +46,16 @@ type Options struct {
 
 	slept  time.Duration // in tests: how long this host is to have slept since the attack began
 	sleepy bool          // planted by a test: time asleep does not count
+	abrupt bool          // planted by a test: the host goes down at once
 
 	mark func(name string) // called before each durable effect of the journal; tests die there
+}
+
+func (o Options) handOver() time.Duration {
+	if o.abrupt {
+		return 0
+	}
+	return handOver
 }
 
 // Run carries out a plan, from claim to account. It returns when the length is over, when ctx ends, or when anything goes wrong, and
@@ -523,6 +533,7 @@ func (r *run) oneWay(ctx context.Context) (history.AttackAccount, error) {
 	r.mu.Unlock()
 	r.reportAt(now, &history.AttackInForce{GUID: r.plan.GUID, Until: now})
 	r.out.flush()
+	_ = wait(context.WithoutCancel(ctx), r.options.handOver()) // it is said to be in force, so nothing calls it off now
 	account := history.AttackAccount{GUID: r.plan.GUID, Attack: r.plan.Attack, InForceAt: &now}
 	op := "attack " + r.plan.Attack
 	for _, step := range r.plan.Steps {
