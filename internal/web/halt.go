@@ -24,6 +24,7 @@ type haltState struct {
 	Done       bool
 	Report     fleet.HaltReport
 	Problem    string
+	Hint       string
 }
 
 func (s *server) haltPage(w http.ResponseWriter, r *http.Request, v *visit) {
@@ -57,7 +58,7 @@ func (s *server) halt(r *http.Request, v *visit) (string, error) {
 		state.Report, _ = result.(fleet.HaltReport)
 		state.Done = true
 		if err != nil {
-			state.Problem = err.Error() + " " + drill.HintOf(err)
+			state.Problem, state.Hint = err.Error(), drill.HintOf(err)
 		}
 	}()
 	timer := time.NewTimer(haltLook)

@@ -97,7 +97,13 @@ func (s *auditShare) keep(ctx context.Context) {
 	wait := auditAgain
 	for {
 		err := s.turn(ctx, false)
-		var again <-chan time.Time
+		var again <-chan time.Time // nothing comes here when all went well, or at the end
+		rest := func() {           // an engine that is away is not asked more often
+			select {
+			case <-again:
+			case <-ctx.Done():
+			}
+		}
 		if err != nil && ctx.Err() == nil {
 			s.complain(err)
 			again, wait = time.After(wait), min(2*wait, auditAgainMax)
@@ -116,14 +122,11 @@ func (s *auditShare) keep(ctx context.Context) {
 		case <-again:
 		case <-tick.C:
 			if err != nil {
-				<-again // an engine that is away is not asked more often
+				rest()
 			}
 		case <-s.c.audit.wrote:
 			if err != nil {
-				select {
-				case <-again:
-				case <-ctx.Done():
-				}
+				rest()
 				continue
 			}
 			gather := time.NewTimer(auditGather)

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -157,53 +156,6 @@ func TestHostsAreTakenDownWithConsentAlone(t *testing.T) {
 		request.Consent, request.Kind = false, "cpu"
 		if err := ask(request); withoutIt(err) {
 			t.Errorf("another kind: %v", err)
-		}
-	}
-}
-
-// The end of an order is learned when its host says it, once, however often that is said.
-func TestTheEndOfAnOrderIsLearnedOnce(t *testing.T) {
-	t.Parallel()
-	c := tookDown(t, func(*Options) {})
-	run, _ := c.runs.get(downRun)
-	host := run.Hosts[0]
-	for range 3 {
-		kept, err := c.keep(t.Context(), fleet.Member{Key: host.Key, Name: host.Name, Role: fleet.RoleAgent}, fleet.Journal{Order: host.Order, Lines: []string{"{}"}, End: &fleet.End{Why: "it is back", Reverted: true}})
-		if err != nil || !kept.End {
-			t.Fatal(kept, err)
-		}
-	}
-	if run, _ := c.runs.get(downRun); run.Hosts[0].State != fleet.HostEnded || run.Hosts[0].Reason != "it is back" {
-		t.Errorf("%+v", run.Hosts[0])
-	}
-	if n := audited(t, c, "order o1 has ended"); n != 1 {
-		t.Errorf("it is said %d times", n)
-	}
-}
-
-// An attack that no host would take as it is written is refused when it is asked for or put on the schedule, not when it is due.
-func TestAnAttackThatIsWrittenWrongIsRefusedAtOnce(t *testing.T) {
-	t.Parallel()
-	for _, blind := range []bool{false, true} {
-		c := tookDown(t, func(o *Options) {
-			o.Blind = blind
-			o.Attackable = func(kind string, args []string) error {
-				if kind == "cpu" && len(args) > 0 {
-					return &drill.Error{Op: "attack", Kind: drill.Invalid, Err: errors.New("no such flag"), Hint: "see: firedrill help attack cpu"}
-				}
-				return nil
-			}
-		})
-		otto := fleet.Member{Name: "otto", Role: fleet.RoleOperator}
-		for _, args := range [][]string{nil, {"--fast"}} {
-			request := fleet.AttackRequest{Kind: "cpu", Args: args, Selector: fleet.Selector{Names: []string{"nobody"}}, DryRun: true}
-			_, asked := c.Call(context.Background(), otto, "attack", encode(request))
-			_, put := c.Call(context.Background(), otto, "schedule", encode(fleet.ScheduleRequest{Name: "weekly", Cron: "0 10 * * TUE", Request: request}))
-			for what, err := range map[string]error{"asked": asked, "put": put} {
-				if refused := err != nil && strings.Contains(err.Error(), "no such flag"); refused != (args != nil && !blind) {
-					t.Errorf("blind %v, %s with %q: %v", blind, what, args, err)
-				}
-			}
 		}
 	}
 }
