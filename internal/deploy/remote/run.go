@@ -40,7 +40,7 @@ type Command struct {
 // Exit is how a command ended.
 type Exit struct {
 	Code   int           // exit code; 128 + number when a signal ended it
-	Signal string        // name without SIG, as "TERM"; "" when it exited by itself
+	Signal string        // name without SIG, as "TERM"; "" when it exited by itself, and for a command behind sudo on a terminal
 	Took   time.Duration // from the request to the answer, by our clock
 }
 
@@ -124,7 +124,8 @@ S) printf '%s %d\n' "$2" "$$"; exec $lead sudo -S -p "$2 password
 esac`
 
 // inner tells the process id, which is the id of the session too, and that it is through, then takes in the environment and becomes the
-// command. On a terminal of ours the output passes unchanged.
+// command. On a terminal of ours the output passes unchanged. Behind sudo on a terminal it stays, and tells how the command ended: see
+// sudo.ended. A signal to the group is the command's to answer; its own shell waits.
 //
 //	$1 nonce, $2 the line, $3 the count of environment lines, $4 "sudo" or "root" when root was asked for, $5 "pty", $6 SSH_CONNECTION behind sudo
 const inner = `[ "$4" = sudo ] || printf '%s %d\n' "$1" "$$"
@@ -134,7 +135,12 @@ const inner = `[ "$4" = sudo ] || printf '%s %d\n' "$1" "$$"
 [ -z "$6" ] || export SSH_CONNECTION="$6"
 n=$3
 while [ "$n" -gt 0 ]; do IFS= read -r l && export "$l"; n=$((n-1)); done
-exec /bin/sh -c "$2"`
+[ -n "$5" ] && [ "$4" = sudo ] || exec /bin/sh -c "$2"
+trap : HUP INT QUIT ALRM TERM USR1 USR2
+/bin/sh -c "$2"
+n=$?
+printf '%s ended %d\n' "$1" "$n"
+exit "$n"`
 
 // Process is a command that runs on a host.
 type Process struct {
@@ -222,10 +228,14 @@ func (p *Process) readOutput() {
 		return false
 	})
 	close(p.led)
-	if p.sudo != nil {
-		p.sudo.watch(p, reader, true)
+	if p.sudo == nil {
+		_, _ = io.Copy(&p.out, reader)
+		return
 	}
-	_, _ = io.Copy(&p.out, reader)
+	p.sudo.watch(p, reader, true)
+	last := lastWord{to: &p.out, word: p.nonce + " ended ", told: p.sudo.tell}
+	_, _ = io.Copy(&last, reader)
+	last.flush()
 }
 
 func (p *Process) readErrors() {
@@ -297,6 +307,8 @@ func (p *Process) attend(ctx context.Context) (Exit, error) {
 			return p.finish(ended)
 		}
 		p.session.ended <- ended // whoever ended the context may have closed the connection too: that is no loss of it
+	case <-p.sudo.over():
+		return p.finish(p.sudo.end(p))
 	case <-ctx.Done():
 	}
 	grace := p.spec.grace

@@ -12,8 +12,12 @@ import (
 	"firedrill/internal/drill"
 )
 
-// sudoTimeout bounds what passes between us and sudo: a question that is not ours to answer would wait for ever.
-const sudoTimeout = 30 * time.Second
+const (
+	// sudoTimeout bounds what passes between us and sudo: a question that is not ours to answer would wait for ever.
+	sudoTimeout = 30 * time.Second
+	// sudoEnds is how long sudo may take to end after its command.
+	sudoEnds = 3 * time.Second
+)
 
 // sudo leads one command past sudo. The password goes over the standard input, and only when sudo asks for it with our own prompt: where no
 // password is needed, the command would get it.
@@ -22,6 +26,8 @@ type sudo struct {
 	password string
 	through  chan struct{} // closed when the command runs, or never will
 	admitted bool          // set before through is closed
+	ended    chan struct{} // closed when the command told how it ended, which it does on a terminal only
+	code     int           // its exit code, set before ended is closed
 
 	mu    sync.Mutex // guards the fields below
 	asked int
@@ -37,7 +43,7 @@ func (c *Client) becoming(spec spec, nonce string) (s *sudo, mode string, err er
 	default:
 		return nil, "", &drill.Error{Op: spec.op, Host: c.host, Kind: drill.Invalid, Err: fmt.Errorf("become %q is not sudo", spec.become)}
 	}
-	s = &sudo{nonce: nonce, through: make(chan struct{})}
+	s = &sudo{nonce: nonce, through: make(chan struct{}), ended: make(chan struct{})}
 	password, ok, err := c.sudoPassword.value()
 	if err != nil {
 		return nil, "", err
@@ -86,6 +92,33 @@ func (s *sudo) answer(p *Process) {
 		return
 	}
 	_, _ = io.WriteString(p.session.channel, s.password+"\n") // a failure shows as the end of the output
+}
+
+// tell takes down how the command ended.
+func (s *sudo) tell(code int) {
+	s.code = code
+	close(s.ended)
+}
+
+// over is closed when the command has told how it ended, though sudo may be there still.
+func (s *sudo) over() <-chan struct{} {
+	if s == nil {
+		return nil
+	}
+	return s.ended
+}
+
+// end waits for sudo, whose command is over. A sudo with a terminal of its own (use_pty) may stay for ever when its command ends just as
+// it passes input on: Debian's 1.9.13p3 did in 13 of 800 runs of "exit 0". Only the end of our terminal ends it then.
+func (s *sudo) end(p *Process) status {
+	select {
+	case ended := <-p.session.ended:
+		if ended.err == nil {
+			return ended
+		}
+	case <-time.After(sudoEnds):
+	}
+	return status{code: s.code}
 }
 
 func (s *sudo) note(line string) {

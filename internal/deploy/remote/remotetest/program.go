@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,6 +34,14 @@ func Main() {
 	case "serve": // until it is ended
 		fmt.Println(os.Getpid(), os.Getenv("SSH_CONNECTION"))
 		_, _ = io.Copy(io.Discard, os.Stdin)
+	case "revert": // asked to end, it takes its time, and has a last word
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, syscall.SIGTERM)
+		fmt.Println(os.Getpid())
+		<-asked
+		<-time.After(300 * time.Millisecond)
+		fmt.Println("reverted")
+		os.Exit(5)
 	}
 	os.Exit(0)
 }

@@ -23,7 +23,16 @@ type Sudo struct {
 	NoPassword bool     // it asks for none
 	Defaults   []string // lines of sudoers, as "requiretty"
 	Denied     bool     // the user may not use it at all
+	Waits      bool     // on a terminal it never ends by itself, though its command ended
 }
+
+// waiting stands before the real sudo, and stays after it until its terminal ends.
+const waiting = `#!/bin/sh
+/run/host/sudo "$@"
+code=$?
+[ -t 0 ] && stty -icanon min 1 && cat >/dev/null
+exit $code
+`
 
 // lines is the file of sudo's rules.
 func (s Sudo) lines() string {
@@ -61,6 +70,12 @@ chown root:root /run/host/sudoers
 chmod 440 /run/host/sudoers
 mount --bind /run/host/sudoers /etc/sudoers
 chown 4242:4242 /run/home
+if [ -e "$1/more.waiting" ]; then
+ cp -p /usr/bin/sudo /run/host/sudo
+ cp "$1/more.waiting" /run/host/waiting
+ chmod 755 /run/host/waiting
+ mount --bind /run/host/waiting /usr/bin/sudo
+fi
 shift
 exec "$@"`
 
@@ -75,10 +90,14 @@ func sudoHost(t testing.TB, dir string, wish Sudo) []string {
 	if os.Geteuid() != 0 {
 		missing(t, "a user of its own needs root")
 	}
-	for name, text := range map[string]string{
+	texts := map[string]string{
 		"passwd": sudoer + ":x:4242:4242::/run/home:/bin/bash\n", "shadow": sudoer + ":" + passwordHash + ":19000:0:99999:7:::\n", "group": sudoer + ":x:4242:\n",
 		"sudoers": wish.lines(),
-	} {
+	}
+	if wish.Waits {
+		texts["waiting"] = waiting
+	}
+	for name, text := range texts {
 		write(t, filepath.Join(dir, "more."+name), []byte(text), 0o600)
 	}
 	return []string{"AuthorizedKeysFile /run/host/keys"}

@@ -1,6 +1,7 @@
 package remotetest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -41,6 +42,7 @@ func TestSudoGetsItsPasswordAndTheCommandItsStreams(t *testing.T) {
 		"no password":              {Sudo{NoPassword: true}, "", false},
 		"a password too many":      {Sudo{NoPassword: true}, Password, false}, // the command must not get it
 		"lecture":                  {Sudo{Defaults: []string{"lecture=always"}}, Password, false},
+		"sudo that stays":          {Sudo{Defaults: []string{"requiretty", "use_pty"}, Waits: true}, Password, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := asSudoer(t, one.sudo, one.password).Dial(t)
@@ -59,6 +61,16 @@ func TestSudoGetsItsPasswordAndTheCommandItsStreams(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSudoEndsWithACommandThatEndsAtOnce is of Debian's sudo as it is: with a terminal of its own it hung in 13 of 800 such commands.
+func TestSudoEndsWithACommandThatEndsAtOnce(t *testing.T) {
+	client := asSudoer(t, Sudo{Defaults: []string{"requiretty", "use_pty"}}, Password).Dial(t)
+	for range 50 {
+		if exit, err := client.Run(t.Context(), remote.Command{Line: "exit 7", Become: "sudo", PTY: true}); err != nil || exit.Code != 7 {
+			t.Fatalf("%+v, %v, want code 7", exit, err)
+		}
 	}
 }
 
@@ -208,7 +220,34 @@ func TestPushedProgramRunsBehindSudo(t *testing.T) {
 			if Lives(fields[0]) {
 				t.Errorf("process %s is still there", fields[0])
 			}
+			hasItsLastWord(t, pushed)
 		})
+	}
+}
+
+// hasItsLastWord asks a program behind sudo to end, and holds that nobody between us and it ends before it.
+func hasItsLastWord(t *testing.T, pushed *remote.Pushed) {
+	t.Helper()
+	reader, writer := io.Pipe()
+	process, err := pushed.Start(t.Context(), remote.Invocation{Args: []string{programArg, "revert"}, Stdout: writer, Become: "sudo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(reader)
+	lines.Scan()
+	if err := process.Signal(t.Context(), "TERM"); err != nil {
+		t.Error(err)
+	}
+	said := make(chan string, 1)
+	go func() {
+		lines.Scan()
+		said <- lines.Text()
+		_, _ = io.Copy(io.Discard, reader)
+	}()
+	exit, err := process.Wait()
+	_ = writer.Close()
+	if got := <-said; err != nil || exit.Code != 5 || got != "reverted" {
+		t.Errorf("%+v, %v, last word %q; want code 5 and its last word", exit, err, got)
 	}
 }
 
