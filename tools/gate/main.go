@@ -156,10 +156,40 @@ type testEvent struct {
 	Elapsed                       float64
 }
 
+// failure is a test that failed, or a package by itself, and the end of what it said.
+type failure struct {
+	name, end string
+}
+
+// endOf is the last lines of a text, each cut: whoever reads only the end of a log must see why.
+func endOf(text string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	lines = lines[max(0, len(lines)-8):]
+	for i, line := range lines {
+		lines[i] = fmt.Sprintf("    %.300s", line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// causes leaves out what failed only because something in it did: go test tells of the inner one first.
+func causes(bad []failure) []failure {
+	var left []failure
+	for i, outer := range bad {
+		prefix := outer.name
+		if !strings.HasSuffix(prefix, ".") { // that is a package
+			prefix += "/"
+		}
+		if !slices.ContainsFunc(bad[:i], func(inner failure) bool { return strings.HasPrefix(inner.name, prefix) }) {
+			left = append(left, outer)
+		}
+	}
+	return left
+}
+
 type tally struct {
 	passed, failed, skipped int
 	output                  map[string][]string // of each test that still runs
-	bad                     []string
+	bad                     []failure
 	skips                   []string
 }
 
@@ -194,8 +224,8 @@ func (t *tally) sum(err error, quick bool, began time.Time) error {
 	for _, name := range t.skips {
 		fmt.Printf("skipped: %s\n", name)
 	}
-	for _, name := range t.bad {
-		fmt.Printf("FAILED: %s\n", name)
+	for _, failed := range causes(t.bad) {
+		fmt.Printf("FAILED: %s\n%s\n", failed.name, failed.end)
 	}
 	fmt.Printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
 	switch {
@@ -223,7 +253,7 @@ func (t *tally) take(event testEvent) {
 	delete(t.output, key)
 	if event.Action == "fail" || event.Action == "build-fail" {
 		fmt.Printf("--- %s\n%s", key, lines)
-		t.bad = append(t.bad, key)
+		t.bad = append(t.bad, failure{key, endOf(lines)})
 	}
 	if event.Test == "" {
 		if event.Action != "skip" && event.Action != "build-fail" { // a package without tests is no skipped test
