@@ -335,7 +335,7 @@ func runFleetAttack(ctx context.Context, s streams, o fleetOptions, request flee
 		return nil
 	}
 	if !o.json {
-		fmt.Fprintf(s.out, "run %s: %s on %d hosts begins at %s, until %s at the latest\n", run.ID, run.Kind, len(run.Hosts), run.Start.Local().Format("15:04:05.000"), run.Deadline.Local().Format(time.TimeOnly))
+		fmt.Fprintf(s.out, "run %s: %s on %d hosts begins at %s, %s\n", run.ID, run.Kind, len(run.Hosts), run.Start.Local().Format("15:04:05.000"), endOfRun(run))
 	}
 	return followRun(ctx, s, o, c, run, caught)
 }

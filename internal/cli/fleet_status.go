@@ -86,12 +86,20 @@ func printFleetStatus(s streams, status fleetStatus, now time.Time) error {
 		return err
 	}
 	for _, run := range status.Runs {
-		fmt.Fprintf(s.out, "run %s by %s: %s on %d hosts, %s, until %s at the latest\n", run.ID, run.By, run.Kind, len(run.Hosts), run.State, run.Deadline.Local().Format(time.TimeOnly))
+		fmt.Fprintf(s.out, "run %s by %s: %s on %d hosts, %s, %s\n", run.ID, run.By, run.Kind, len(run.Hosts), run.State, endOfRun(run))
 	}
 	for _, run := range status.Drills {
 		fmt.Fprintf(s.out, "drill %s by %s: %s of %s, %s\n", run.ID, run.By, run.Request.Item(), run.Request.Service, run.State)
 	}
 	return nil
+}
+
+// endOfRun says what ends a run: its deadline, or, for one that takes hosts down, whoever powers them on.
+func endOfRun(run fleet.Run) string {
+	if takesDown(run.Kind) {
+		return "until the hosts are powered on and their agents are back"
+	}
+	return "until " + run.Deadline.Local().Format(time.TimeOnly) + " at the latest"
 }
 
 // forceText is what is in force on a host, and until when.
