@@ -162,7 +162,8 @@ func (c *Control) unfit(ctx context.Context, request fleet.DrillRequest, now tim
 func (c *Control) unserved(service string, since time.Time) (spent time.Duration) {
 	c.records.mu.RLock()
 	defer c.records.mu.RUnlock()
-	for _, record := range slices.Backward(c.records.all[service]) {
+	for _, one := range slices.Backward(c.records.all[service]) {
+		record := c.records.read(one)
 		if record.Started.Before(since) {
 			break
 		}

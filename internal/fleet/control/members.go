@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,21 +31,25 @@ type shelf[T any] struct {
 	watcher jetstream.KeyWatcher
 	news    func(key string, value T) // told of each new value, whoever wrote it; may be nil
 
-	// settled reports, from its text, that nothing more will become of a value. Such values are read from their text when they are asked for: a start must
-	// not take longer with each year. read is told of each then. Both may be nil.
+	// settled reports, from its text, that nothing more will become of a value, as a rule. Such values are read from their text when they are asked for: a
+	// start must not take longer with each year; readOne is told of each then. From then on they are packed: memory must not grow much with each year.
+	// Both may be nil.
 	settled func(key string, text []byte) bool
 	readOne func(key string, value T)
+	packer  *packer // of settled values
 
 	keeping *keeping
 	unsaved map[string]bool // values that are at hand here alone, because they could not be kept
 
 	unfenced bool // planted bug: a write counts whatever was written since
+	stuck    bool // planted bug: what was packed once stays
 }
 
 // onShelf is a value with its revision in the bucket.
 type onShelf[T any] struct {
-	value    T
-	text     []byte // of a value that was not read yet
+	value    *T     // nil: it is in the text
+	text     string // of a value that is settled, packed or in JSON
+	packed   bool
 	revision uint64
 }
 
@@ -61,7 +66,7 @@ func openSettled[T any](ctx context.Context, store *store, bucket string, news f
 	if err != nil {
 		return nil, err
 	}
-	s := &shelf[T]{bucket: kv, js: store.js, all: map[string]onShelf[T]{}, unsaved: map[string]bool{}, keeping: store.keeping, news: news, settled: settled, readOne: readOne, unfenced: store.unfenced}
+	s := &shelf[T]{bucket: kv, js: store.js, all: map[string]onShelf[T]{}, unsaved: map[string]bool{}, keeping: store.keeping, news: news, settled: settled, readOne: readOne, packer: newPacker(), unfenced: store.unfenced}
 	return s, s.read(ctx)
 }
 
@@ -82,7 +87,7 @@ func (s *shelf[T]) read(ctx context.Context) error {
 			case !more:
 				return broken(errors.New("it broke off"))
 			case entry != nil:
-				if err := s.takeUp(entry); err != nil {
+				if err := s.takeUp(entry, true); err != nil {
 					return broken(err)
 				}
 				continue
@@ -99,7 +104,7 @@ func (s *shelf[T]) read(ctx context.Context) error {
 	go func() {
 		for entry := range watcher.Updates() {
 			if entry != nil {
-				_ = s.takeUp(entry) // what is not understood is of a newer server, and not ours to change: its revision is not known here
+				_ = s.takeUp(entry, false) // what is not understood is of a newer server, and not ours to change: its revision is not known here
 			}
 		}
 	}()
@@ -136,8 +141,8 @@ func (s *shelf[T]) close() {
 	_ = s.watcher.Stop() // the connection may be gone
 }
 
-// takeUp takes up a value as it is in the bucket.
-func (s *shelf[T]) takeUp(entry jetstream.KeyValueEntry) error {
+// takeUp takes up a value as it is in the bucket. One of many that were there before may be left as its text.
+func (s *shelf[T]) takeUp(entry jetstream.KeyValueEntry, before bool) error {
 	s.mu.RLock()
 	known := s.all[entry.Key()].revision
 	s.mu.RUnlock()
@@ -145,11 +150,11 @@ func (s *shelf[T]) takeUp(entry jetstream.KeyValueEntry) error {
 	if entry.Revision() <= known || entry.Operation() != jetstream.KeyValuePut {
 		return nil
 	}
-	if known == 0 && s.settled != nil && s.settled(entry.Key(), entry.Value()) {
+	if before && known == 0 && s.settled != nil && s.settled(entry.Key(), entry.Value()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if entry.Revision() > s.all[entry.Key()].revision {
-			s.all[entry.Key()] = onShelf[T]{text: entry.Value(), revision: entry.Revision()}
+			s.all[entry.Key()] = onShelf[T]{text: string(entry.Value()), revision: entry.Revision()}
 		}
 		return nil
 	}
@@ -157,7 +162,7 @@ func (s *shelf[T]) takeUp(entry jetstream.KeyValueEntry) error {
 	if err := json.Unmarshal(entry.Value(), &value); err != nil {
 		return fmt.Errorf("%s: %w", entry.Key(), err)
 	}
-	s.now(entry.Key(), onShelf[T]{value: value, revision: entry.Revision()})
+	s.now(entry.Key(), value, entry.Value(), entry.Revision())
 	return nil
 }
 
@@ -167,40 +172,56 @@ func (s *shelf[T]) reach(revision uint64) {
 	s.reached = max(s.reached, revision)
 }
 
-// now puts a value in its place, unless a newer one is there.
-func (s *shelf[T]) now(key string, fresh onShelf[T]) {
+// now puts a value in its place, unless a newer one is there. Its text is as it is in the bucket.
+func (s *shelf[T]) now(key string, value T, text []byte, revision uint64) {
+	fresh := onShelf[T]{value: &value, revision: revision}
+	if s.settled != nil && s.settled(key, text) {
+		fresh = onShelf[T]{text: pack(s.packer, value), packed: true, revision: revision}
+	}
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	s.mu.Lock()
-	newer := fresh.revision > s.all[key].revision
-	if newer {
+	newer := revision > s.all[key].revision
+	if newer && !(s.stuck && s.all[key].packed) {
 		s.all[key] = fresh
 	}
 	s.mu.Unlock()
 	if newer && s.news != nil {
-		s.news(key, fresh.value)
+		s.news(key, value)
 	}
 }
 
-func (s *shelf[T]) get(key string) (T, bool) {
+func (s *shelf[T]) get(key string) (value T, ok bool) {
 	s.mu.RLock()
 	one, ok := s.all[key]
 	s.mu.RUnlock()
-	if ok && one.text != nil {
-		return s.readText(key, one)
+	if !ok {
+		return value, false
 	}
-	return one.value, ok
+	return s.valueOf(key, one)
 }
 
-// readText reads a value that was left as its text, and keeps it.
+// valueOf is the value of what lies on the shelf. It is not called under the lock.
+func (s *shelf[T]) valueOf(key string, one onShelf[T]) (value T, ok bool) {
+	switch {
+	case one.value != nil:
+		return *one.value, true
+	case one.packed:
+		return unpack[T](s.packer, one.text), true
+	}
+	return s.readText(key, one)
+}
+
+// readText reads a value that was left as its text, and packs it.
 func (s *shelf[T]) readText(key string, one onShelf[T]) (value T, ok bool) {
-	if err := json.Unmarshal(one.text, &value); err != nil {
+	if err := json.Unmarshal([]byte(one.text), &value); err != nil {
 		return value, false // of a newer version
 	}
+	packed := onShelf[T]{text: pack(s.packer, value), packed: true, revision: one.revision}
 	s.mu.Lock()
-	first := s.all[key].revision == one.revision && s.all[key].text != nil
+	first := s.all[key] == one
 	if first {
-		s.all[key] = onShelf[T]{value: value, revision: one.revision}
+		s.all[key] = packed
 	}
 	s.mu.Unlock()
 	if first && s.readOne != nil {
@@ -214,7 +235,7 @@ func (s *shelf[T]) readAll(stop <-chan struct{}) {
 	s.mu.RLock()
 	keys := []string{}
 	for key, one := range s.all {
-		if one.text != nil {
+		if one.value == nil && !one.packed {
 			keys = append(keys, key)
 		}
 	}
@@ -245,11 +266,14 @@ func (s *shelf[T]) change(ctx context.Context, key string, with func(value T, kn
 	defer tick.Stop()
 	for {
 		s.writing.Lock()
-		_, _ = s.get(key) // reads it from its text
 		s.mu.RLock()
 		one, known := s.all[key]
 		s.mu.RUnlock()
-		value, err := with(one.value, known)
+		var value T
+		if known {
+			value, _ = s.valueOf(key, one)
+		}
+		value, err := with(value, known)
 		if err == nil {
 			err = s.putAfter(ctx, key, value, one.revision)
 		}
@@ -287,7 +311,7 @@ func (s *shelf[T]) putAfter(ctx context.Context, key string, value T, known uint
 	if err != nil {
 		return fmt.Errorf("fleet: keep %s: %w", key, err)
 	}
-	s.now(key, onShelf[T]{value: value, revision: revision})
+	s.now(key, value, text, revision)
 	s.mu.Lock()
 	delete(s.unsaved, key)
 	s.mu.Unlock()
@@ -340,34 +364,44 @@ func overtaken(err error) bool {
 func (s *shelf[T]) only(key string, value T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all[key] = onShelf[T]{value: value, revision: s.all[key].revision}
+	s.all[key] = onShelf[T]{value: &value, revision: s.all[key].revision}
 	s.unsaved[key] = true
 }
 
 // unkept returns a value that is at hand here alone.
 func (s *shelf[T]) unkept(key string) (value T, is bool) {
+	value, _ = s.get(key)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.all[key].value, s.unsaved[key]
+	return value, s.unsaved[key]
 }
 
 func (s *shelf[T]) values() []T {
 	s.readAll(nil)
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	values := make([]T, 0, len(s.all))
-	for _, one := range s.all {
-		values = append(values, one.value)
+	all := slices.Collect(maps.Values(s.all))
+	s.mu.RUnlock()
+	values := make([]T, 0, len(all))
+	for _, one := range all {
+		switch {
+		case one.value != nil:
+			values = append(values, *one.value)
+		case one.packed:
+			values = append(values, unpack[T](s.packer, one.text))
+		}
 	}
 	return values
 }
 
-// find returns the first problem that look has with a value; ten thousand of them are not copied for it.
+// find returns the first problem that look has with a value that is not settled; ten thousand of them are not copied for it.
 func (s *shelf[T]) find(look func(T) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, one := range s.all {
-		if err := look(one.value); err != nil {
+		if one.value == nil {
+			continue
+		}
+		if err := look(*one.value); err != nil {
 			return err
 		}
 	}

@@ -32,9 +32,22 @@ const (
 type records struct {
 	mu    sync.RWMutex      // guards the fields below
 	known map[string]uint64 // the place in the stream; 0: it is not known here
-	all   map[string][]fleet.Record
+	all   map[string][]keptRecord
 	// By service and drill: the newest verdict that says something.
 	rehearsed map[string]rehearsed
+
+	packer *packer
+}
+
+// keptRecord is a packed record.
+type keptRecord struct{ id, text string }
+
+func (r *records) read(one keptRecord) fleet.Record { return unpack[fleet.Record](r.packer, one.text) }
+
+// placeOf is the place of a record in the list of a service, or where it would be.
+func placeOf(list []keptRecord, id string) int {
+	at, _ := slices.BinarySearchFunc(list, id, func(one keptRecord, id string) int { return strings.Compare(one.id, id) })
+	return at
 }
 
 func openRecords(ctx context.Context, store *store) (*records, error) {
@@ -42,7 +55,7 @@ func openRecords(ctx context.Context, store *store) (*records, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: open the history: %w", err)
 	}
-	r := &records{known: map[string]uint64{}, all: map[string][]fleet.Record{}, rehearsed: map[string]rehearsed{}}
+	r := &records{known: map[string]uint64{}, all: map[string][]keptRecord{}, rehearsed: map[string]rehearsed{}, packer: newPacker()}
 	info, err := stream.Info(ctx)
 	if err != nil || info.State.Msgs == 0 {
 		return r, err
@@ -91,10 +104,10 @@ func (r *records) take(record fleet.Record, at uint64) {
 	r.note(record)
 	list := r.all[record.Service]
 	to := len(list)
-	if to > 0 && list[to-1].ID > record.ID {
-		to, _ = slices.BinarySearchFunc(list, record.ID, func(one fleet.Record, id string) int { return strings.Compare(one.ID, id) })
+	if to > 0 && list[to-1].id > record.ID {
+		to = placeOf(list, record.ID)
 	}
-	r.all[record.Service] = slices.Insert(list, to, record)
+	r.all[record.Service] = slices.Insert(list, to, keptRecord{record.ID, pack(r.packer, record)})
 }
 
 // heardRecord takes up what another server has kept.
@@ -154,10 +167,10 @@ func (c *Control) Records(service, before string, count int) (page []fleet.Recor
 	list := c.records.all[service]
 	at := len(list)
 	if before != "" {
-		at, _ = slices.BinarySearchFunc(list, before, func(one fleet.Record, id string) int { return strings.Compare(one.ID, id) })
+		at = placeOf(list, before)
 	}
 	for i := at - 1; i >= 0 && len(page) < count; i-- {
-		page = append(page, list[i])
+		page = append(page, c.records.read(list[i]))
 	}
 	return page, len(list)
 }

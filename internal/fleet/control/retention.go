@@ -233,7 +233,8 @@ func (r *records) prunable(logs map[string]bool, heedless bool) []prunable {
 	all := []prunable{}
 	for service, list := range r.all {
 		seen := map[string]int{}
-		for i, record := range slices.Backward(list) {
+		for i, one := range slices.Backward(list) {
+			record := r.read(one)
 			held := record.NotReverted || logs[record.ID] || i == len(list)-1
 			for _, step := range record.Steps {
 				if step.Kind == "drill" {
@@ -334,7 +335,7 @@ func (r *records) forget(ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for service, list := range r.all {
-		list = slices.DeleteFunc(list, func(record fleet.Record) bool { return out[record.ID] })
+		list = slices.DeleteFunc(list, func(one keptRecord) bool { return out[one.id] })
 		if r.all[service] = list; len(list) == 0 {
 			delete(r.all, service)
 		}

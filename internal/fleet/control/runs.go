@@ -45,8 +45,8 @@ type place struct {
 func openRuns(ctx context.Context, store *store, news func(fleet.Run)) (*runBook, error) {
 	b := &runBook{active: map[string]bool{}, ordered: map[string]place{}, recent: map[string]latest{}}
 	var err error
-	b.shelf, err = openSettled(ctx, store, "runs", func(_ string, run fleet.Run) {
-		b.index(run)
+	b.shelf, err = openSettled(ctx, store, "runs", func(id string, run fleet.Run) {
+		b.index(id, run)
 		news(run)
 	}, func(id string, text []byte) bool {
 		settled := runSettled(text)
@@ -54,7 +54,7 @@ func openRuns(ctx context.Context, store *store, news func(fleet.Run)) (*runBook
 			b.names.insert(id)
 		}
 		return settled
-	}, func(_ string, run fleet.Run) { b.index(run) })
+	}, b.index)
 	return b, err
 }
 
@@ -70,22 +70,22 @@ func (b *runBook) readAll(stop <-chan struct{}) {
 	}
 }
 
-// index takes up a run.
-func (b *runBook) index(run fleet.Run) {
-	b.names.insert(run.ID)
+// index takes up a run. The name is the one that is at hand already: the run's own would lie in memory once more.
+func (b *runBook) index(id string, run fleet.Run) {
+	b.names.insert(id)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if run.Done() {
-		delete(b.active, run.ID)
+		delete(b.active, id)
 	} else {
-		b.active[run.ID] = true
+		b.active[id] = true
 	}
 	for i, host := range run.Hosts {
-		b.ordered[host.Order] = place{run: run.ID, at: i}
-		b.late(onHost(host.Name), run.ID)
+		b.ordered[host.Order] = place{run: id, at: i}
+		b.late(onHost(host.Name), id)
 	}
 	for _, service := range run.Services {
-		b.late(ofService(service), run.ID)
+		b.late(ofService(service), id)
 	}
 }
 

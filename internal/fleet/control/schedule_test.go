@@ -208,7 +208,7 @@ func BenchmarkPagesOfManyRuns(b *testing.B) {
 	book := &runBook{shelf: &shelf[fleet.Run]{all: map[string]onShelf[fleet.Run]{}}, active: map[string]bool{}, ordered: map[string]place{}}
 	for n := range 100_000 {
 		run := fleet.Run{ID: fmt.Sprintf("00000000-0000-7000-8000-%012d", n), State: fleet.RunEnded, Issued: time.Unix(int64(n), 0)}
-		book.shelf.all[run.ID] = onShelf[fleet.Run]{value: run}
+		book.shelf.all[run.ID] = onShelf[fleet.Run]{value: &run}
 		book.names.insert(run.ID)
 	}
 	b.Run("index", func(b *testing.B) {
