@@ -24,6 +24,7 @@ import (
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/client"
 	"firedrill/internal/fleet/control"
+	"firedrill/internal/history"
 )
 
 const (
@@ -514,16 +515,34 @@ func newFleetRunCommand(s streams, o *fleetOptions) *cobra.Command {
 }
 
 func newFleetJournalCommand(s streams, o *fleetOptions) *cobra.Command {
-	return fleetCommand("journal RUN HOST", "Print what a host wrote down about its part in a run",
-		"Prints what a host wrote down about its part in a run, as events, one a line, chained by hashes as the host chained them.", cobra.ExactArgs(2),
+	command := fleetCommand("journal RUN HOST", "Print what a host wrote down about its part in a run",
+		"Prints what a host wrote down about its part in a run, with the seconds since its first line, by the host's clock. With --json: the events themselves, one a line, chained by hashes as the host chained them.", cobra.ExactArgs(2),
 		func(ctx context.Context, args []string) error {
 			var text string
 			if err := o.call(ctx, "journal", args, &text); err != nil {
 				return err
 			}
-			fmt.Fprint(s.out, text)
-			return nil
+			if o.json {
+				fmt.Fprint(s.out, text)
+				return nil
+			}
+			return printJournal(s, args[0], args[1], text)
 		})
+	command.Long = strings.Replace(command.Long, "0    done\n", "0    done\n  1    what is kept is not what the host wrote, or not whole\n", 1)
+	return command
+}
+
+// printJournal shows a host's journal as a run is shown.
+func printJournal(s streams, run, host, text string) error {
+	events, err := history.Read(strings.NewReader(text))
+	if len(events) > 0 {
+		fmt.Fprintf(s.out, "run %s on %s, from %s\n", run, host, events[0].At.Local().Format(time.DateTime))
+		showAgain(s, events)
+	}
+	if err != nil {
+		return &drill.Error{Op: "fleet journal", Host: host, Kind: drill.Failed, Err: err, Hint: "the lines as they are: firedrill fleet journal --json " + run + " " + host}
+	}
+	return nil
 }
 
 func newFleetStopCommand(s streams, o *fleetOptions) *cobra.Command {

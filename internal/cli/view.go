@@ -37,6 +37,7 @@ type view struct {
 
 	mu       sync.Mutex // guards the fields below
 	started  time.Time
+	at       time.Time // when what is shown happened; zero while a run goes on: now
 	step     string
 	phase    string
 	answer   string
@@ -52,14 +53,27 @@ const recentMax = 20
 
 func newView(s streams, plan drill.Plan, asJSON bool) *view {
 	v := &view{plan: plan, out: s.out, json: asJSON, done: make(chan struct{}), started: time.Now(), answer: plan.Live, canaries: map[string]bool{}}
-	if file, is := s.out.(*os.File); is && !asJSON && os.Getenv("CI") == "" && os.Getenv("TERM") != "dumb" {
-		v.live = term.IsTerminal(int(file.Fd()))
-		v.color = v.live && os.Getenv("NO_COLOR") == ""
-	}
+	v.live = !asJSON && onTerminal(s)
+	v.color = v.live && os.Getenv("NO_COLOR") == ""
 	if v.live {
 		v.group.Go(v.animate)
 	}
 	return v
+}
+
+// onTerminal reports whether somebody sees what is printed, on something that knows colors.
+func onTerminal(s streams) bool {
+	file, is := s.out.(*os.File)
+	return is && os.Getenv("CI") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(file.Fd()))
+}
+
+// showAgain shows what was written down before, with the times of then, from the first one on.
+func showAgain(s streams, events []history.Event) {
+	v := &view{out: s.out, color: onTerminal(s) && os.Getenv("NO_COLOR") == "", started: events[0].At, canaries: map[string]bool{}}
+	for _, event := range events {
+		v.at = event.At
+		v.seen(event)
+	}
 }
 
 func (v *view) animate() {
@@ -137,7 +151,11 @@ func (v *view) paint(code, text string) string {
 
 func (v *view) line(code, format string, args ...any) {
 	v.erase()
-	elapsed := fmt.Sprintf("%6.1fs ", time.Since(v.started).Seconds())
+	at := v.at
+	if at.IsZero() {
+		at = time.Now()
+	}
+	elapsed := fmt.Sprintf("%6.1fs ", at.Sub(v.started).Seconds())
 	fmt.Fprintln(v.out, v.paint("2", elapsed)+v.paint(code, fmt.Sprintf(format, args...)))
 }
 
