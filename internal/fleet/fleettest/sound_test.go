@@ -16,11 +16,11 @@ import (
 //go:embed testdata/sound.js
 var soundScript string
 
-// looks are the ways in which a page is looked at: each scheme and each width once.
+// looks are the ways in which a page is looked at: each scheme and each width once. 320 pixels are a small phone, and a window of 1280 at 400 %.
 var looks = []struct {
 	scheme        string
 	width, height int64
-}{{"light", 1440, 900}, {"dark", 390, 844}}
+}{{"light", 1440, 900}, {"dark", 320, 640}}
 
 func (b *browser) as(scheme string, width, height int64) {
 	b.d.t.Helper()
@@ -109,5 +109,11 @@ func TestWhatPeopleStumbleOverIsCaught(t *testing.T) {
 		if got := b.stumbles(); !slices.ContainsFunc(got, func(one string) bool { return strings.Contains(one, planted.says) }) {
 			t.Errorf("%s is not seen: %q", name, got)
 		}
+	}
+	b.as("light", 320, 640)
+	b.open("/runs")
+	found(b, chromedp.Evaluate[bool](`(document.querySelector("table").style.cssText = "display: block; width: 600px") !== ""`))
+	if got := b.stumbles(); !slices.ContainsFunc(got, func(one string) bool { return strings.Contains(one, "two directions") }) {
+		t.Errorf("a table that scrolls sideways in a narrow window is not seen: %q", got)
 	}
 }

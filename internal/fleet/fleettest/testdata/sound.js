@@ -58,6 +58,9 @@
 
   // Size: nothing wider than the window, nothing over the edge of its box, targets of a finger.
   if (document.documentElement.scrollWidth > innerWidth + 1) say("wider than the window", document.documentElement.scrollWidth + " of " + innerWidth);
+  if (innerWidth <= 640) for (const one of document.querySelectorAll("body *")) { // the page scrolls down already; only a picture may scroll sideways too
+    if (one.scrollWidth > one.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(one).overflowX) && shown(one) && !one.querySelector("svg[role=img]")) say("scrolls in two directions", one);
+  }
   for (const one of document.querySelectorAll(".card, .banner, .tiles a, button, .button, .pill, dd, td, h1, h2, h3, label")) {
     if (shown(one) && one.scrollWidth > one.clientWidth + 2 && one.clientWidth > 0 && !one.querySelector(".scroll") && getComputedStyle(one).display !== "inline") say("text runs over its edge, " + one.scrollWidth + " in " + one.clientWidth, one);
   }
