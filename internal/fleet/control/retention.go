@@ -315,7 +315,7 @@ func (b *runBook) forget(one gone) {
 	defer b.mu.Unlock()
 	delete(b.active, one.Key)
 	for _, host := range run.Hosts {
-		delete(b.ordered, host.Order)
+		delete(b.ordered, sumOf(host.Order))
 		b.gone(onHost(host.Name), run.ID)
 	}
 	for _, service := range run.Services {

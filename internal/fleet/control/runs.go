@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"sync"
@@ -16,9 +17,9 @@ type runBook struct {
 	shelf *shelf[fleet.Run]
 	names names
 
-	mu      sync.RWMutex     // guards the fields below
-	active  map[string]bool  // not over yet
-	ordered map[string]place // by order, of runs that were read
+	mu      sync.RWMutex       // guards the fields below
+	active  map[string]bool    // not over yet
+	ordered map[orderSum]place // by order, of runs that were read
 	recent  map[string]latest
 	whole   bool // all were read
 }
@@ -41,9 +42,17 @@ type place struct {
 	at  int
 }
 
+// orderSum stands for the name of an order, which in memory is three times as long; there are as many orders as hosts were ever attacked.
+type orderSum [16]byte
+
+func sumOf(order string) orderSum {
+	sum := sha256.Sum256([]byte(order))
+	return orderSum(sum[:])
+}
+
 // openRuns reads the runs that are kept; news is told of each that changes from now on, whoever changes it.
 func openRuns(ctx context.Context, store *store, news func(fleet.Run)) (*runBook, error) {
-	b := &runBook{active: map[string]bool{}, ordered: map[string]place{}, recent: map[string]latest{}}
+	b := &runBook{active: map[string]bool{}, ordered: map[orderSum]place{}, recent: map[string]latest{}}
 	var err error
 	b.shelf, err = openSettled(ctx, store, "runs", func(id string, run fleet.Run) {
 		b.index(id, run)
@@ -81,7 +90,7 @@ func (b *runBook) index(id string, run fleet.Run) {
 		b.active[id] = true
 	}
 	for i, host := range run.Hosts {
-		b.ordered[host.Order] = place{run: id, at: i}
+		b.ordered[sumOf(host.Order)] = place{run: id, at: i}
 		b.late(onHost(host.Name), id)
 	}
 	for _, service := range run.Services {
@@ -162,14 +171,15 @@ func (b *runBook) going() []fleet.Run {
 
 // of finds the run and the place of an order of a host.
 func (b *runBook) of(host, order string) (run fleet.Run, at int, ok bool) {
+	sum := sumOf(order)
 	b.mu.RLock()
-	p, ok := b.ordered[order]
+	p, ok := b.ordered[sum]
 	whole := b.whole
 	b.mu.RUnlock()
 	if !ok && !whole { // just after a start, of a run that was over before
 		b.readAll(nil)
 		b.mu.RLock()
-		p, ok = b.ordered[order]
+		p, ok = b.ordered[sum]
 		b.mu.RUnlock()
 	}
 	if !ok {

@@ -171,7 +171,7 @@ func TestRunsAreFoundWithoutLookingAtAll(t *testing.T) {
 		if n == 3 || n == 7 {
 			state = fleet.RunRunning
 		}
-		run := fleet.Run{ID: id(n), State: state, Kind: map[bool]string{true: "cpu", false: "io"}[n%2 == 0], Hosts: []fleet.RunHost{{Key: "K", Name: "web1", Order: fmt.Sprint("order", n)}}}
+		run := fleet.Run{ID: id(n), State: state, Kind: map[bool]string{true: "cpu", false: "io"}[n%2 == 0], Hosts: []fleet.RunHost{{Key: "K", Name: "web1", Order: fmt.Sprint("order", n)}, {Key: "L", Name: "web2", Order: fmt.Sprint("other", n)}}}
 		if err := c.runs.put(t.Context(), run); err != nil {
 			t.Fatal(err)
 		}
@@ -190,8 +190,10 @@ func TestRunsAreFoundWithoutLookingAtAll(t *testing.T) {
 	}
 	run, at, ok := c.runs.of("K", "order5")
 	_, _, stranger := c.runs.of("another", "order5")
-	if !ok || run.ID != id(5) || at != 0 || stranger {
-		t.Errorf("%v %s %v", ok, run.ID, stranger)
+	_, second, found := c.runs.of("L", "other5")
+	_, _, foreign := c.runs.of("K", "other5")
+	if !ok || run.ID != id(5) || at != 0 || stranger || !found || second != 1 || foreign {
+		t.Errorf("%v %s %v %v %d %v", ok, run.ID, stranger, found, second, foreign)
 	}
 	ended, _ := c.runs.get(id(3))
 	ended.State = fleet.RunEnded
@@ -205,7 +207,7 @@ func TestRunsAreFoundWithoutLookingAtAll(t *testing.T) {
 
 // BenchmarkPagesOfManyRuns is how long the newest runs take with 100,000 in the history, beside going through all as was done before.
 func BenchmarkPagesOfManyRuns(b *testing.B) {
-	book := &runBook{shelf: &shelf[fleet.Run]{all: map[string]onShelf[fleet.Run]{}}, active: map[string]bool{}, ordered: map[string]place{}}
+	book := &runBook{shelf: &shelf[fleet.Run]{all: map[string]onShelf[fleet.Run]{}}, active: map[string]bool{}, ordered: map[orderSum]place{}}
 	for n := range 100_000 {
 		run := fleet.Run{ID: fmt.Sprintf("00000000-0000-7000-8000-%012d", n), State: fleet.RunEnded, Issued: time.Unix(int64(n), 0)}
 		book.shelf.all[run.ID] = onShelf[fleet.Run]{value: &run}
