@@ -57,15 +57,7 @@ type fleetServerOptions struct {
 func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.listen, "fleet-listen", "", "address and port for agents and firedrill fleet, as :"+fleet.DefaultPort+" (default: no fleet)")
 	flags.StringVar(&o.address, "fleet-address", "", "host:port under which they reach it (default: the name of this host)")
-	flags.StringVar(&o.name, "server-name", "", "name of this server among several that lead the fleet (default: the name of this host)")
-	flags.StringVar(&o.cluster.Listen, "cluster-listen", ":"+defaultClusterPort, "address and port for the other servers, with --cluster-peers")
-	flags.StringSliceVar(&o.cluster.Peers, "cluster-peers", nil, "host:port of all servers that lead the fleet together, this one included; three or more (default: this one alone)")
-	flags.StringSliceVar(&o.external.URLs, "nats", nil, "address of a NATS with JetStream that others run, as nats://n1.example.com:4222; more with commas between (default: inside of this process)")
-	flags.StringVar(&o.external.Credentials, "nats-creds", "", "file of mode 600 with who this server is for --nats: what nsc generate creds writes, the seed of an NKey, lines user: and password:, or a line token:")
-	flags.StringVar(&o.external.CA, "nats-ca", "", "file with the authorities that may vouch for --nats, PEM (default: those of this host)")
-	flags.StringVar(&o.external.Certificate, "nats-cert", "", "file with the certificate that this server shows to --nats, PEM; one that is renewed in place counts from the next connection on")
-	flags.StringVar(&o.external.Key, "nats-key", "", "file of mode 600 with the key of --nats-cert, PEM")
-	flags.IntVar(&o.replicas, "replicas", 0, "how often everything is kept, with --cluster-peers or --nats: 1, 3 or 5 (default: 3 where there are servers for it, or 1)")
+	o.places(flags)
 	flags.StringVar(&o.keepFor, "keep-for", keepForDefault, "how long runs, drills, verdicts and the audit log are kept, as 365d; 0 is for ever. The newest verdicts of each drill, what may not be reverted, and logs on which a stage may rest stay")
 	flags.IntVar(&o.keepRuns, "keep-runs", keepRunsDefault, "how many runs, drills and verdicts of the fleet are kept, of each; 0 is all")
 	flags.StringVar(&o.notifyURL, "notify-url-file", "", "file with the address of a webhook that is told how each drill has ended, when one is due or overdue (cadence: in a service file), and when the lever is engaged or released")
@@ -83,6 +75,19 @@ func (o *fleetServerOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.provider.Name, "oidc-name", "single sign-on", "what the button of the log-in calls the identity provider")
 	flags.StringVar(&o.provider.Address, "dashboard-url", "", "address of the dashboard as browsers see it, for the way back: https://control.example.com:7443")
 	flags.Float64Var(&o.percent, "max-percent", 50, "most hosts of a service, of an environment of it, or of a zone that may be under attack at the same time; one of each always may")
+}
+
+// places says where everything is kept.
+func (o *fleetServerOptions) places(flags *pflag.FlagSet) {
+	flags.StringVar(&o.name, "server-name", "", "name of this server among several that lead the fleet (default: the name of this host)")
+	flags.StringVar(&o.cluster.Listen, "cluster-listen", ":"+defaultClusterPort, "address and port for the other servers, with --cluster-peers")
+	flags.StringSliceVar(&o.cluster.Peers, "cluster-peers", nil, "host:port of all servers that lead the fleet together, this one included; three or more (default: this one alone)")
+	flags.StringSliceVar(&o.external.URLs, "nats", nil, "address of a NATS with JetStream that others run, as nats://n1.example.com:4222; more with commas between (default: inside of this process)")
+	flags.StringVar(&o.external.Credentials, "nats-creds", "", "file of mode 600 with who this server is for --nats: what nsc generate creds writes, the seed of an NKey, lines user: and password:, or a line token:")
+	flags.StringVar(&o.external.CA, "nats-ca", "", "file with the authorities that may vouch for --nats, PEM (default: those of this host)")
+	flags.StringVar(&o.external.Certificate, "nats-cert", "", "file with the certificate that this server shows to --nats, PEM; one that is renewed in place counts from the next connection on")
+	flags.StringVar(&o.external.Key, "nats-key", "", "file of mode 600 with the key of --nats-cert, PEM")
+	flags.IntVar(&o.replicas, "replicas", 0, "how often everything is kept, with --cluster-peers or --nats: 1, 3 or 5 (default: 3 where there are servers for it, or 1)")
 }
 
 // Defaults of the retention: longer than any evidence holds, and as much as a server starts with in seconds.

@@ -60,7 +60,7 @@ func outputs() []output {
 		events("database rebuild", reflect.TypeFor[rebuildPlan]()),
 		one[[]nameReport]("failover status"), events("watch history"), one[[]lab.HostStatus]("lab status"),
 		one[[]listedUser]("server user list"), one[userChange]("server user add"), one[userChange]("server user password"), one[userChange]("server user remove"),
-		one[backupDone]("server backup"), one[backupDone]("server restore"), one[control.AuditProof]("server audit"), one[fleet.Pruned]("fleet prune"), one[[]fleet.Cadence]("fleet cadence"),
+		one[backupDone]("server backup"), one[backupDone]("server restore"), one[control.Moved]("server move"), one[control.AuditProof]("server audit"), one[fleet.Pruned]("fleet prune"), one[[]fleet.Cadence]("fleet cadence"),
 		{command: "fleet audit", of: []reflect.Type{reflect.TypeFor[fleet.AuditPage](), reflect.TypeFor[fleet.AuditProof]()}},
 		one[[]fleet.HostView]("fleet hosts"), one[[]fleet.Server]("fleet servers"), one[fleet.Run]("fleet attack"), one[[]fleet.Run]("fleet runs"), one[fleet.Run]("fleet run"), events("fleet journal"), one[fleet.Run]("fleet stop"),
 		one[fleet.HaltReport]("fleet halt"), one[fleet.Lever]("fleet lever"), one[fleet.Lever]("fleet release"), one[joinToken]("fleet token"), one[apiToken]("fleet api-token"),

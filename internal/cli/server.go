@@ -50,7 +50,8 @@ docs/fleet.md says who can do what. The first start writes fleet/admin.json ther
 
 Three servers with --cluster-peers keep all of that together, and lead in turn: when the one that leads goes down, another one takes over within ten
 seconds as a rule, and runs go on. All have the same fleet/identity.json, which the first one writes: copy it before the others are started. With --nats
-everything is kept in a NATS with JetStream that others run; agents come in by --fleet-listen all the same.
+everything is kept in a NATS with JetStream that others run; agents come in by --fleet-listen all the same. What one server has kept in its own
+directory is brought there by firedrill server move.
 
 It also answers the operations of Amazon CloudWatch, Route 53 (and of the recovery controller's routing controls) and RDS that resiliency needs,
 in the protocols of the AWS CLI, boto3 and the SDKs: give them --endpoint-url. Alarms are evaluated by CloudWatch's rules in real time,
@@ -92,7 +93,7 @@ EXIT STATUS
 	flags.DurationVar(&options.checkEvery, "check-every", 0, "make health checks this often, whatever interval they name: for rehearsals that cannot wait")
 	options.fleet.flags(flags)
 	flags.Bool("help", false, "show this help")
-	command.AddCommand(newServerUserCommand(s), newServerBackupCommand(s), newServerRestoreCommand(s), newServerAuditCommand(s))
+	command.AddCommand(newServerUserCommand(s), newServerBackupCommand(s), newServerRestoreCommand(s), newServerMoveCommand(s), newServerAuditCommand(s))
 	_ = command.MarkFlagDirname("data") // these fail only for a flag that is not defined
 	_ = command.MarkFlagFilename("access-key")
 	_ = command.MarkFlagFilename("sign")

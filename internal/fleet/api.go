@@ -212,6 +212,8 @@ type Server struct {
 	Since   time.Time `json:"since"`   // of that start
 	Leads   bool      `json:"leads"`
 	Problem string    `json:"problem,omitempty"` // why it keeps nothing just now
+	// Formerly are names that it had when it led alone, before what it kept was moved.
+	Formerly []string `json:"formerly,omitempty"`
 }
 
 // RunHost is one host of a run.

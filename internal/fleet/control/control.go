@@ -105,6 +105,7 @@ type Options struct {
 	Blind           bool // planted bug: how an attack is written is for its hosts to judge
 	Presuming       bool // planted bug: a host that was taken down counts as back at its deadline
 	Unasked         bool // planted bug: hosts are taken down without anybody's consent
+	Unminding       bool // planted bug: a place that holds nothing is begun though one server keeps what the fleet has
 	Unpaced         bool // planted bug: who takes much of logs and files is not held back
 }
 
@@ -118,6 +119,8 @@ type Control struct {
 	keys    *keyring
 	boot    string
 	since   time.Time // of this start
+
+	formerly []string // names that this server had when it led alone
 
 	engine     slot          // where members come in
 	opening    engineOptions // of the engine
@@ -186,6 +189,22 @@ type Control struct {
 // Open starts the engine on the directory, or finds the one that others run, and is ready when it returns. Run keeps it going, Close ends it. One of
 // several servers waits for as many of the others as it takes to keep anything, until ctx ends.
 func Open(ctx context.Context, o Options) (*Control, error) {
+	o = o.complete()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Directory, 0o700); err != nil {
+		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
+	}
+	c := newControl(o)
+	if err := c.open(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// complete has the defaults for what was not said.
+func (o Options) complete() Options {
 	o.Pulse, o.Lead = cmp.Or(o.Pulse, 4*time.Second), cmp.Or(o.Lead, 3*time.Second)
 	o.RollCall, o.Margin = cmp.Or(o.RollCall, time.Second), cmp.Or(o.Margin, 30*time.Second)
 	o.Lease, o.Patience = cmp.Or(o.Lease, leaseDefault), cmp.Or(o.Patience, externalMax)
@@ -195,18 +214,12 @@ func Open(ctx context.Context, o Options) (*Control, error) {
 	if o.Name == "" {
 		o.Name, _ = os.Hostname()
 	}
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(o.Directory, 0o700); err != nil {
-		return nil, &drill.Error{Op: "fleet", Kind: drill.Invalid, Err: err, Hint: "name another directory with --data"}
-	}
-	c := &Control{options: o, log: o.Log, boot: uuid.NewString(), since: time.Now(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
+	return o
+}
+
+func newControl(o Options) *Control {
+	return &Control{options: o, log: o.Log, boot: uuid.NewString(), since: time.Now(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
 		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, beginning: map[string]bool{}, openDrills: map[string]bool{}, untoldDrills: map[string]bool{}, newsCame: make(chan struct{}, 1), cadences: map[string][]fleet.Wanted{}, decided: map[string]decided{}, renewing: map[string]bool{}, logins: map[string]string{}}
-	if err := c.open(ctx); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
 }
 
 // alone reports whether there is one server, with everything in its own directory.
@@ -244,6 +257,9 @@ func (o Options) check() error {
 const clusterMin = 3
 
 func (c *Control) open(ctx context.Context) error {
+	if err := c.settle(); err != nil {
+		return err
+	}
 	id, err := loadIdentity(c.options.Directory)
 	if err != nil {
 		return err
@@ -294,9 +310,6 @@ func (c *Control) openEngine(ctx context.Context, guard *gate) error {
 		c.keeping = newKeeping(o.directory, !c.options.alone(), c.options.Unnoticing)
 		o.heard = c.keeping.heard
 	}
-	if err := c.settle(o.directory); err != nil {
-		return err
-	}
 	engine, err := startEngine(o)
 	if err != nil {
 		return err
@@ -336,7 +349,7 @@ const inboxOfServers = "fd.server"
 
 // openShelves reads what is kept. Until it is done the gate's lists are empty, so nobody is in yet.
 func (c *Control) openShelves(ctx context.Context, guard *gate) error {
-	if err := c.store.claim(ctx, c.keys.now().Fleet); err != nil {
+	if err := c.claim(ctx); err != nil {
 		return err
 	}
 	known, err := openShelf(ctx, c.store, "members", c.memberChanged)
@@ -390,6 +403,9 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	if err := c.openAuditShare(ctx); err != nil {
 		return err
 	}
+	if err := c.keys.alone(c.options.alone()); err != nil {
+		return err
+	}
 	guard.fill(c.members, c.tokens)
 	return c.openLead(ctx)
 }
@@ -429,8 +445,13 @@ func (c *Control) openLead(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	moved, err := loadMove(c.options.Directory)
+	if err != nil {
+		return err
+	}
+	c.formerly = moved.Names
 	if _, err := c.servers.change(ctx, c.options.Name, func(fleet.Server, bool) (fleet.Server, error) {
-		return fleet.Server{Name: c.options.Name, Address: c.ownAddress(), Boot: c.boot, Since: c.since}, nil
+		return fleet.Server{Name: c.options.Name, Address: c.ownAddress(), Boot: c.boot, Since: c.since, Formerly: c.formerly}, nil
 	}); err != nil {
 		return err
 	}
@@ -457,18 +478,6 @@ func (c *Control) memberChanged(key string, member fleet.Member) {
 			c.log.Warn("a member that was put out is not cut off", "member", member.Name, "error", err) //nolint:sloglint // no request to carry
 		}
 	}
-}
-
-// settle keeps a directory to one way of keeping things: what is kept in another way would seem to be lost.
-func (c *Control) settle(directory string) error {
-	ways := map[string]string{"engine": "one server", "cluster": "one of several servers (--cluster-peers)"}
-	for name, way := range ways {
-		path := filepath.Join(c.options.Directory, name)
-		if _, err := os.Stat(path); err == nil && path != directory {
-			return &drill.Error{Op: "fleet", Kind: drill.Refused, Err: fmt.Errorf("%s is what %s keeps", path, way), Hint: "start it in that way, or move the directory away and begin a fleet that knows nothing of it"}
-		}
-	}
-	return nil
 }
 
 // shut ends what goes on beside the rest. Run does it at its end, and Close also where nothing ran.

@@ -37,11 +37,13 @@ func (c *Control) keeper(asked []byte) (keeper fleet.Server, away bool) {
 		return keeper, false // and is refused here
 	}
 	run, err := c.FindDrill(named.ID)
-	if err != nil || run.Server == c.options.Name {
+	if err != nil || run.Server == c.options.Name || slices.Contains(c.formerly, run.Server) {
 		return keeper, false
 	}
 	servers := c.Servers()
-	at := slices.IndexFunc(servers, func(s fleet.Server) bool { return s.Name == run.Server && s.Boot != c.boot })
+	at := slices.IndexFunc(servers, func(s fleet.Server) bool {
+		return (s.Name == run.Server || slices.Contains(s.Formerly, run.Server)) && s.Boot != c.boot
+	})
 	if at < 0 {
 		return keeper, false
 	}

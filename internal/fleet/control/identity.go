@@ -35,6 +35,8 @@ type identity struct {
 	Certificate []byte `json:"certificate"`
 	Key         []byte `json:"key"`
 
+	Alone bool `json:"alone,omitempty"` // one server keeps what the fleet has, in its own directory
+
 	Turn uint64 `json:"turn,omitempty"` // how often one of its keys was replaced
 
 	OrderSerial uint64    `json:"order_serial,omitempty"`

@@ -146,6 +146,7 @@ func tooMany(err error) bool {
 // about is what a store says of itself: two fleets in one would order each other's hosts.
 type about struct {
 	Fleet string `json:"fleet"`
+	Moved string `json:"moved,omitempty"` // by which move it came there
 }
 
 const aboutBucket = "about"
