@@ -83,7 +83,11 @@ func runMove(ctx context.Context, s streams, o backupOptions, places fleetServer
 	if !moved.Already {
 		fmt.Fprintf(s.out, "moved, read back and compared: %d messages, %.1f MB\n", moved.Messages, float64(moved.Bytes)/1e6)
 	}
-	fmt.Fprintf(s.out, "this directory leads alone no more; start the server with: --data %s %s\n", o.data, moved.To)
+	name := ""
+	if len(places.cluster.Peers) > 0 && places.name != "" {
+		name = "--server-name " + places.name + " "
+	}
+	fmt.Fprintf(s.out, "this directory leads alone no more; start the server with: --data %s %s%s\n", o.data, name, moved.To)
 	return nil
 }
 

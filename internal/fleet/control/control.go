@@ -290,6 +290,9 @@ func (c *Control) open(ctx context.Context) error {
 		return err // nobody conducts them any more
 	}
 	c.opened.Store(true)
+	if !c.lead.alone {
+		c.refreshAdmin() // another one may lead, and the others were there before
+	}
 	c.beside.Go(func() { // so that nobody waits for it later
 		c.runs.readAll(c.closing)
 		c.drills.readAll(c.closing)
