@@ -60,8 +60,24 @@ func (b *browser) do(what string, actions ...chromedp.Action[chromedp.Void]) {
 
 func (b *browser) open(path string) {
 	b.d.t.Helper()
-	b.do("open "+path, chromedp.Navigate(b.d.server.URL+path), chromedp.WaitReady("#main"))
+	address := b.d.server.URL + path
+	// Chromium gives a navigation up when the page that is being left goes somewhere by itself just then. Who typed it types it again.
+	for try := 1; ; try++ {
+		ctx, cancel := context.WithTimeout(b.ctx, 4*patience)
+		err := chromedp.Do(ctx, chromedp.Navigate(address))
+		cancel()
+		if err == nil {
+			break
+		}
+		if try == openTries || !strings.Contains(err.Error(), "net::ERR_ABORTED") {
+			b.d.t.Fatalf("open %s: %v", path, err)
+		}
+	}
+	b.do("wait for "+path, chromedp.WaitReady("#main"))
 }
+
+// openTries is how often an address is given to Chromium.
+const openTries = 5
 
 // found is what an action returns.
 func found[T any](b *browser, action chromedp.Action[T]) T {
