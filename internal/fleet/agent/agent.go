@@ -67,6 +67,7 @@ type Options struct {
 	Clinging  bool                                                              // planted bug: a silent connection is waited for
 	Faithful  bool                                                              // planted bug: an order key counts after its end
 	Hasty     bool                                                              // planted bug: the key before is thrown away before the new one is taken
+	Shy       bool                                                              // planted bug: a connection that was not welcomed is left so
 	Careless  bool                                                              // planted bug: what was told once counts as heard
 	Unbounded bool                                                              // planted bug: how often and where a client looks is not bounded here
 }
@@ -94,6 +95,7 @@ type Agent struct {
 	remote    net.Addr
 	heard     time.Time // when the control plane was heard last
 	since     time.Time // of this connection
+	greeted   bool      // the control plane has welcomed us on this connection
 	boot      string    // of the control plane
 	epoch     uint64
 	term      uint64 // the highest of a server that led
@@ -222,7 +224,7 @@ func (a *Agent) complained(err error) {
 // connected begins to wait for a word on a new connection.
 func (a *Agent) connected(conn *nats.Conn) {
 	a.mu.Lock()
-	a.since = time.Now()
+	a.since, a.greeted = time.Now(), false
 	a.mu.Unlock()
 	a.hello(conn, 0)
 }
@@ -292,6 +294,9 @@ func (a *Agent) hello(conn *nats.Conn, within time.Duration) {
 		}
 		a.welcomed(welcome, login)
 		a.hear(welcome.Pulse)
+		a.mu.Lock()
+		a.greeted = a.greeted || a.last == login
+		a.mu.Unlock()
 		a.log.InfoContext(ctx, "the control plane knows us", "name", welcome.Name)
 		a.kick()
 		if welcome.Renew {
@@ -306,7 +311,8 @@ func (a *Agent) heardPulse(message *nats.Msg) {
 		return
 	}
 	a.mu.Lock()
-	known := (a.boot == pulse.Boot && !a.behind(pulse)) || a.late(pulse)
+	// On a new connection too: what was asked with it may be lost, and it may be the first one with a new key.
+	known := (a.boot == pulse.Boot && !a.behind(pulse) && (a.greeted || a.options.Shy)) || a.late(pulse)
 	told := a.boot == pulse.Boot
 	a.mu.Unlock()
 	if told && !known {

@@ -301,10 +301,15 @@ func (c *Control) attackable(request fleet.AttackRequest) error {
 }
 
 // takePermits takes all of some permits or none, where what becomes of a run can be kept.
-func (c *Control) takePermits(ctx context.Context, names []string, wanted permits.Permit, now time.Time) error {
+func (c *Control) takePermits(ctx context.Context, names []string, wanted permits.Permit, now time.Time) (err error) {
 	if err := c.freeOfAwaited(names, wanted.Run); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil && drill.KindOf(err) != drill.Refused {
+			c.owe() // one may be taken all the same
+		}
+	}()
 	if !c.options.alone() {
 		return c.permits.Take(ctx, names, wanted, now) // others keep as well
 	}
@@ -323,6 +328,9 @@ func (c *Control) yield(ctx context.Context, id string, services, groups []strin
 	var err error
 	for _, name := range permits.Names(services, groups) {
 		err = errors.Join(err, c.keeping.during(ctx, func(ctx context.Context) error { return c.permits.Yield(ctx, name, id) }))
+	}
+	if err != nil {
+		c.owe()
 	}
 	return err
 }
@@ -430,7 +438,7 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 			continue
 		}
 		if err := c.yieldAll(ctx, run); err != nil {
-			c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "run", run.ID, "error", err)
+			c.log.WarnContext(ctx, "a permit cannot be given back yet", "run", run.ID, "error", err)
 		}
 	}
 }

@@ -73,6 +73,9 @@ type Options struct {
 	// Attackable refuses an attack that no host would take as it is written; nil: its hosts say so.
 	Attackable func(kind string, args []string) error
 
+	Starting func()                 // tests: called when all is read that was kept, before the server counts as open
+	Lost     func(host string) bool // tests: the answer to a hello is lost on its way
+
 	Bolting         bool // planted bug: a leashed drill is carried out
 	OpenGate        bool // planted bug: an agent may say anything to anyone
 	BlindPermits    bool // planted bug: a permit is taken by writing it down
@@ -97,6 +100,10 @@ type Options struct {
 	Forgetful       bool // planted bug: a lever that could not be kept is not kept later
 	Hopeful         bool // planted bug: a server that the others let in no more waits for them all the same
 	Unfollowing     bool // planted bug: a server does not take up keys that another one has replaced
+	Keeping         bool // planted bug: a permit that could not be given back stays until it ends by itself
+	Offhand         bool // planted bug: what a server was not told of the drills of others it never knows
+	Deaf            bool // planted bug: a reader of what is kept that has ended is not made anew
+	Drowsy          bool // planted bug: what came while a server was starting is not followed
 	Hasty           bool // planted bug: audit logs are removed before they are before the other servers
 	Silenced        bool // planted bug: a line of the audit log that cannot be written is let go
 	Hoarding        bool // planted bug: the first key of a member lets in after it was replaced
@@ -154,6 +161,7 @@ type Control struct {
 	closers    []func() error
 
 	opened  atomic.Bool
+	owing   chan struct{} // a permit could not be given back
 	closing chan struct{}
 	closed  sync.Once // closes closing
 
@@ -218,7 +226,7 @@ func (o Options) complete() Options {
 }
 
 func newControl(o Options) *Control {
-	return &Control{options: o, log: o.Log, boot: uuid.NewString(), since: time.Now(), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
+	return &Control{options: o, log: o.Log, boot: uuid.NewString(), since: time.Now(), owing: make(chan struct{}, 1), closing: make(chan struct{}), hosts: map[string]*seen{}, waiting: map[string]chan said{}, kept: map[string]*keptJournal{}, watchers: map[chan Change]bool{},
 		overheard: map[string]chan heardLines{}, samplings: map[string]*hearing{}, conducting: map[string]context.CancelCauseFunc{}, beginning: map[string]bool{}, openDrills: map[string]bool{}, untoldDrills: map[string]bool{}, newsCame: make(chan struct{}, 1), cadences: map[string][]fleet.Wanted{}, decided: map[string]decided{}, renewing: map[string]bool{}, logins: map[string]string{}}
 }
 
@@ -284,12 +292,22 @@ func (c *Control) open(ctx context.Context) error {
 		if err := c.firstAdmin(ctx); err != nil {
 			return err
 		}
-		c.beside.Go(func() { c.freeOrphans(context.WithoutCancel(ctx), 0) })
+		c.lead.since = time.Now()
 	}
 	if err := c.breakOff(ctx, func(run fleet.DrillRun) bool { return c.lead.alone || run.Server == c.options.Name }); err != nil {
 		return err // nobody conducts them any more
 	}
+	if c.options.Starting != nil {
+		c.options.Starting()
+	}
 	c.opened.Store(true)
+	if !c.options.Drowsy {
+		// What came since it was read was left alone until now; and nobody is in who may have been put out meanwhile.
+		if err := c.catchUpKeys(); err != nil {
+			return err
+		}
+		guard.fill(c.members, c.tokens)
+	}
 	if !c.lead.alone {
 		c.refreshAdmin() // another one may lead, and the others were there before
 	}
@@ -329,7 +347,7 @@ func (c *Control) openEngine(ctx context.Context, guard *gate) error {
 	}
 	c.closers = append(c.closers, func() error { door.Close(); return nil })
 	c.conn = door
-	c.store = &store{log: c.log, replicas: c.options.Replicas, unfenced: c.options.Unfenced, keeping: c.keeping, cure: func(error) error { return nil }, what: func() string { return "the engine" }}
+	c.store = &store{log: c.log, replicas: c.options.Replicas, unfenced: c.options.Unfenced, deaf: c.options.Deaf, keeping: c.keeping, closing: c.closing, cure: func(error) error { return nil }, what: func() string { return "the engine" }}
 	switch {
 	case len(c.options.External.URLs) > 0:
 		if err := c.openExternal(ctx, door); err != nil {
@@ -350,7 +368,7 @@ func (c *Control) openEngine(ctx context.Context, guard *gate) error {
 // inboxOfServers is where servers are answered. No member hears or speaks there.
 const inboxOfServers = "fd.server"
 
-// openShelves reads what is kept. Until it is done the gate's lists are empty, so nobody is in yet.
+// openShelves reads what is kept.
 func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	if err := c.claim(ctx); err != nil {
 		return err
@@ -409,7 +427,9 @@ func (c *Control) openShelves(ctx context.Context, guard *gate) error {
 	if err := c.keys.alone(c.options.alone()); err != nil {
 		return err
 	}
-	guard.fill(c.members, c.tokens)
+	if c.options.Drowsy {
+		guard.fill(c.members, c.tokens)
+	}
 	return c.openLead(ctx)
 }
 
@@ -666,6 +686,10 @@ func (c *Control) Run(ctx context.Context) error {
 	campaign.Go(func() { c.keepPruned(ctx) })
 	campaign.Go(func() { c.keepNews(ctx) })
 	campaign.Go(func() { c.mend(ctx) })
+	campaign.Go(func() { c.keepPermits(ctx) })
+	if !c.options.alone() {
+		campaign.Go(func() { c.keepRecords(ctx) })
+	}
 	if c.shared != nil {
 		campaign.Go(func() { c.shared.keep(campaigning) })
 	}

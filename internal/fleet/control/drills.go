@@ -408,7 +408,7 @@ func (c *Control) conduct(ctx context.Context, run fleet.DrillRun, service drill
 		return // nobody attacks the service before its permit ends, or a person has looked
 	}
 	if err := c.yield(keeping, run.ID, []string{service.Name}, run.Groups); err != nil {
-		c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "drill", run.ID, "error", err)
+		c.log.WarnContext(ctx, "a permit cannot be given back yet", "drill", run.ID, "error", err)
 	}
 }
 
@@ -576,7 +576,7 @@ func (c *Control) endBroken(ctx context.Context, run fleet.DrillRun) {
 		return // nobody attacks the service before its permit ends, or a person has looked
 	}
 	if err := c.yield(ctx, run.ID, []string{run.Request.Service}, run.Groups); err != nil {
-		c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "drill", run.ID, "error", err)
+		c.log.WarnContext(ctx, "a permit cannot be given back yet", "drill", run.ID, "error", err)
 	}
 }
 

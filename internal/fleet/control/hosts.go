@@ -59,7 +59,7 @@ func (c *Control) heardHello(message *nats.Msg) {
 	// Zone and tags are the control plane's to say, as they were when the host was let in: they decide what may be hit together.
 	presence.Facts.Zone, presence.Facts.Tags = member.Zone, member.Tags
 	c.saw(member, presence)
-	if !c.lead.leads() {
+	if !c.lead.leads() || c.options.Lost != nil && c.options.Lost(member.Name) {
 		return
 	}
 	id := c.keys.now()

@@ -78,6 +78,13 @@ func (l *leadership) young(now time.Time) bool {
 	return !l.alone && now.Sub(l.since) < youth
 }
 
+// led reports whether this server has led for so long.
+func (l *leadership) led(now time.Time, long time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return now.Sub(l.since) >= long
+}
+
 // leader is who held the lease when it was looked at last.
 func (l *leadership) leader() lease {
 	l.mu.Lock()
@@ -302,7 +309,6 @@ func (c *Control) takeOver(ctx context.Context, term uint64, from lease) {
 		c.log.ErrorContext(ctx, "there is no first admin", "error", err)
 	}
 	c.beside.Go(func() { c.reread(ctx) })
-	c.beside.Go(func() { c.freeOrphans(ctx, term) })
 }
 
 // catchUp returns when what decides about runs and drills is at hand here as it was written last, which may still be on its way. The rest comes as it comes:
@@ -329,9 +335,12 @@ const catchUpTry = time.Second
 func (c *Control) reread(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, rereadMax)
 	defer cancel()
-	reads := []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.services.read, c.drills.read, c.freezes.read, c.retained.read, c.told.read, c.turns.read}
+	reads := []func(context.Context) error{c.runs.shelf.read, c.levers.read, c.members.read, c.schedule.read, c.tokens.read, c.apiTokens.read, c.services.read, c.drills.read, c.freezes.read, c.retained.read, c.told.read, c.turns.read, c.records.catchUp}
 	if c.servers != nil {
 		reads = append(reads, c.servers.read)
+	}
+	if c.shared != nil {
+		reads = append(reads, c.shared.chains.read)
 	}
 	for _, read := range reads {
 		for read(ctx) != nil {
@@ -376,41 +385,90 @@ func (c *Control) adopt(ctx context.Context, run fleet.Run, from string) {
 	}
 }
 
-// freeOrphans gives back permits that a leader before took for a run that was never written down, or that it had no time to give back. It waits, so
-// that a run that is written just now is known.
-func (c *Control) freeOrphans(ctx context.Context, term uint64) {
-	wait := time.NewTimer(c.options.Margin)
-	defer wait.Stop()
-	select {
-	case <-c.closing:
-		return
-	case <-wait.C:
+// keepPermits gives permits back that nobody needs any more, until ctx ends: what a leader before took for a run that was never written down, and what could not be
+// given back when a run ended, because the engine was choosing anew, or because what was read of it was old.
+func (c *Control) keepPermits(ctx context.Context) {
+	tick := time.NewTicker(c.options.Margin)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-c.owing:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(owedAgain):
+			}
+		}
+		if err := c.freePermits(ctx); err != nil && ctx.Err() == nil {
+			c.log.WarnContext(ctx, "a permit cannot be given back yet", "error", err)
+			c.owe()
+		}
 	}
+}
+
+const owedAgain = time.Second // between tries to give back what could not be given back
+
+// owe has permits given back that could not be.
+func (c *Control) owe() {
+	select {
+	case c.owing <- struct{}{}:
+	default:
+	}
+}
+
+// freePermits gives back what is held for runs and drills that are over or never were. What a leader before wrote last may be on its way: a permit whose run is
+// not known is left for a while after this server has begun to lead.
+func (c *Control) freePermits(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeMax)
 	defer cancel()
-	c.ordering.Lock() // between a permit and its run
-	defer c.ordering.Unlock()
-	holders, err := c.permits.Holders(ctx)
-	if err != nil {
-		c.log.WarnContext(ctx, "the permits cannot be looked at", "error", err)
+	term, _ := c.lead.holds()
+	if !c.lead.leads() || c.options.Keeping {
+		return nil
 	}
+	holders, err := c.permits.Holders(ctx)
 	for service, holder := range holders {
 		if now, ok := c.lead.holds(); !ok || now != term {
-			return
+			return nil
 		}
-		if drilled, known := c.drills.get(holder.Run); known && (!drilled.Done() || drilled.Left) {
-			continue
-		}
-		run, known := c.runs.get(holder.Run)
-		if known && (!run.Done() || c.unaccounted(run, time.Now())) {
-			continue
-		}
-		if err := c.permits.Yield(ctx, service, holder.Run); err != nil {
-			c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "service", service, "error", err)
-			continue
-		}
-		c.record("the permit of %s is free again: run %s, which held it, is over or never was", service, holder.Run)
+		err = errors.Join(err, c.freePermit(ctx, service, holder.Run))
 	}
+	return err
+}
+
+// freePermit gives a permit back if its run or drill needs it no more.
+func (c *Control) freePermit(ctx context.Context, service, id string) error {
+	known, over := c.overAndDone(id)
+	if !known && !c.lead.led(time.Now(), c.options.Margin) {
+		return nil
+	}
+	if !known {
+		c.ordering.Lock() // between a permit and its run
+		defer c.ordering.Unlock()
+		if known, over = c.overAndDone(id); !known {
+			over = true
+		}
+	}
+	if !over {
+		return nil
+	}
+	if err := c.permits.Yield(ctx, service, id); err != nil {
+		return err
+	}
+	c.record("the permit of %s is free again: run %s, which held it, is over or never was", service, id)
+	return nil
+}
+
+// overAndDone reports whether a run or a drill is known, and whether it needs its permit no more.
+func (c *Control) overAndDone(id string) (known, over bool) {
+	if drilled, known := c.drills.get(id); known && (!drilled.Done() || drilled.Left) {
+		return true, false
+	}
+	run, attacked := c.runs.get(id)
+	_, drilled := c.drills.get(id)
+	return attacked || drilled, !attacked || run.Done() && !c.unaccounted(run, time.Now())
 }
 
 // unaccounted reports whether a host of a run that is over may still have begun, or may not be as it was.

@@ -141,6 +141,16 @@ func TestALeaseEndsByTheHoldersClock(t *testing.T) {
 // pair are two servers of one fleet, which keep everything with others.
 func pair(t *testing.T, change func(*Options)) [2]*Control {
 	t.Helper()
+	return pairAfter(t, func(o *Options, _ *Control) {
+		if change != nil {
+			change(o)
+		}
+	})
+}
+
+// pairAfter is pair whose second server may know the first one, which is nil for that itself.
+func pairAfter(t *testing.T, change func(*Options, *Control)) [2]*Control {
+	t.Helper()
 	address := others(t, nil)
 	var both [2]*Control
 	directory := t.TempDir()
@@ -150,9 +160,7 @@ func pair(t *testing.T, change func(*Options)) [2]*Control {
 			Person: func(name string) (fleet.Member, bool) {
 				return fleet.Member{Name: name, Role: fleet.RoleOperator}, true
 			}}
-		if change != nil {
-			change(&o)
-		}
+		change(&o, both[0])
 		if i == 1 {
 			text, err := os.ReadFile(filepath.Join(directory, "0", "identity.json"))
 			if err != nil {

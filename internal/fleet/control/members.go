@@ -38,6 +38,11 @@ type shelf[T any] struct {
 	readOne func(key string, value T)
 	packer  *packer // of settled values
 
+	name    string // of the bucket here
+	again   func(ctx context.Context, name string, read func(context.Context) error) error
+	closing <-chan struct{}
+	deaf    bool // planted bug: as of the store
+
 	keeping *keeping
 	unsaved map[string]bool // values that are at hand here alone, because they could not be kept
 
@@ -67,7 +72,8 @@ func openSettled[T any](ctx context.Context, store *store, bucket string, news f
 		return nil, err
 	}
 	s := &shelf[T]{bucket: kv, js: store.js, all: map[string]onShelf[T]{}, unsaved: map[string]bool{}, keeping: store.keeping, news: news, settled: settled, readOne: readOne, packer: newPacker(), unfenced: store.unfenced}
-	return s, s.read(ctx)
+	s.name, s.again, s.closing, s.deaf = bucket, store.again, store.closing, store.deaf
+	return s, store.again(ctx, bucket, s.read)
 }
 
 // read takes up all that is kept now, and what is written from now on. It may be called again: a reader whose server died is silent for a while.
@@ -75,7 +81,7 @@ func (s *shelf[T]) read(ctx context.Context) error {
 	// One stream of all values: asking for each of a hundred thousand takes minutes. It outlives ctx, which bounds the beginning alone.
 	watcher, err := s.bucket.WatchAll(context.WithoutCancel(ctx))
 	if err != nil {
-		return fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err)
+		return unread{fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err)}
 	}
 	broken := func(err error) error {
 		return errors.Join(fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err), watcher.Stop())
@@ -85,7 +91,7 @@ func (s *shelf[T]) read(ctx context.Context) error {
 		case entry, more := <-watcher.Updates():
 			switch {
 			case !more:
-				return broken(errors.New("it broke off"))
+				return unread{broken(errors.New("it broke off"))}
 			case entry != nil:
 				if err := s.takeUp(entry, true); err != nil {
 					return broken(err)
@@ -107,11 +113,33 @@ func (s *shelf[T]) read(ctx context.Context) error {
 				_ = s.takeUp(entry, false) // what is not understood is of a newer server, and not ours to change: its revision is not known here
 			}
 		}
+		s.resume(watcher)
 	}()
 	if before != nil {
 		return before.Stop()
 	}
 	return nil
+}
+
+// resume reads anew when a reader has ended by itself. The library makes one anew that is silent; but it gives one up for good when the engine, in the middle
+// of choosing anew, answers with something else than that it is away.
+func (s *shelf[T]) resume(ended jetstream.KeyWatcher) {
+	for ctx := context.Background(); ; {
+		s.mu.RLock()
+		stands := s.watcher == ended // nobody has read anew or closed it
+		s.mu.RUnlock()
+		if !stands || s.deaf {
+			return
+		}
+		select {
+		case <-s.closing:
+			return
+		case <-time.After(storeAgain):
+		}
+		if err := s.again(ctx, s.name, s.read); err != nil && !errors.As(err, &unread{}) {
+			return // what is there is not understood, now as later
+		}
+	}
 }
 
 // sync returns when all that was kept before is at hand here.
@@ -139,6 +167,7 @@ func (s *shelf[T]) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.watcher.Stop() // the connection may be gone
+	s.watcher = nil
 }
 
 // takeUp takes up a value as it is in the bucket. One of many that were there before may be left as its text.

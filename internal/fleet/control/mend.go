@@ -214,9 +214,7 @@ func (c *Control) goOn(ctx context.Context) {
 	c.keepLever(ctx)
 	ctx = context.WithoutCancel(ctx)
 	c.beside.Go(func() { c.reread(ctx) }) // who told of changes is gone, and is missed late
-	if c.lead.alone {
-		c.beside.Go(func() { c.freeOrphans(ctx, 0) })
-	}
+	c.owe()
 }
 
 // reopen opens what is kept anew, from what is on the disk, if there is room for more, and reports whether it was. Of several servers the one that cannot keep steps aside until

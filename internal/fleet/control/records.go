@@ -26,10 +26,16 @@ const (
 	// A reader in a cluster now and then waits for a consumer that never answers; without a sign of life for two of these it is made anew. By itself that takes half a minute.
 	recordBeat   = time.Second
 	recordExpiry = 10 * time.Second
+
+	recordsAgain = time.Minute
 )
 
 // records are what is kept of drills that were judged, by service, the oldest first.
 type records struct {
+	stream   jetstream.Stream
+	catching sync.Mutex // one that reads at a time; guards reached
+	reached  uint64     // place in the stream up to which everything was taken up
+
 	mu    sync.RWMutex      // guards the fields below
 	known map[string]uint64 // the place in the stream; 0: it is not known here
 	all   map[string][]keptRecord
@@ -55,19 +61,30 @@ func openRecords(ctx context.Context, store *store) (*records, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: open the history: %w", err)
 	}
-	r := &records{known: map[string]uint64{}, all: map[string][]keptRecord{}, rehearsed: map[string]rehearsed{}, packer: newPacker()}
-	info, err := stream.Info(ctx)
-	if err != nil || info.State.Msgs == 0 {
-		return r, err
-	}
-	reader, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	r := &records{stream: stream, known: map[string]uint64{}, all: map[string][]keptRecord{}, rehearsed: map[string]rehearsed{}, packer: newPacker()}
+	return r, store.again(ctx, recordsStream, r.catchUp)
+}
+
+// catchUp reads what was kept since it was called last, and returns when it is at hand.
+func (r *records) catchUp(ctx context.Context) error {
+	r.catching.Lock()
+	defer r.catching.Unlock()
+	broken := func(err error) error { return unread{fmt.Errorf("fleet: read the history: %w", err)} }
+	info, err := r.stream.Info(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("fleet: read the history: %w", err)
+		return broken(err)
+	}
+	if info.State.LastSeq <= r.reached || info.State.Msgs == 0 {
+		return nil
+	}
+	reader, err := r.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.reached + 1})
+	if err != nil {
+		return broken(err)
 	}
 	// One reader for all: one that fetches makes a consumer anew for each batch.
 	messages, err := reader.Messages(jetstream.PullMaxMessages(recordBatch), jetstream.PullExpiry(recordExpiry), jetstream.PullHeartbeat(recordBeat))
 	if err != nil {
-		return nil, fmt.Errorf("fleet: read the history: %w", err)
+		return broken(err)
 	}
 	defer messages.Stop()
 	silent := 0
@@ -76,25 +93,46 @@ func openRecords(ctx context.Context, store *store) (*records, error) {
 		if err == nil {
 			var record fleet.Record
 			if err := json.Unmarshal(message.Data(), &record); err != nil {
-				return nil, fmt.Errorf("fleet: read the history: %w", err)
+				return fmt.Errorf("fleet: read the history: %w", err)
 			}
 			at, err := message.Metadata()
 			if err != nil {
-				return nil, fmt.Errorf("fleet: read the history: %w", err)
+				return fmt.Errorf("fleet: read the history: %w", err)
 			}
+			r.mu.Lock()
 			r.take(record, at.Sequence.Stream)
-			left, silent = at.NumPending, 0
+			r.mu.Unlock()
+			r.reached, left, silent = at.Sequence.Stream, at.NumPending, 0
 			continue
 		}
 		// A machine that is busy answers late. It is asked again from where it stood, for a minute.
-		if silent++; ctx.Err() != nil || silent > recordSilent {
-			return nil, fmt.Errorf("fleet: read the history: it broke off %d before its end: %w", left, errors.Join(err, ctx.Err(), errors.New("the engine does not answer")))
+		if silent++; ctx.Err() != nil || silent > recordSilent || errors.Is(err, jetstream.ErrMsgIteratorClosed) {
+			return broken(fmt.Errorf("it broke off %d before its end: %w", left, errors.Join(err, ctx.Err(), errors.New("the engine does not answer"))))
 		}
 	}
-	return r, nil
+	return nil
 }
 
-// take puts a record at its place. The lock is held, or nobody else knows the records.
+// keepRecords reads now and then what others have kept, until ctx ends: a message that tells of it may be lost.
+func (c *Control) keepRecords(ctx context.Context) {
+	tick := time.NewTicker(recordsAgain)
+	defer tick.Stop()
+	for {
+		if c.options.Offhand {
+			return
+		}
+		if err := c.records.catchUp(ctx); err != nil && ctx.Err() == nil {
+			c.log.DebugContext(ctx, "what others have kept of drills is not read yet", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// take puts a record at its place. The lock is held.
 func (r *records) take(record fleet.Record, at uint64) {
 	was, known := r.known[record.ID]
 	r.known[record.ID] = max(was, at)

@@ -464,7 +464,8 @@ func (c *Control) yieldHeld(ctx context.Context, name string) {
 		}
 	}
 	if err != nil {
-		c.log.WarnContext(ctx, "a permit cannot be given back; it ends by itself", "run", name, "error", err)
+		c.log.WarnContext(ctx, "a permit cannot be given back yet", "run", name, "error", err)
+		c.owe()
 	}
 }
 

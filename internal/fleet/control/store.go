@@ -37,6 +37,9 @@ type store struct {
 
 	keeping *keeping // nil: what is kept is others' to look after
 
+	closing <-chan struct{} // the server ends
+
+	deaf     bool // planted bug: a reader that has ended is not made anew
 	unfenced bool // planted bug: a write counts whatever was written since
 }
 
@@ -128,6 +131,29 @@ func (s *store) make(ctx context.Context, name string, do func(ctx context.Conte
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("fleet: open %s: %w", name, errors.Join(err, ctx.Err()))
+		case <-time.After(storeAgain):
+		}
+	}
+}
+
+// unread is the error of something that cannot be read just now, and may be a moment later.
+type unread struct{ error }
+
+func (u unread) Unwrap() error { return u.error }
+
+// again reads again, for a while, what cannot be read just now: a cluster that chooses anew breaks readers off.
+func (s *store) again(ctx context.Context, name string, read func(context.Context) error) error {
+	for began := time.Now(); ; {
+		err := read(ctx)
+		if err == nil || ctx.Err() != nil || !errors.As(err, &unread{}) || time.Since(began) > rereadMax {
+			return err
+		}
+		s.log.WarnContext(ctx, "what is kept is read again", "of", name, "error", err)
+		select {
+		case <-s.closing:
+			return err
+		case <-ctx.Done():
+			return err
 		case <-time.After(storeAgain):
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,6 +195,60 @@ func TestAnAgentThatEndsWhileItsKeyIsReplacedComesBack(t *testing.T) {
 func TestAnAgentThatThrowsItsKeyAwayTooEarlyIsCaught(t *testing.T) {
 	t.Parallel()
 	if midway(t, false, true) == nil {
+		t.Error("the planted bug is not noticed")
+	}
+}
+
+// unheard has the first welcome lost that a host would get with its new key, and says whether it goes on with that key.
+func unheard(t *testing.T, shy bool) error {
+	t.Helper()
+	var w *world
+	var before agent.Identity
+	var lose, lost atomic.Bool
+	w = newWorld(t, func(o *control.Options) {
+		o.Lost = func(host string) bool {
+			// The first one after the key was taken.
+			return host == "web1" && lose.Load() && !lost.Load() && w.letsIn(before, before.Seed) != nil && lost.CompareAndSwap(false, true)
+		}
+	})
+	h := w.join("web1", web(), func(o *agent.Options) { o.Shy = shy })
+	before = w.identity(h)
+	w.await("the first welcome", func() error {
+		if strings.Contains(w.log.String(), "the control plane knows us") {
+			return nil
+		}
+		return errors.New("it has not come")
+	})
+	lose.Store(true)
+	w.must("rotate", fleet.RotateRequest{What: fleet.KeyOfAgents}, nil)
+	w.await("a lost welcome", func() error {
+		if !lost.Load() {
+			return errors.New("it says no hello")
+		}
+		return nil
+	})
+	wait := patience
+	if shy {
+		wait = 4 * time.Second // several pulses; it never comes
+	}
+	return awaited(func() error {
+		if now := w.identity(h); now.Seed == before.Seed || now.Next != "" {
+			return errors.New("it has the one before")
+		}
+		return nil
+	}, wait)
+}
+
+func TestAHostWhoseWelcomeWasLostAsksAgain(t *testing.T) {
+	t.Parallel()
+	if err := unheard(t, false); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAHostThatAsksOnceIsCaught(t *testing.T) {
+	t.Parallel()
+	if unheard(t, true) == nil {
 		t.Error("the planted bug is not noticed")
 	}
 }

@@ -1,0 +1,165 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"firedrill/internal/drill"
+	"firedrill/internal/fleet"
+	"firedrill/internal/fleet/permits"
+)
+
+// eventually waits until something is so; it fails the test if it never is.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !so(); <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(what)
+		}
+	}
+}
+
+// Between the reading of what is kept and the moment from which a server heeds what comes, others replace keys and keep a verdict.
+func whileItStarts(t *testing.T, planted func(*Options)) (keys, record bool) {
+	t.Helper()
+	ann := fleet.Member{Name: "ann", Role: fleet.RoleAdmin}
+	both := pairAfter(t, func(o *Options, first *Control) {
+		planted(o)
+		if first == nil {
+			return
+		}
+		o.Starting = func() {
+			leads(t, first, 0)
+			_, err := first.rotate(t.Context(), ann, fleet.RotateRequest{What: fleet.KeyCertificate})
+			if err := errors.Join(err, first.KeepRecord(t.Context(), fleet.Record{ID: "01a226a5-fa43-7af8-a43a-bc9366162e04", Service: "shop"})); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	late := both[1]
+	// What came last of all that is read by turns: the change of the keys has come too.
+	eventually(t, "the change has not come", func() bool { _, came := late.turns.get(turnKey(1)); return came })
+	ctx, cancel := context.WithCancel(t.Context())
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer cancel()
+	reading.Go(func() { late.keepRecords(ctx) })
+	if !late.options.Offhand {
+		eventually(t, "the verdict is not known", func() bool { return late.Recorded("01a226a5-fa43-7af8-a43a-bc9366162e04") })
+	}
+	return late.Pin() == both[0].Pin(), late.Recorded("01a226a5-fa43-7af8-a43a-bc9366162e04")
+}
+
+func TestWhatComesWhileAServerStartsIsFollowed(t *testing.T) {
+	t.Parallel()
+	if keys, record := whileItStarts(t, func(*Options) {}); !keys || !record {
+		t.Errorf("the keys: %v, the verdict: %v", keys, record)
+	}
+}
+
+func TestAServerThatSleepsWhileItStartsIsCaught(t *testing.T) {
+	t.Parallel()
+	if keys, record := whileItStarts(t, func(o *Options) { o.Drowsy, o.Offhand = true, true }); keys || record {
+		t.Errorf("the planted bugs are not noticed: keys %v, verdict %v", keys, record)
+	}
+}
+
+// ends has the reader of a shelf end, as the library ends one for good when the engine answers it with what it does not expect. It reports whether what another
+// server writes afterwards is heard.
+func ends(t *testing.T, deaf bool) bool {
+	t.Helper()
+	both := pair(t, func(o *Options) { o.Deaf = deaf })
+	one, other := both[0], both[1]
+	one.freezes.mu.RLock()
+	watcher := one.freezes.watcher
+	one.freezes.mu.RUnlock()
+	if err := watcher.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	freeze := fleet.Freeze{Dates: "2026-12-18..2027-01-04"}
+	if err := errors.Join(other.freezes.put(t.Context(), freezeKey(freeze.Dates), freeze), other.told.put(t.Context(), "shop.cut", cadenceTold{})); err != nil {
+		t.Fatal(err)
+	}
+	heard := func() bool { _, came := one.freezes.get(freezeKey(freeze.Dates)); return came }
+	eventually(t, "nothing is heard", func() bool {
+		_, later := one.told.get("shop.cut")
+		return heard() || deaf && later
+	})
+	return heard()
+}
+
+func TestAReaderThatHasEndedIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	if !ends(t, false) {
+		t.Error("it is deaf")
+	}
+}
+
+func TestAReaderThatStaysEndedIsCaught(t *testing.T) {
+	t.Parallel()
+	if ends(t, true) {
+		t.Error("the planted bug is not noticed")
+	}
+}
+
+// owed is what becomes of the permit of a run that is over and could not give it back.
+func owed(t *testing.T, keeping bool) (free bool) {
+	t.Helper()
+	both := pair(t, func(o *Options) { o.Keeping = keeping })
+	c := both[0]
+	leads(t, c, 0)
+	now := time.Now()
+	run := fleet.Run{ID: "01a226a5-fa43-7af8-a43a-bc9366162e04", By: "otto", Kind: "cpu", Services: []string{"shop"}, Issued: now, Start: now, Deadline: now.Add(time.Hour), State: fleet.RunEnded, Term: 1,
+		Hosts: []fleet.RunHost{{Key: "K", Name: "web1", Order: "o", State: fleet.HostEnded, Reverted: true}}}
+	going := run
+	going.ID, going.Services, going.State = "01a226a5-fa43-7af8-a43a-bc9366162e05", []string{"search"}, fleet.RunRunning
+	for _, run := range []fleet.Run{run, going} {
+		if err := errors.Join(c.takePermits(t.Context(), permits.Names(run.Services, nil), permits.Permit{Run: run.ID, By: "otto", Until: now.Add(2 * time.Hour)}, now), c.runs.put(t.Context(), run)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.yieldAll(ctx, run); err == nil {
+		t.Fatal("it could be given back")
+	}
+	holds := func(service string) bool {
+		return drill.KindOf(c.permits.Look(t.Context(), []string{service}, now)) == drill.Refused
+	}
+	if !holds("shop") {
+		t.Fatal("nobody holds it")
+	}
+	if keeping {
+		if err := c.freePermits(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return !holds("shop")
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	defer cancel()
+	looking.Go(func() { c.keepPermits(ctx) })
+	eventually(t, "the permit of a run that is over is held", func() bool { return !holds("shop") })
+	if !holds("search") {
+		t.Error("the permit of a run that goes on was given back")
+	}
+	return true
+}
+
+func TestAPermitThatCouldNotBeGivenBackIsGivenBackLater(t *testing.T) {
+	t.Parallel()
+	if !owed(t, false) {
+		t.Error("it is held")
+	}
+}
+
+func TestAPermitThatIsKeptIsCaught(t *testing.T) {
+	t.Parallel()
+	if owed(t, true) {
+		t.Error("the planted bug is not noticed")
+	}
+}
