@@ -274,8 +274,11 @@ func (w *world) order(h *host) fleet.Order {
 		Issued: now, Start: now.Add(time.Millisecond), Expires: now.Add(time.Minute), Deadline: now.Add(90 * time.Second)}
 }
 
-// send says an order to a host as the control plane would, and reports whether the host began it.
-func (w *world) send(conn *nats.Conn, h *host, text []byte, order string) (began bool) {
+// refusedFor is for how long an order that must not be carried out is seen not to be.
+const refusedFor = 1500 * time.Millisecond
+
+// send says an order to a host as the control plane would, and reports whether the host began it within some time.
+func (w *world) send(conn *nats.Conn, h *host, text []byte, order string, within time.Duration) (began bool) {
 	w.t.Helper()
 	err := errors.Join(conn.Publish(fleet.ToAgent(h.key, fleet.WordOrder), text), conn.Flush())
 	word, encodeErr := json.Marshal(fleet.Go{Order: order})
@@ -285,7 +288,7 @@ func (w *world) send(conn *nats.Conn, h *host, text []byte, order string) (began
 	// Said again and again: it is only heard once the order was accepted.
 	return awaited(func() error {
 		return errors.Join(conn.Publish(fleet.ToAgent(h.key, fleet.WordGo), word), conn.Flush(), h.inForce())
-	}, 1500*time.Millisecond) == nil
+	}, within) == nil
 }
 
 // tricks are ways to have an order carried out that must not be. Each gets an order that would be, and a key of its own.
@@ -348,11 +351,11 @@ func TestOrdersThatMustNotBeCarriedOutAreNot(t *testing.T) {
 	conn, key := w.intruder(other), w.orderKey()
 	good := w.order(h)
 	text := signed(w, good, key)
-	if !w.send(conn, h, text, good.ID) {
+	if !w.send(conn, h, text, good.ID, patience) {
 		t.Fatal("the order that is right is not carried out, so the others prove nothing")
 	}
 	w.await("its end", h.whole)
-	if w.send(conn, h, text, good.ID) {
+	if w.send(conn, h, text, good.ID, refusedFor) {
 		t.Error("an order was carried out twice")
 	}
 	// A new life of the agent remembers too.
@@ -360,18 +363,18 @@ func TestOrdersThatMustNotBeCarriedOutAreNot(t *testing.T) {
 	w.startAgent(h, nil)
 	w.await("an order after the restart", func() error {
 		fresh := w.order(h)
-		if !w.send(conn, h, signed(w, fresh, key), fresh.ID) {
+		if !w.send(conn, h, signed(w, fresh, key), fresh.ID, refusedFor) {
 			return errors.New("it does not take orders yet")
 		}
 		return nil
 	})
 	w.await("its end", h.whole)
-	if w.send(conn, h, text, good.ID) {
+	if w.send(conn, h, text, good.ID, refusedFor) {
 		t.Error("an order was carried out twice, after a restart")
 	}
 	for name, trick := range tricks {
 		o := w.order(h)
-		if w.send(conn, h, trick(w, h, other, o, key), o.ID) {
+		if w.send(conn, h, trick(w, h, other, o, key), o.ID, refusedFor) {
 			t.Errorf("an order %s is carried out", name)
 			w.await("its end", h.whole)
 		}
@@ -398,7 +401,7 @@ func TestAgentsThatTakeWhatTheyMustNotAreCaught(t *testing.T) {
 	other := w.join("web2", web(), nil)
 	conn, key := w.intruder(other), w.orderKey()
 	o := w.order(h)
-	if !w.send(conn, h, tricks["signed by another"](w, h, other, o, key), o.ID) {
+	if !w.send(conn, h, tricks["signed by another"](w, h, other, o, key), o.ID, patience) {
 		t.Error("an agent that checks no signature is not noticed")
 	}
 	w.await("its end", h.whole)
@@ -407,7 +410,7 @@ func TestAgentsThatTakeWhatTheyMustNotAreCaught(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(h.state, "journal", o.ID+".jsonl")); err != nil {
 		t.Fatal(err)
 	}
-	if !w.send(conn, h, signed(w, o, key), o.ID) {
+	if !w.send(conn, h, signed(w, o, key), o.ID, patience) {
 		t.Error("an agent that takes orders twice is not noticed")
 	}
 	w.await("its end", h.whole)
@@ -427,7 +430,7 @@ func TestAnAgentsKeyCannotOrder(t *testing.T) {
 	conn := w.intruder(other)
 	// Even with the key that signs orders an agent cannot say them to another: the engine does not carry them.
 	o := w.order(h)
-	if w.send(conn, h, signed(w, o, w.orderKey()), o.ID) {
+	if w.send(conn, h, signed(w, o, w.orderKey()), o.ID, refusedFor) {
 		t.Error("an agent has ordered another")
 	}
 	for _, subject := range []string{fleet.SubjectHalt, fleet.SubjectPulse, fleet.FromAgent(h.key, fleet.WordPresence), fleet.APISubject(other.key, "halt"), "$JS.API.STREAM.NAMES", "fd.kept." + other.key + ".x"} {
@@ -453,7 +456,7 @@ func TestAGateThatIsOpenIsCaught(t *testing.T) {
 	w := newWorld(t, func(o *control.Options) { o.OpenGate = true })
 	h, other := w.join("web1", web(), nil), w.join("web2", web(), nil)
 	o := w.order(h)
-	if !w.send(w.intruder(other), h, signed(w, o, w.orderKey()), o.ID) {
+	if !w.send(w.intruder(other), h, signed(w, o, w.orderKey()), o.ID, patience) {
 		t.Error("the planted bug is not noticed")
 	}
 	w.await("its end", h.whole)

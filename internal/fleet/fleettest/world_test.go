@@ -247,10 +247,14 @@ func (w *world) attack(kind, length string, names ...string) (fleet.Run, error) 
 
 func (w *world) mustAttack(kind, length string, names ...string) fleet.Run {
 	w.t.Helper()
-	run, err := w.attack(kind, length, names...)
-	if err != nil {
-		w.t.Fatalf("attack: %v", err)
-	}
+	var run fleet.Run
+	w.await("an attack", func() (err error) {
+		run, err = w.attack(kind, length, names...)
+		if err != nil && !strings.Contains(err.Error(), "it did not answer in time") { // a busy machine; nothing has begun
+			w.t.Fatalf("attack: %v", err)
+		}
+		return err
+	})
 	return run
 }
 
