@@ -292,7 +292,7 @@ EXIT STATUS
 	flags.Float64Var(&request.Selector.Percent, "percent", 0, "only so many of those, at random; rounded down, and one at least")
 	flags.IntVar(&request.Selector.Count, "count", 0, "only so many of those, at random")
 	flags.Uint64Var(&request.Selector.Seed, "seed", 0, "of the random choice (default: a new one, which is printed)")
-	flags.StringVar(&most, "most", "", "no host goes on for longer than this, whatever the attack says (default 1h)")
+	flags.StringVar(&most, "most", "", "no host goes on for longer than this, whatever the attack says (default: five minutes beyond its length; an hour where it has none)")
 	flags.BoolVar(&request.Consent, "yes", false, "consent, where a host's policy or the kind of attack asks for it")
 	flags.BoolVar(&request.DryRun, "dry-run", false, "print which hosts would be attacked, or why the server would refuse, and stop there")
 	flags.BoolVar(&detach, "detach", false, "return once it has begun")

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -14,14 +15,15 @@ import (
 )
 
 // attackable refuses what hosts would refuse of an attack because of how it is written, so that who asks for it learns of it now: an entry of the schedule would fail on the night
-// when it is due. A kind that this program does not know is for its hosts to judge.
-func attackable(name string, args []string) error {
+// when it is due. It tells how long another one lasts: what --length says or stands for, or 0 for a kind without one. A kind that this program does not know is for its
+// hosts to judge.
+func attackable(name string, args []string) (length time.Duration, err error) {
 	kind, described, known := kinds.Find(name)
 	if !known {
-		return nil
+		return 0, nil
 	}
-	wrong := func(err error) error {
-		return &drill.Error{Op: "attack", Kind: drill.Invalid, Err: fmt.Errorf("%s: %w", name, err), Hint: cmp.Or(drill.HintOf(err), "see: firedrill help attack "+name)}
+	wrong := func(err error) (time.Duration, error) {
+		return 0, &drill.Error{Op: "attack", Kind: drill.Invalid, Err: fmt.Errorf("%s: %w", name, err), Hint: cmp.Or(drill.HintOf(err), "see: firedrill help attack "+name)}
 	}
 	flags, texts := pflag.NewFlagSet(name, pflag.ContinueOnError), map[string]*flagText{}
 	addKindFlags(flags, texts, described)
@@ -36,10 +38,13 @@ func attackable(name string, args []string) error {
 	if err == nil {
 		_, err = kind.Order(values)
 	}
+	if err == nil && flags.Lookup("length") != nil {
+		length, err = values.Length()
+	}
 	if err != nil {
 		return wrong(err)
 	}
-	return nil
+	return length, nil
 }
 
 // takesDown reports whether a kind of attack takes its host down.

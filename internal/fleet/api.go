@@ -142,7 +142,7 @@ type AttackRequest struct {
 	Kind     string        `json:"kind"`
 	Args     []string      `json:"args"`
 	Consent  bool          `json:"consent,omitempty"`
-	Most     drill.Seconds `json:"most_seconds,omitempty"` // no host goes on for longer than this; 0: an hour
+	Most     drill.Seconds `json:"most_seconds,omitempty"` // no host goes on for longer than this; 0: than five minutes beyond the length of the attack, or an hour where it has none
 	DryRun   bool          `json:"dry_run,omitempty"`      // choose, and stop there
 }
 

@@ -17,11 +17,12 @@ import (
 
 // Bounds of an order. They are wide enough for what people do, and narrow enough that a broken control plane cannot order a day of damage.
 const (
-	orderMax  = 64 << 10        // bytes, signed
-	argsMax   = 256             // arguments of an attack
-	argMax    = 16 << 10        // bytes of one; a list of addresses may be long
-	validMax  = 5 * time.Minute // from issue to expiry
-	lengthMax = 24 * time.Hour  // from start to deadline
+	orderMax = 64 << 10        // bytes, signed
+	argsMax  = 256             // arguments of an attack
+	argMax   = 16 << 10        // bytes of one; a list of addresses may be long
+	validMax = 5 * time.Minute // from issue to expiry
+	// LengthMax is how long hosts may go on, from start to deadline.
+	LengthMax = 24 * time.Hour
 	// SkewMax is how far the clocks of a host and of the control plane may differ. It is allowed to an order's issue, and a host that differs by
 	// more is not ordered at all.
 	SkewMax = 5 * time.Second
@@ -146,8 +147,8 @@ func (o Order) check() error {
 		err = errors.New("its times are not in order")
 	case o.Expires.Sub(o.Issued) > validMax:
 		err = fmt.Errorf("it would stay valid for longer than %s", validMax)
-	case o.Deadline.Sub(o.Start) > lengthMax:
-		err = fmt.Errorf("it would last for longer than %s", lengthMax)
+	case o.Deadline.Sub(o.Start) > LengthMax:
+		err = fmt.Errorf("it would last for longer than %s", LengthMax)
 	}
 	if err != nil {
 		return &drill.Error{Op: "order", Kind: drill.Invalid, Err: err}

@@ -106,8 +106,8 @@ func (s Sampling) check() error {
 		err = errors.New("its times are not in order")
 	case s.Expires.Sub(s.Issued) > validMax:
 		err = fmt.Errorf("it would stay valid for longer than %s", validMax)
-	case s.Deadline.Sub(s.Issued) > lengthMax:
-		err = fmt.Errorf("it would last for longer than %s", lengthMax)
+	case s.Deadline.Sub(s.Issued) > LengthMax:
+		err = fmt.Errorf("it would last for longer than %s", LengthMax)
 	}
 	if err != nil {
 		return &drill.Error{Op: "sample", Kind: drill.Invalid, Err: err}

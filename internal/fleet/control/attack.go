@@ -19,8 +19,14 @@ import (
 const (
 	// storeMax bounds a write to the disk.
 	storeMax = 15 * time.Second
-	// mostDefault is how long a host may go on when nothing is said.
+	// mostDefault is how long a host may go on when nothing is said and the attack has no length of its own. For so long a service is kept from others, too, on which
+	// something may still be in force: a person needs the time to look.
 	mostDefault = time.Hour
+	// lengthRoom is what hosts are given beyond the length of an attack, for what they do outside of it: the plan is made anew (20 s, or its trial before the start has
+	// failed), parts in pods are planned and canaries tried (60 s), it is taken back (30 s), canaries are tried again, and the rest is told (12 s). That is some
+	// two minutes; the rest is for a host under load, and for an attack that goes on by itself while its agent is frozen. With less an attack would be ended that ends by
+	// itself; with more the permit of a host that is lost would be kept for nothing.
+	lengthRoom = 5 * time.Minute
 	// leadPerHost is what each host adds to the time from order to start: signing, sending, and its answer.
 	leadPerHost = 2 * time.Millisecond
 	// goAhead is how long before the start all answers must be there, so that the word to go arrives in time.
@@ -40,21 +46,33 @@ func (c *Control) attackAs(ctx context.Context, by fleet.Member, request fleet.A
 	if err := fleet.CheckArgs(request.Kind, request.Args); err != nil {
 		return fleet.Run{}, &drill.Error{Op: "attack", Kind: drill.Invalid, Err: err}
 	}
-	if err := c.attackable(request); err != nil {
+	length, err := c.attackable(request)
+	if err != nil {
 		return fleet.Run{}, err
 	}
 	if err := c.consented(request); err != nil {
 		return fleet.Run{}, err
 	}
-	run, err := c.plan(ctx, by, request, id)
+	run, err := c.plan(ctx, by, request, id, c.most(request, length))
 	if err != nil || request.DryRun {
 		return run, err
 	}
 	return c.begin(ctx, run, request)
 }
 
+// most is how long hosts may go on from the start, for an attack that lasts for length by itself; 0 is that nobody knows.
+func (c *Control) most(request fleet.AttackRequest, length time.Duration) time.Duration {
+	switch {
+	case request.Most != 0:
+		return request.Most.Duration()
+	case length == 0 || c.takesDown(request.Kind) || c.options.Lengthless:
+		return mostDefault
+	}
+	return min(length+lengthRoom, fleet.LengthMax)
+}
+
 // plan chooses the hosts and takes everything that keeps others away from them. With a dry run it takes nothing.
-func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.AttackRequest, id string) (fleet.Run, error) {
+func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.AttackRequest, id string, most time.Duration) (fleet.Run, error) {
 	c.ordering.Lock()
 	defer c.ordering.Unlock()
 	if !c.lead.leads() {
@@ -78,10 +96,6 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 	if err := c.options.Limits.Admit(all, chosen); err != nil {
 		return fleet.Run{}, err
 	}
-	most := request.Most.Duration()
-	if most == 0 {
-		most = mostDefault
-	}
 	now := time.Now()
 	run := fleet.Run{ID: id, By: by.Name, Kind: request.Kind, Args: request.Args, Seed: request.Selector.Seed, Services: fleet.ServicesOf(chosen),
 		Issued: now, Start: now.Add(c.options.Lead + time.Duration(len(chosen))*leadPerHost), State: fleet.RunStarting}
@@ -99,7 +113,11 @@ func (c *Control) plan(ctx context.Context, by fleet.Member, request fleet.Attac
 		names := permits.Names(run.Services, run.Groups)
 		return run, errors.Join(c.freeOfAwaited(names, run.ID), c.permits.Look(ctx, names, now))
 	}
-	if err := c.takePermits(ctx, permits.Names(run.Services, run.Groups), permits.Permit{Run: run.ID, By: by.Name, Until: run.Deadline.Add(c.options.Margin)}, now); err != nil {
+	until := run.Deadline // they are given back before, unless a host has not reverted
+	if request.Most == 0 {
+		until = c.lookedAt(run)
+	}
+	if err := c.takePermits(ctx, permits.Names(run.Services, run.Groups), permits.Permit{Run: run.ID, By: by.Name, Until: until.Add(c.options.Margin)}, now); err != nil {
 		return fleet.Run{}, err
 	}
 	if err := c.runs.put(ctx, run); err != nil {
@@ -292,10 +310,10 @@ func (c *Control) giveUp(ctx context.Context, run fleet.Run, why string) (fleet.
 	return run, errors.Join(&drill.Error{Op: "attack", Kind: drill.Refused, Err: fmt.Errorf("not attacking: %s; no host has begun", why), Hint: hint}, c.yieldAll(ctx, run))
 }
 
-// attackable refuses what no host would take as it is written.
-func (c *Control) attackable(request fleet.AttackRequest) error {
+// attackable refuses what no host would take as it is written, and tells how long the rest lasts; 0 is that this is not known.
+func (c *Control) attackable(request fleet.AttackRequest) (length time.Duration, err error) {
 	if c.options.Attackable == nil || c.options.Blind {
-		return nil
+		return 0, nil
 	}
 	return c.options.Attackable(request.Kind, request.Args)
 }
@@ -434,7 +452,7 @@ func (c *Control) follow(ctx context.Context, now time.Time) {
 		c.record("run %s has ended: %d hosts gave account, %d did not", run.ID, final, open)
 		if left := run.NotReverted(); len(left) > 0 {
 			// Nobody attacks these services before the permits end, or a person has looked.
-			c.record("run %s keeps its permits until %s: not reverted on %s", run.ID, run.Deadline.Add(c.options.Margin).Format(time.RFC3339), strings.Join(left, ", "))
+			c.record("run %s keeps its permits until they end: not reverted on %s", run.ID, strings.Join(left, ", "))
 			continue
 		}
 		if err := c.yieldAll(ctx, run); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"firedrill/internal/drill"
 	"firedrill/internal/fleet"
@@ -16,11 +17,11 @@ func TestAnAttackThatIsWrittenWrongIsRefusedAtOnce(t *testing.T) {
 	for _, blind := range []bool{false, true} {
 		c := tookDown(t, func(o *Options) {
 			o.Blind = blind
-			o.Attackable = func(kind string, args []string) error {
+			o.Attackable = func(kind string, args []string) (time.Duration, error) {
 				if kind == "cpu" && len(args) > 0 {
-					return &drill.Error{Op: "attack", Kind: drill.Invalid, Err: errors.New("no such flag"), Hint: "see: firedrill help attack cpu"}
+					return 0, &drill.Error{Op: "attack", Kind: drill.Invalid, Err: errors.New("no such flag"), Hint: "see: firedrill help attack cpu"}
 				}
-				return nil
+				return time.Minute, nil
 			}
 		})
 		otto := fleet.Member{Name: "otto", Role: fleet.RoleOperator}

@@ -70,8 +70,9 @@ type Options struct {
 
 	// TakesDown reports whether a kind of attack takes its host down; nil: none does.
 	TakesDown func(kind string) bool
-	// Attackable refuses an attack that no host would take as it is written; nil: its hosts say so.
-	Attackable func(kind string, args []string) error
+	// Attackable refuses an attack that no host would take as it is written, and tells how long another one lasts by itself, 0 where that is not known; nil: its hosts
+	// say so.
+	Attackable func(kind string, args []string) (length time.Duration, err error)
 
 	Starting func()                 // tests: called when all is read that was kept, before the server counts as open
 	Lost     func(host string) bool // tests: the answer to a hello is lost on its way
@@ -110,6 +111,8 @@ type Options struct {
 	Loose           bool // planted bug: a file of a drill is opened by whatever name
 	Unready         bool // planted bug: files of a drill are handed out while they are written
 	Blind           bool // planted bug: how an attack is written is for its hosts to judge
+	Lengthless      bool // planted bug: how long an attack lasts by itself does not matter to its deadline
+	Hurried         bool // planted bug: a service on which something may be in force is kept from others until the deadline alone
 	Presuming       bool // planted bug: a host that was taken down counts as back at its deadline
 	Unasked         bool // planted bug: hosts are taken down without anybody's consent
 	Unminding       bool // planted bug: a place that holds nothing is begun though one server keeps what the fleet has

@@ -474,7 +474,16 @@ func (c *Control) overAndDone(id string) (known, over bool) {
 // unaccounted reports whether a host of a run that is over may still have begun, or may not be as it was.
 func (c *Control) unaccounted(run fleet.Run, now time.Time) bool {
 	lost := func(host fleet.RunHost) bool { return host.State == fleet.HostLost }
-	return now.Before(run.Deadline.Add(c.options.Margin)) && (slices.ContainsFunc(run.Hosts, lost) || len(run.NotReverted()) > 0)
+	now = now.Add(-c.options.Margin)
+	return now.Before(run.Deadline) && slices.ContainsFunc(run.Hosts, lost) || now.Before(c.lookedAt(run)) && len(run.NotReverted()) > 0
+}
+
+// lookedAt is when a person has had the time to look at hosts on which something may still be in force.
+func (c *Control) lookedAt(run fleet.Run) time.Time {
+	if soonest := run.Start.Add(mostDefault); soonest.After(run.Deadline) && !c.options.Hurried {
+		return soonest
+	}
+	return run.Deadline
 }
 
 // here are the calls that any server answers: those that look, and the one that must not wait for a leader.

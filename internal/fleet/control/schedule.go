@@ -152,7 +152,7 @@ func (c *Control) putScheduled(ctx context.Context, by fleet.Member, r fleet.Sch
 		if err := fleet.CheckArgs(r.Request.Kind, r.Request.Args); err != nil {
 			return wrong(err, "")
 		}
-		if err := c.attackable(r.Request); err != nil {
+		if _, err := c.attackable(r.Request); err != nil {
 			return fleet.Scheduled{}, err
 		}
 		asked := r.Request

@@ -123,7 +123,7 @@ func held(service string, holder Permit) error {
 	if group, is := strings.CutPrefix(service, groupPrefix); is {
 		what = "redundancy group " + group
 	}
-	return &drill.Error{Op: "permit", Kind: drill.Refused, Err: fmt.Errorf("not attacking: run %s of %s holds the permit of %s until %s", holder.Run, holder.By, what, holder.Until.Format(time.RFC3339)),
+	return &drill.Error{Op: "permit", Kind: drill.Refused, Err: fmt.Errorf("not attacking: run %s of %s holds the permit of %s, until %s at the latest", holder.Run, holder.By, what, holder.Until.Format(time.RFC3339)),
 		Hint: fmt.Sprintf("wait for its end, or end it: firedrill fleet stop %s (of a drill: firedrill fleet drill stop %s)", holder.Run, holder.Run)}
 }
 
