@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -161,15 +162,22 @@ type failure struct {
 	name, end string
 }
 
-// endOf is the last lines of a text, each cut: whoever reads only the end of a log must see why.
+// endOf is what a test says of itself, and its last lines, each cut: whoever reads only the end of a log must see why. Behind what it says there may be the long logs of
+// what it started.
 func endOf(text string) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	lines = lines[max(0, len(lines)-8):]
+	last := max(0, len(lines)-8)
+	var kept []string
 	for i, line := range lines {
-		lines[i] = fmt.Sprintf("    %.300s", line)
+		if i >= last || saysWhere.MatchString(line) && len(kept) < 8 {
+			kept = append(kept, fmt.Sprintf("    %.300s", line))
+		}
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(kept, "\n")
 }
+
+// saysWhere finds a line of a test that names its place.
+var saysWhere = regexp.MustCompile(`^\s+\w+_test\.go:\d+: `)
 
 // causes leaves out what failed only because something in it did: go test tells of the inner one first.
 func causes(bad []failure) []failure {

@@ -9,6 +9,7 @@ func TestTheEndOfTheLogTellsWhatFailedAndWhy(t *testing.T) {
 	tally := tally{output: map[string][]string{}}
 	for _, event := range []testEvent{
 		{Action: "output", Package: "p", Test: "TestA/inner", Output: "one\n"},
+		{Action: "output", Package: "p", Test: "TestA/inner", Output: "    a_test.go:7: it is wrong\n"},
 		{Action: "output", Package: "p", Test: "TestA/inner", Output: strings.Repeat("more\n", 7)},
 		{Action: "output", Package: "p", Test: "TestA/inner", Output: "why\n"},
 		{Action: "fail", Package: "p", Test: "TestA/inner"},
@@ -31,7 +32,7 @@ func TestTheEndOfTheLogTellsWhatFailedAndWhy(t *testing.T) {
 	if got := strings.Join(names, " "); got != "p.TestA/inner p.TestAlone p/below." {
 		t.Fatalf("left: %s", got)
 	}
-	if want := strings.Repeat("    more\n", 7) + "    why"; left[0].end != want {
+	if want := "        a_test.go:7: it is wrong\n" + strings.Repeat("    more\n", 7) + "    why"; left[0].end != want {
 		t.Errorf("the end is %q, want %q", left[0].end, want)
 	}
 }
