@@ -390,7 +390,7 @@ func (c *Control) adopt(ctx context.Context, run fleet.Run, from string) {
 func (c *Control) keepPermits(ctx context.Context) {
 	tick := time.NewTicker(c.options.Margin)
 	defer tick.Stop()
-	for {
+	for said := false; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -402,10 +402,14 @@ func (c *Control) keepPermits(ctx context.Context) {
 			case <-time.After(owedAgain):
 			}
 		}
-		if err := c.freePermits(ctx); err != nil && ctx.Err() == nil {
-			c.log.WarnContext(ctx, "a permit cannot be given back yet", "error", err)
+		err := c.freePermits(ctx)
+		if err != nil {
 			c.owe()
 		}
+		if err != nil && !said && ctx.Err() == nil {
+			c.log.WarnContext(ctx, "permits cannot be looked through yet", "error", err)
+		}
+		said = err != nil
 	}
 }
 
@@ -463,12 +467,10 @@ func (c *Control) freePermit(ctx context.Context, service, id string) error {
 
 // overAndDone reports whether a run or a drill is known, and whether it needs its permit no more.
 func (c *Control) overAndDone(id string) (known, over bool) {
-	if drilled, known := c.drills.get(id); known && (!drilled.Done() || drilled.Left) {
-		return true, false
-	}
-	run, attacked := c.runs.get(id)
-	_, drilled := c.drills.get(id)
-	return attacked || drilled, !attacked || run.Done() && !c.unaccounted(run, time.Now())
+	drilled, isDrill := c.drills.get(id)
+	run, isRun := c.runs.get(id)
+	over = (!isDrill || drilled.Done() && !drilled.Left) && (!isRun || run.Done() && !c.unaccounted(run, time.Now()))
+	return isDrill || isRun, over
 }
 
 // unaccounted reports whether a host of a run that is over may still have begun, or may not be as it was.
