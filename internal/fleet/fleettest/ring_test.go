@@ -717,3 +717,48 @@ func TestARunGoesOnWhenTheServerThatLeadsIsKilled(t *testing.T) {
 	r.mustBeRight()
 	r.auditedByAll()
 }
+
+// What a server that led alone has in force is not hurt by moving what it keeps: the host goes on, and the server gets its account where everything lies now.
+func TestARunGoesOnWhileWhatOneServerKeepsIsMoved(t *testing.T) {
+	t.Parallel()
+	var urls []string
+	r := newRing(t, 1, 1, func(config *serverConfig) { urls, config.NATS, config.Patient = config.NATS, nil, true })
+	a := r.join("web1", web(), false)
+	for _, name := range []string{"web2", "web3", "web4"} {
+		r.join(name, web(), false)
+	}
+	r.online()
+	run := r.attack("300", "web1")
+	inForce := (&host{directory: hostOf(a)}).inForce
+	r.await("the impact", inForce)
+	alone := r.servers[0]
+	alone.kill()
+	config := alone.config.(serverConfig) //nolint:forcetypeassert // of a server
+	if _, err := control.Move(t.Context(), control.Options{Directory: config.Directory, Name: config.Name, External: control.External{URLs: urls}, Log: slog.New(slog.DiscardHandler)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := inForce(); err != nil {
+		t.Errorf("the run did not go on: %v", err)
+	}
+	config.NATS = urls
+	alone.config = config
+	alone.start()
+	r.connect()
+	r.online()
+	r.await("the refusal", func() error {
+		err := r.try("attack", fleet.AttackRequest{Selector: fleet.Selector{Names: []string{"web2"}, Seed: 1}, Kind: "cpu", Args: []string{"-l", "1"}}, nil)
+		switch {
+		case err == nil:
+			t.Error("a permit was handed out twice")
+		case !strings.Contains(err.Error(), "holds the permit"):
+			return err
+		}
+		return nil
+	})
+	r.ask("stop", run.ID, nil)
+	run = r.ended(run.ID)
+	if h := run.Hosts[0]; h.State != fleet.HostEnded || !h.Bit || !h.Reverted || h.Chain != "whole" || len(run.Takeovers) == 0 {
+		t.Errorf("the account is %+v, taken over: %+v", h, run.Takeovers)
+	}
+	r.mustBeRight()
+}
