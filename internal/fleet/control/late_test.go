@@ -3,6 +3,9 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -105,6 +108,32 @@ func TestAReaderThatStaysEndedIsCaught(t *testing.T) {
 	}
 }
 
+// A shelf that has come further than there is anything, because what is kept was made anew, reads it from its begin; another one goes on where it was.
+func TestAShelfIsReadOnFromWhereItWas(t *testing.T) {
+	t.Parallel()
+	c := openWith(t, filepath.Join(t.TempDir(), "fleet"), func(o *Options) { o.Deaf = true })
+	defer shut(t, c)
+	for i, reached := range []uint64{0, 1, 1000} {
+		if err := c.freezes.watcher.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it goes on", func() bool { _, more := <-c.freezes.watcher.Updates(); return !more })
+		key := fmt.Sprintf("freeze%d", i)
+		if _, err := c.freezes.bucket.Put(t.Context(), key, encode(fleet.Freeze{Dates: key})); err != nil {
+			t.Fatal(err)
+		}
+		c.freezes.mu.Lock()
+		c.freezes.reached = reached
+		c.freezes.mu.Unlock()
+		if err := c.freezes.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, came := c.freezes.get(key); !came {
+			t.Errorf("reached %d: %s has not come", reached, key)
+		}
+	}
+}
+
 // owed is what becomes of the permit of a run that is over and could not give it back.
 func owed(t *testing.T, keeping bool) (free bool) {
 	t.Helper()
@@ -161,5 +190,42 @@ func TestAPermitThatIsKeptIsCaught(t *testing.T) {
 	t.Parallel()
 	if owed(t, true) {
 		t.Error("the planted bug is not noticed")
+	}
+}
+
+// BenchmarkReadingAnew is how long a server reads on when who told it of changes is gone, with 20,000 runs of before, beside reading all of them.
+func BenchmarkReadingAnew(b *testing.B) {
+	c, err := Open(b.Context(), Options{Directory: filepath.Join(b.TempDir(), "fleet"), Listen: "127.0.0.1:0", Limits: fleet.Limits{Percent: 50}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	shelf := c.runs.shelf
+	for n := range 20_000 {
+		run := fleet.Run{ID: fmt.Sprintf("00000000-0000-7000-8000-%012d", n), State: fleet.RunEnded, Issued: time.Unix(int64(n), 0)}
+		if _, err := c.store.js.PublishAsync("$KV."+shelf.bucket.Bucket()+"."+run.ID, encode(run)); err != nil {
+			b.Fatal(err)
+		}
+		if n%1000 == 999 {
+			<-c.store.js.PublishAsyncComplete()
+		}
+	}
+	if err := shelf.read(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	took := map[bool]time.Duration{}
+	for _, whole := range []bool{false, true} {
+		b.Run(map[bool]string{false: "onward", true: "whole"}[whole], func(b *testing.B) {
+			shelf.whole = whole
+			for b.Loop() {
+				if err := shelf.read(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took[whole] = b.Elapsed() / time.Duration(b.N)
+			if whole {
+				b.ReportMetric(float64(took[true])/float64(took[false]), "x")
+			}
+		})
 	}
 }

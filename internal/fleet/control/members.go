@@ -42,6 +42,7 @@ type shelf[T any] struct {
 	again   func(ctx context.Context, name string, read func(context.Context) error) error
 	closing <-chan struct{}
 	deaf    bool // planted bug: as of the store
+	whole   bool // benchmarks: everything is read each time
 
 	keeping *keeping
 	unsaved map[string]bool // values that are at hand here alone, because they could not be kept
@@ -76,10 +77,15 @@ func openSettled[T any](ctx context.Context, store *store, bucket string, news f
 	return s, store.again(ctx, bucket, s.read)
 }
 
-// read takes up all that is kept now, and what is written from now on. It may be called again: a reader whose server died is silent for a while.
+// read takes up all that is kept now, and what is written from now on. It may be called again: a reader whose server died is silent for a while. Then it goes on where
+// the one before had come to: who takes over must not wait for years to be read.
 func (s *shelf[T]) read(ctx context.Context) error {
+	from, err := s.onward(ctx)
+	if err != nil {
+		return err
+	}
 	// One stream of all values: asking for each of a hundred thousand takes minutes. It outlives ctx, which bounds the beginning alone.
-	watcher, err := s.bucket.WatchAll(context.WithoutCancel(ctx))
+	watcher, err := s.bucket.WatchAll(context.WithoutCancel(ctx), from...)
 	if err != nil {
 		return unread{fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err)}
 	}
@@ -116,7 +122,7 @@ func (s *shelf[T]) read(ctx context.Context) error {
 		s.resume(watcher)
 	}()
 	if before != nil {
-		return before.Stop()
+		_ = before.Stop() // it may have ended
 	}
 	return nil
 }
@@ -144,22 +150,41 @@ func (s *shelf[T]) resume(ended jetstream.KeyWatcher) {
 
 // sync returns when all that was kept before is at hand here.
 func (s *shelf[T]) sync(ctx context.Context) error {
-	status, err := s.bucket.Status(ctx)
-	if err != nil {
-		return fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err)
-	}
-	full, ok := status.(*jetstream.KeyValueBucketStatus)
-	if !ok {
-		return s.read(ctx)
-	}
-	last := full.StreamInfo().State.LastSeq
-	s.mu.RLock()
-	reached := s.reached
-	s.mu.RUnlock()
-	if reached >= last {
-		return nil
+	reached, last, err := s.ends(ctx)
+	if err != nil || reached >= last {
+		return err
 	}
 	return s.read(ctx)
+}
+
+// ends are the places up to which everything was taken up here, and up to which there is anything.
+func (s *shelf[T]) ends(ctx context.Context) (reached, last uint64, err error) {
+	s.mu.RLock()
+	reached = s.reached
+	s.mu.RUnlock()
+	status, err := s.bucket.Status(ctx)
+	if err != nil {
+		return reached, 0, unread{fmt.Errorf("fleet: read %s: %w", s.bucket.Bucket(), err)}
+	}
+	if full, ok := status.(*jetstream.KeyValueBucketStatus); ok {
+		return reached, full.StreamInfo().State.LastSeq, nil
+	}
+	return 0, 1, nil // not of this library
+}
+
+// onward is from where on there is something to be read: from the begin, the first time and where everything was made anew.
+func (s *shelf[T]) onward(ctx context.Context) ([]jetstream.WatchOpt, error) {
+	s.mu.RLock()
+	first := s.reached == 0
+	s.mu.RUnlock()
+	if first || s.whole {
+		return nil, nil
+	}
+	reached, last, err := s.ends(ctx)
+	if err != nil || reached > last {
+		return nil, err
+	}
+	return []jetstream.WatchOpt{jetstream.ResumeFromRevision(reached + 1)}, nil
 }
 
 // close ends the reading.
