@@ -217,7 +217,7 @@ func (a *Agent) complained(err error) {
 	a.mu.Unlock()
 	if due {
 		a.log.Warn("the control plane does not let this host in; it is tried again", "error", err, //nolint:sloglint // no context
-			"cure", "if this goes on, the host was put out or the server is another one: remove "+a.options.Directory+", and firedrill agent join with a new token")
+			"cure", "a server that is starting lets nobody in for a while; if this goes on, the host was put out or the server is another one: remove "+a.options.Directory+", and firedrill agent join with a new token")
 	}
 }
 
