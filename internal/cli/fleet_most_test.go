@@ -81,7 +81,9 @@ func fleetOfTwo(t *testing.T, o control.Options) (ask func(fleet.AttackRequest) 
 			t.Fatal(err)
 		}
 		a, err := agent.Open(agent.Options{Directory: state, Log: log, Program: []string{"/bin/false"}, // it is asked for nothing
-			Facts:   func(context.Context) (fleet.Facts, error) { return fleet.Facts{Hostname: name, Kinds: []string{"cpu", "blackhole", "shutdown", "tomorrow"}}, nil },
+			Facts: func(context.Context) (fleet.Facts, error) {
+				return fleet.Facts{Hostname: name, Kinds: []string{"cpu", "blackhole", "shutdown", "tomorrow"}}, nil
+			},
 			Running: func(context.Context) ([]fleet.Running, error) { return nil, nil }})
 		if err != nil {
 			t.Fatal(err)

@@ -103,6 +103,7 @@ type Options struct {
 	Unfollowing     bool // planted bug: a server does not take up keys that another one has replaced
 	Keeping         bool // planted bug: a permit that could not be given back stays until it ends by itself
 	Offhand         bool // planted bug: what a server was not told of the drills of others it never knows
+	Premature       bool // planted bug: a server keeps again before it has what the others wrote meanwhile
 	Deaf            bool // planted bug: a reader of what is kept that has ended is not made anew
 	Drowsy          bool // planted bug: what came while a server was starting is not followed
 	Hasty           bool // planted bug: audit logs are removed before they are before the other servers
@@ -137,6 +138,7 @@ type Control struct {
 	conn       *nats.Conn    // to where everything is kept
 	store      *store
 	behind     behind
+	anew       bool     // the engine was opened anew, and may not have all yet; whoever mends it uses it
 	keeping    *keeping // nil: an engine that others run keeps everything
 	pace       pace     // of who fetches logs and files
 	lead       *leadership

@@ -225,9 +225,10 @@ func (c *Control) reopen(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	k.expectQuiet()
 	switch {
 	case k.lenient && free < mendRoom:
+		c.anew = false
+		k.expectQuiet()
 		if c.engine.Load().JetStreamEnabled() || !c.engine.Load().Running() {
 			door := c.opening
 			door.directory = ""
@@ -237,14 +238,50 @@ func (c *Control) reopen(ctx context.Context) (bool, error) {
 	case free < mendRoom:
 		return false, nil
 	case k.lenient:
-		err = c.exchange(c.opening)
-	default:
-		err = c.reopenInPlace(ctx)
+		return c.rejoin(ctx)
 	}
+	k.expectQuiet()
+	err = c.reopenInPlace(ctx)
 	if err == nil {
 		err = k.complained()
 	}
 	return err == nil, err
+}
+
+// rejoin opens one of several servers anew, and reports whether it keeps again: when it has what the others wrote meanwhile, and not before. Until then it is none of those that
+// may be counted on when another one goes.
+func (c *Control) rejoin(ctx context.Context) (bool, error) {
+	if !c.anew {
+		c.keeping.expectQuiet()
+		if err := c.exchange(c.opening); err != nil {
+			return false, err
+		}
+		c.anew = true
+	}
+	if err := c.keeping.complained(); err != nil {
+		c.anew = false
+		return false, err
+	}
+	if err := c.caughtUp(ctx); err != nil && !c.options.Premature {
+		c.log.DebugContext(ctx, "what the others wrote meanwhile is not here yet", "error", err)
+		return false, nil
+	}
+	c.anew = false
+	return true, nil
+}
+
+// caughtUp returns nil when the engine in this process has all of what is kept.
+func (c *Control) caughtUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, mendTry)
+	defer cancel()
+	engine := c.engine.Load()
+	names := c.store.js.StreamNames(ctx)
+	for name := range names.Name() {
+		if !engine.JetStreamIsStreamCurrent(server.DEFAULT_GLOBAL_ACCOUNT, name) {
+			return fmt.Errorf("%s is behind", name)
+		}
+	}
+	return names.Err()
 }
 
 // exchange starts another engine in the place of the one that is there. Members come back by themselves, or at another server.

@@ -411,4 +411,21 @@ func TestWhatOneServerKeptIsWholeOnThree(t *testing.T) {
 	for _, c := range servers {
 		mustBeWhole(t, c)
 	}
+	keepsWhenItHasAll(t, servers[2])
+}
+
+// keepsWhenItHasAll has one of three servers opened anew that does not have everything yet.
+func keepsWhenItHasAll(t *testing.T, c *Control) {
+	t.Helper()
+	eventually(t, "it never has all", func() bool { return c.caughtUp(t.Context()) == nil })
+	if err := c.engine.Load().DisableJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	for _, premature := range []bool{false, true} {
+		c.anew, c.options.Premature = true, premature // it was opened anew just now
+		c.keeping.expectQuiet()
+		if again, err := c.reopen(t.Context()); again != premature || err != nil {
+			t.Errorf("premature %v: it keeps again: %v (%v)", premature, again, err)
+		}
+	}
 }

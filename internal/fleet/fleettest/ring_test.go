@@ -316,6 +316,7 @@ func (r *ring) close() {
 	}
 	for _, p := range slices.Concat(r.servers, r.agents, r.engines) {
 		text, _ := os.ReadFile(p.log)
+		text = slices.Concat(slices.DeleteFunc(bytes.SplitAfter(text, []byte("\n")), func(line []byte) bool { return bytes.Contains(line, []byte("Error trying to connect to route")) })...)
 		r.t.Logf("%s:\n%s", p.name, text[max(0, len(text)-6000):])
 	}
 }
