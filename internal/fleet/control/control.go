@@ -138,9 +138,10 @@ type Control struct {
 	conn       *nats.Conn    // to where everything is kept
 	store      *store
 	behind     behind
-	anew       bool     // the engine was opened anew, and may not have all yet; whoever mends it uses it
-	keeping    *keeping // nil: an engine that others run keeps everything
-	pace       pace     // of who fetches logs and files
+	whole      atomic.Bool // all that the servers keep is here since this one started
+	anew       bool        // the engine was opened anew, and may not have all yet; whoever mends it uses it
+	keeping    *keeping    // nil: an engine that others run keeps everything
+	pace       pace        // of who fetches logs and files
 	lead       *leadership
 	members    *members
 	tokens     *tokens
@@ -302,6 +303,7 @@ func (c *Control) open(ctx context.Context) error {
 	if err := c.breakOff(ctx, func(run fleet.DrillRun) bool { return c.lead.alone || run.Server == c.options.Name }); err != nil {
 		return err // nobody conducts them any more
 	}
+	c.whole.Store(c.options.alone() || c.options.engineDirectory() == "")
 	if c.options.Starting != nil {
 		c.options.Starting()
 	}
@@ -697,6 +699,9 @@ func (c *Control) Run(ctx context.Context) error {
 	}
 	if c.shared != nil {
 		campaign.Go(func() { c.shared.keep(campaigning) })
+	}
+	if c.Behind() {
+		campaign.Go(func() { c.awaitWhole(ctx) })
 	}
 	c.pulse()
 	for {

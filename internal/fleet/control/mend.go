@@ -270,6 +270,23 @@ func (c *Control) rejoin(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// Behind reports whether this server, which was started among others, does not have all yet that they keep: who stops another one now may leave too few that do.
+func (c *Control) Behind() bool { return !c.whole.Load() && !c.options.Premature }
+
+// awaitWhole waits until this server has all that the servers keep, or ctx ends.
+func (c *Control) awaitWhole(ctx context.Context) {
+	tick := time.NewTicker(storeAgain)
+	defer tick.Stop()
+	for c.caughtUp(ctx) != nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	c.whole.Store(true)
+}
+
 // caughtUp returns nil when the engine in this process has all of what is kept.
 func (c *Control) caughtUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, mendTry)

@@ -417,7 +417,17 @@ func TestWhatOneServerKeptIsWholeOnThree(t *testing.T) {
 // keepsWhenItHasAll has one of three servers opened anew that does not have everything yet.
 func keepsWhenItHasAll(t *testing.T, c *Control) {
 	t.Helper()
-	eventually(t, "it never has all", func() bool { return c.caughtUp(t.Context()) == nil })
+	if c.options.Premature = true; c.Behind() {
+		t.Error("the planted bug is not noticed")
+	}
+	if c.options.Premature = false; !c.Behind() {
+		t.Error("nobody has looked, and it has all")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if c.awaitWhole(ctx); c.Behind() {
+		t.Error("it never has all")
+	}
 	if err := c.engine.Load().DisableJetStream(); err != nil {
 		t.Fatal(err)
 	}

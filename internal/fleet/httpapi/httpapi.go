@@ -156,11 +156,16 @@ func scoped(scope string) func(*http.Request) string {
 // named is the call that the path names, which is the scope of it.
 func named(r *http.Request) string { return r.PathValue("call") }
 
-// health says to whoever looks after servers, without a token, whether this one keeps what it is given. Why not is for those who may ask.
+// health says to whoever looks after servers, without a token, whether this one keeps what it is given, and has all that others kept while it was away. Why not is for
+// those who may ask.
 func health(c *control.Control) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if c.Problem() != nil {
 			fail(w, http.StatusServiceUnavailable, fleet.Problem{Kind: drill.Unreachable, Text: "nothing can be kept", Hint: "see: firedrill fleet servers"})
+			return
+		}
+		if c.Behind() {
+			fail(w, http.StatusServiceUnavailable, fleet.Problem{Kind: drill.Unreachable, Text: "this server was just started, and does not have all yet that the others keep", Hint: "stop no other server before it has"})
 			return
 		}
 		reply(w, http.StatusOK, map[string]bool{"keeps": true})
