@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -131,6 +132,31 @@ func TestAShelfIsReadOnFromWhereItWas(t *testing.T) {
 		if _, came := c.freezes.get(key); !came {
 			t.Errorf("reached %d: %s has not come", reached, key)
 		}
+	}
+}
+
+// A verdict that was removed before anybody read on is not waited for.
+func TestVerdictsAreReadOn(t *testing.T) {
+	t.Parallel()
+	c := openWith(t, filepath.Join(t.TempDir(), "fleet"), func(*Options) {})
+	defer shut(t, c)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // less than what is waited for an engine that is silent
+	defer cancel()
+	for _, id := range []string{"20260101T100000Z-000001", "20260102T100000Z-000002", "20260103T100000Z-000003"} {
+		if err := c.KeepRecord(ctx, fleet.Record{ID: id, Service: "shop"}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(id, "2") {
+			if err := c.records.stream.DeleteMsg(ctx, c.records.known[id]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.records.catchUp(ctx); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if c.records.reached != 3 {
+		t.Errorf("read up to %d", c.records.reached)
 	}
 }
 

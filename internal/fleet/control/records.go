@@ -81,6 +81,9 @@ func (r *records) catchUp(ctx context.Context) error {
 	if err != nil {
 		return broken(err)
 	}
+	if first := reader.CachedInfo(); r.reached > 0 && first != nil && first.NumPending == 0 {
+		return nil // what came since was removed, or is not at that node yet
+	}
 	// One reader for all: one that fetches makes a consumer anew for each batch.
 	messages, err := reader.Messages(jetstream.PullMaxMessages(recordBatch), jetstream.PullExpiry(recordExpiry), jetstream.PullHeartbeat(recordBeat))
 	if err != nil {

@@ -274,7 +274,7 @@ func (c *Control) dropRecords(ctx context.Context, ids []string) (dropped []stri
 		at := c.records.known[id]
 		c.records.mu.RUnlock()
 		if at == 0 {
-			continue // another server has kept it, and its place is known after the next start
+			continue // another server has kept it, and its place is known within a minute
 		}
 		if err := stream.DeleteMsg(ctx, at); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return dropped, fmt.Errorf("fleet: remove verdict %s: %w", id, err)
