@@ -74,7 +74,7 @@ type Options struct {
 	// say so.
 	Attackable func(kind string, args []string) (length time.Duration, err error)
 
-	Starting func()                 // tests: called when all is read that was kept, before the server counts as open
+	Starting func(c *Control)       // tests: called when all is read that was kept, before the server counts as open
 	Lost     func(host string) bool // tests: the answer to a hello is lost on its way
 
 	Bolting         bool // planted bug: a leashed drill is carried out
@@ -305,7 +305,7 @@ func (c *Control) open(ctx context.Context) error {
 	}
 	c.whole.Store(c.options.alone() || c.options.engineDirectory() == "")
 	if c.options.Starting != nil {
-		c.options.Starting()
+		c.options.Starting(c)
 	}
 	c.opened.Store(true)
 	if !c.options.Drowsy {

@@ -11,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
 	"firedrill/internal/drill"
+	"firedrill/internal/durable"
 	"firedrill/internal/fleet"
 	"firedrill/internal/fleet/permits"
 )
@@ -27,7 +31,8 @@ func eventually(t *testing.T, what string, so func() bool) {
 }
 
 // Between the reading of what is kept and the moment from which a server heeds what comes, others replace keys and keep a verdict.
-func whileItStarts(t *testing.T, planted func(*Options)) (keys, record bool) {
+// It reports what of that is known, and whether somebody was let in meanwhile.
+func whileItStarts(t *testing.T, planted func(*Options)) (keys, record, in bool) {
 	t.Helper()
 	ann := fleet.Member{Name: "ann", Role: fleet.RoleAdmin}
 	both := pairAfter(t, func(o *Options, first *Control) {
@@ -35,8 +40,9 @@ func whileItStarts(t *testing.T, planted func(*Options)) (keys, record bool) {
 		if first == nil {
 			return
 		}
-		o.Starting = func() {
+		o.Starting = func(second *Control) {
 			leads(t, first, 0)
+			in = letsAdminIn(t, first, second) == nil
 			_, err := first.rotate(t.Context(), ann, fleet.RotateRequest{What: fleet.KeyCertificate})
 			if err := errors.Join(err, first.KeepRecord(t.Context(), fleet.Record{ID: "01a226a5-fa43-7af8-a43a-bc9366162e04", Service: "shop"})); err != nil {
 				t.Error(err)
@@ -54,20 +60,45 @@ func whileItStarts(t *testing.T, planted func(*Options)) (keys, record bool) {
 	if !late.options.Offhand {
 		eventually(t, "the verdict is not known", func() bool { return late.Recorded("01a226a5-fa43-7af8-a43a-bc9366162e04") })
 	}
-	return late.Pin() == both[0].Pin(), late.Recorded("01a226a5-fa43-7af8-a43a-bc9366162e04")
+	if err := letsAdminIn(t, both[0], late); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	return late.Pin() == both[0].Pin(), late.Recorded("01a226a5-fa43-7af8-a43a-bc9366162e04"), in
+}
+
+// letsAdminIn has the first admin of one server log in at another one.
+func letsAdminIn(t *testing.T, of, at *Control) error {
+	t.Helper()
+	var admin fleet.Credentials
+	if err := durable.Load(filepath.Join(of.options.Directory, AdminFile), &admin); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := nkeys.FromSeed([]byte(admin.Seed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := nats.Connect("tls://"+at.ownAddress(), nats.Secure(fleet.PinnedTLS(at.Pin())), nats.TLSHandshakeFirst(), nats.Nkey(key, pair.Sign), nats.CustomInboxPrefix(fleet.Inbox(key)))
+	if err == nil {
+		conn.Close()
+	}
+	return err
 }
 
 func TestWhatComesWhileAServerStartsIsFollowed(t *testing.T) {
 	t.Parallel()
-	if keys, record := whileItStarts(t, func(*Options) {}); !keys || !record {
-		t.Errorf("the keys: %v, the verdict: %v", keys, record)
+	if keys, record, in := whileItStarts(t, func(*Options) {}); !keys || !record || in {
+		t.Errorf("the keys: %v, the verdict: %v; somebody is in: %v", keys, record, in)
 	}
 }
 
 func TestAServerThatSleepsWhileItStartsIsCaught(t *testing.T) {
 	t.Parallel()
-	if keys, record := whileItStarts(t, func(o *Options) { o.Drowsy, o.Offhand = true, true }); keys || record {
-		t.Errorf("the planted bugs are not noticed: keys %v, verdict %v", keys, record)
+	if keys, record, in := whileItStarts(t, func(o *Options) { o.Drowsy, o.Offhand = true, true }); keys || record || !in {
+		t.Errorf("the planted bugs are not noticed: keys %v, verdict %v; somebody is in: %v", keys, record, in)
 	}
 }
 
@@ -106,6 +137,31 @@ func TestAReaderThatStaysEndedIsCaught(t *testing.T) {
 	t.Parallel()
 	if ends(t, true) {
 		t.Error("the planted bug is not noticed")
+	}
+}
+
+// What cannot be read just now is read again, at a start as later; what is not understood is said.
+func TestWhatIsBrokenOffIsReadAgain(t *testing.T) {
+	t.Parallel()
+	s := &store{log: slog.New(slog.DiscardHandler)}
+	ended := make(chan struct{})
+	close(ended)
+	for _, row := range []struct {
+		errs    []error // of each try
+		closing chan struct{}
+		tries   int
+		well    bool
+	}{
+		{errs: []error{unread{errors.New("it broke off")}, fmt.Errorf("of a cluster: %w", unread{errors.New("no leader")}), nil}, tries: 3, well: true},
+		{errs: []error{errors.New("it is not understood"), nil}, tries: 1},
+		{errs: []error{unread{errors.New("it broke off")}, nil}, closing: ended, tries: 1},
+	} {
+		s.closing = row.closing
+		tries := 0
+		err := s.again(t.Context(), "runs", func(context.Context) error { tries++; return row.errs[tries-1] })
+		if tries != row.tries || (err == nil) != row.well {
+			t.Errorf("%v: %d tries, %v", row.errs, tries, err)
+		}
 	}
 }
 
@@ -239,11 +295,16 @@ func BenchmarkReadingAnew(b *testing.B) {
 	if err := shelf.read(b.Context()); err != nil {
 		b.Fatal(err)
 	}
+	reached := shelf.reached
 	took := map[bool]time.Duration{}
 	for _, whole := range []bool{false, true} {
 		b.Run(map[bool]string{false: "onward", true: "whole"}[whole], func(b *testing.B) {
-			shelf.whole = whole
 			for b.Loop() {
+				shelf.mu.Lock()
+				if shelf.reached = reached; whole {
+					shelf.reached = 0
+				}
+				shelf.mu.Unlock()
 				if err := shelf.read(b.Context()); err != nil {
 					b.Fatal(err)
 				}

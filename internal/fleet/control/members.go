@@ -22,7 +22,7 @@ import (
 // one writes is taken up as it comes, and a write counts only if nobody has written the key since what is at hand here.
 type shelf[T any] struct {
 	bucket  jetstream.KeyValue
-	js      jetstream.JetStream
+	store   *store
 	writing sync.Mutex   // one write at a time; who reads does not wait for the disk
 	telling sync.Mutex   // news come in the order of what changed
 	mu      sync.RWMutex // guards the fields below
@@ -38,17 +38,9 @@ type shelf[T any] struct {
 	readOne func(key string, value T)
 	packer  *packer // of settled values
 
-	name    string // of the bucket here
-	again   func(ctx context.Context, name string, read func(context.Context) error) error
-	closing <-chan struct{}
-	deaf    bool // planted bug: as of the store
-	whole   bool // benchmarks: everything is read each time
-
-	keeping *keeping
 	unsaved map[string]bool // values that are at hand here alone, because they could not be kept
 
-	unfenced bool // planted bug: a write counts whatever was written since
-	stuck    bool // planted bug: what was packed once stays
+	stuck bool // planted bug: what was packed once stays
 }
 
 // onShelf is a value with its revision in the bucket.
@@ -72,8 +64,7 @@ func openSettled[T any](ctx context.Context, store *store, bucket string, news f
 	if err != nil {
 		return nil, err
 	}
-	s := &shelf[T]{bucket: kv, js: store.js, all: map[string]onShelf[T]{}, unsaved: map[string]bool{}, keeping: store.keeping, news: news, settled: settled, readOne: readOne, packer: newPacker(), unfenced: store.unfenced}
-	s.name, s.again, s.closing, s.deaf = bucket, store.again, store.closing, store.deaf
+	s := &shelf[T]{bucket: kv, store: store, all: map[string]onShelf[T]{}, unsaved: map[string]bool{}, news: news, settled: settled, readOne: readOne, packer: newPacker()}
 	return s, store.again(ctx, bucket, s.read)
 }
 
@@ -134,15 +125,15 @@ func (s *shelf[T]) resume(ended jetstream.KeyWatcher) {
 		s.mu.RLock()
 		stands := s.watcher == ended // nobody has read anew or closed it
 		s.mu.RUnlock()
-		if !stands || s.deaf {
+		if !stands || s.store.deaf {
 			return
 		}
 		select {
-		case <-s.closing:
+		case <-s.store.closing:
 			return
 		case <-time.After(storeAgain):
 		}
-		if err := s.again(ctx, s.name, s.read); err != nil && !errors.As(err, &unread{}) {
+		if err := s.store.again(ctx, s.bucket.Bucket(), s.read); err != nil && !errors.As(err, &unread{}) {
 			return // what is there is not understood, now as later
 		}
 	}
@@ -169,7 +160,7 @@ func (s *shelf[T]) ends(ctx context.Context) (reached, last uint64, err error) {
 	if full, ok := status.(*jetstream.KeyValueBucketStatus); ok {
 		return reached, full.StreamInfo().State.LastSeq, nil
 	}
-	return 0, 1, nil // not of this library
+	return 0, 1, nil // of another library: everything is read
 }
 
 // onward is from where on there is something to be read: from the begin, the first time and where everything was made anew.
@@ -177,7 +168,7 @@ func (s *shelf[T]) onward(ctx context.Context) ([]jetstream.WatchOpt, error) {
 	s.mu.RLock()
 	first := s.reached == 0
 	s.mu.RUnlock()
-	if first || s.whole {
+	if first {
 		return nil, nil
 	}
 	reached, last, err := s.ends(ctx)
@@ -351,8 +342,8 @@ func (s *shelf[T]) putAfter(ctx context.Context, key string, value T, known uint
 		return err
 	}
 	var revision uint64
-	err = s.keeping.during(ctx, func(ctx context.Context) error {
-		if s.unfenced {
+	err = s.store.keeping.during(ctx, func(ctx context.Context) error {
+		if s.store.unfenced {
 			revision, err = s.bucket.Put(ctx, key, text)
 		} else {
 			revision, err = s.bucket.Update(ctx, key, text, known)
@@ -383,8 +374,8 @@ func (s *shelf[T]) drop(ctx context.Context, key string) (revision uint64, err e
 	if revision == 0 {
 		return 0, nil
 	}
-	err = s.keeping.during(ctx, func(ctx context.Context) error {
-		stream, err := s.js.Stream(ctx, "KV_"+s.bucket.Bucket())
+	err = s.store.keeping.during(ctx, func(ctx context.Context) error {
+		stream, err := s.store.js.Stream(ctx, "KV_"+s.bucket.Bucket())
 		if err != nil {
 			return err
 		}

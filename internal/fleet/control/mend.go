@@ -287,14 +287,25 @@ func (c *Control) awaitWhole(ctx context.Context) {
 	c.whole.Store(true)
 }
 
-// caughtUp returns nil when the engine in this process has all of what is kept.
+// caughtUp returns nil when the engine in this process has all of what it is to keep, which is not everything where there are more servers than replicas.
 func (c *Control) caughtUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, mendTry)
 	defer cancel()
 	engine := c.engine.Load()
+	if !engine.JetStreamEnabled() {
+		return errors.New("this server keeps nothing")
+	}
 	names := c.store.js.StreamNames(ctx)
 	for name := range names.Name() {
-		if !engine.JetStreamIsStreamCurrent(server.DEFAULT_GLOBAL_ACCOUNT, name) {
+		// What was made while this server was away it may not know of yet; the one that leads the stream does.
+		keeps := engine.JetStreamIsStreamAssigned(server.DEFAULT_GLOBAL_ACCOUNT, name)
+		if !keeps {
+			var err error
+			if keeps, err = c.store.keptBy(ctx, name, c.options.Name); err != nil {
+				return err
+			}
+		}
+		if keeps && !engine.JetStreamIsStreamCurrent(server.DEFAULT_GLOBAL_ACCOUNT, name) {
 			return fmt.Errorf("%s is behind", name)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -102,6 +103,19 @@ func (s *store) replicasOf(ctx context.Context, name string) (int, error) {
 		return 0, err
 	}
 	return stream.CachedInfo().Config.Replicas, nil
+}
+
+// keptBy reports whether a stream is to be kept by a server of a cluster.
+func (s *store) keptBy(ctx context.Context, stream, server string) (bool, error) {
+	kept, err := s.js.Stream(ctx, stream)
+	if err != nil {
+		return false, err
+	}
+	cluster := kept.CachedInfo().Cluster
+	if cluster == nil {
+		return true, nil
+	}
+	return cluster.Leader == server || slices.ContainsFunc(cluster.Replicas, func(one *jetstream.PeerInfo) bool { return one.Name == server }), nil
 }
 
 // make tries until it is done, with as many replicas as there is room for. What does not pass by itself ends it.
