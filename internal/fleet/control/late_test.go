@@ -203,7 +203,10 @@ func TestVerdictsAreReadOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.HasSuffix(id, "2") {
-			if err := c.records.stream.DeleteMsg(ctx, c.records.known[id]); err != nil {
+			c.records.mu.RLock()
+			at := c.records.known[id]
+			c.records.mu.RUnlock()
+			if err := c.records.stream.DeleteMsg(ctx, at); err != nil {
 				t.Fatal(err)
 			}
 		}
